@@ -1,0 +1,102 @@
+"""The contract between a paper and the loop: State, Method and descend."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import optax
+from flax import struct
+from ml_collections import ConfigDict
+
+Array = jax.Array
+Key = jax.Array
+Params = Any
+# `hr` uint8 [B, H, W, C]; `lr` uint8 [B, h, w, C] if the record brings its own; `index` int32 [B], the
+# record's global position; `mask` bool [B], False on padding; `label` if the source has one.
+Batch = dict[str, Array]
+# Float32 scalars of one round.
+Metrics = dict[str, Array]
+
+
+class State(struct.PyTreeNode):
+  """All that a run must remember: a checkpoint is exactly this, plus the resolved config."""
+
+  step: Array  # int32 scalar, rounds done
+  params: dict[str, Params]  # one entry per network, by name; frozen ones too
+  stats: dict[str, Any]  # batch statistics, per network
+  opt: dict[str, optax.OptState]  # a network without an entry is frozen
+  aux: Any = ()  # private to the method
+
+
+class Sample(Protocol):
+  """Draws n pictures for each input: lr [B, h, w, C] in [0, 1] -> [n, B, H, W, C], unclipped."""
+
+  def __call__(self, state: State, lr: Array, key: Key, *, n: int, temperature: float = 1.0) -> Array: ...
+
+
+class Method(NamedTuple):
+  """A paper, as pure functions of the global batch. It knows no device, no file and no clock.
+
+  Attributes:
+    init: (key, batch) -> State.
+    step: (state, batch, key) -> (state, metrics): one round, the smallest piece worth resuming at.
+      It adds 1 to `state.step`. The same arguments give the same round.
+    objective: (state, batch, key) -> {name: [B]}: held-out value of the paper's own loss, per example.
+    sample: see `Sample`; None for a helper that draws nothing (a denoiser, a density).
+    rounds_per_batch: how many rounds one batch is kept for (IMLE's pool).
+  """
+
+  init: Callable[[Key, Batch], State]
+  step: Callable[[State, Batch, Key], tuple[State, Metrics]]
+  objective: Callable[[State, Batch, Key], dict[str, Array]]
+  sample: Sample | None = None
+  rounds_per_batch: int = 1
+
+
+def optimiser(config: ConfigDict, updates: int) -> optax.GradientTransformation:
+  """The optimiser of one network from `config.optim.<network>`, for a run of `updates` updates."""
+  rate = config.learning_rate
+  schedule = {
+    "constant": lambda: optax.constant_schedule(rate),
+    "cosine": lambda: optax.cosine_decay_schedule(rate, max(1, updates - config.warmup)),
+    "halve": lambda: optax.piecewise_constant_schedule(rate, dict.fromkeys(config.halve_at, 0.5)),
+  }[config.schedule]()
+  if config.warmup:
+    ramp = optax.linear_schedule(0.0, rate, config.warmup)
+    schedule = optax.join_schedules([ramp, schedule], [config.warmup])
+  rule = {
+    "adam": lambda: optax.adam(schedule, config.b1, config.b2),
+    "sgd": lambda: optax.sgd(schedule),
+  }[config.name]()
+  return optax.chain(optax.clip_by_global_norm(config.clip), rule) if config.clip else rule
+
+
+def descend(
+  state: State,
+  name: str,
+  loss_fn: Callable[[Params], tuple[Array, tuple[Any, Metrics]]],
+  tx: optax.GradientTransformation,
+) -> tuple[State, Metrics]:
+  """One optimiser step on network `name`.
+
+  Args:
+    state: the state to change; `state.step` is left to the method.
+    name: entry of `state.params`, `state.stats` and `state.opt`.
+    loss_fn: params -> (loss, (new batch statistics of the network, metrics)).
+    tx: the transformation whose state is `state.opt[name]`.
+
+  Returns:
+    The state with the network's parameters, statistics and optimiser moved, and the metrics.
+  """
+  params = state.params[name]
+  (loss, (stats, metrics)), gradient = jax.value_and_grad(loss_fn, has_aux=True)(params)
+  updates, opt = tx.update(gradient, state.opt[name], params)
+  return (
+    state.replace(
+      params=state.params | {name: optax.apply_updates(params, updates)},
+      stats=state.stats | {name: stats},
+      opt=state.opt | {name: opt},
+    ),
+    {"loss": loss, "gradient_norm": optax.global_norm(gradient), **metrics},
+  )
+
