@@ -43,7 +43,9 @@ NETWORKS = {
     "width": 64,
     "blocks": 16,
     "kernel": 3,
+    "outer_kernel": 9,  # of the first and the last convolution
     "norm": "batch",  # batch | none
+    "tail": "shuffle",  # shuffle: a shuffle per doubling, then a convolution; direct: one shuffle at the end
     "noise_channels": 0,  # Gaussian channels at the input's resolution, for implicit models
     "residual": False,  # add the bicubic enlargement, so that the network learns the difference
   },
@@ -106,7 +108,7 @@ def get_config(method: str = "regression", network: str = "srresnet") -> ConfigD
         "log_every": 100,  # rounds between two progress lines
         "checkpoint_every": 5_000,  # rounds between two checkpoints
         "keep": 2,  # checkpoints kept
-        "profile_from": -1,  # round at which a profile of 10 rounds is taken, -1: none
+        "profile_from": 0,  # round at which a profile of 10 rounds begins, 0: none
       },
       # One optimiser per trained network.
       "optim": {

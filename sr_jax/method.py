@@ -8,6 +8,8 @@ import optax
 from flax import struct
 from ml_collections import ConfigDict
 
+from sr_jax.errors import choose
+
 Array = jax.Array
 Key = jax.Array
 Params = Any
@@ -56,18 +58,20 @@ class Method(NamedTuple):
 def optimiser(config: ConfigDict, updates: int) -> optax.GradientTransformation:
   """The optimiser of one network from `config.optim.<network>`, for a run of `updates` updates."""
   rate = config.learning_rate
-  schedule = {
+  schedules = {
     "constant": lambda: optax.constant_schedule(rate),
     "cosine": lambda: optax.cosine_decay_schedule(rate, max(1, updates - config.warmup)),
     "halve": lambda: optax.piecewise_constant_schedule(rate, dict.fromkeys(config.halve_at, 0.5)),
-  }[config.schedule]()
+  }
+  schedule = choose(schedules, config.schedule, "config.optim.<network>.schedule")()
   if config.warmup:
     ramp = optax.linear_schedule(0.0, rate, config.warmup)
     schedule = optax.join_schedules([ramp, schedule], [config.warmup])
-  rule = {
+  rules = {
     "adam": lambda: optax.adam(schedule, config.b1, config.b2),
     "sgd": lambda: optax.sgd(schedule),
-  }[config.name]()
+  }
+  rule = choose(rules, config.name, "config.optim.<network>.name")()
   return optax.chain(optax.clip_by_global_norm(config.clip), rule) if config.clip else rule
 
 
@@ -97,6 +101,5 @@ def descend(
       stats=state.stats | {name: stats},
       opt=state.opt | {name: opt},
     ),
-    {"loss": loss, "gradient_norm": optax.global_norm(gradient), **metrics},
+    {"loss": loss, "gradient_norm": optax.tree.norm(gradient), **metrics},
   )
-

@@ -1,0 +1,6 @@
+"""Pictures in: random-access sources, and the batches made from them."""
+
+from sr_jax.data.pipeline import test_batches, train_batches
+from sr_jax.data.sources import open_source, prepare
+
+__all__ = ["open_source", "prepare", "test_batches", "train_batches"]

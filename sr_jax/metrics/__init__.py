@@ -1,0 +1,82 @@
+"""The metrics by name, and their summary over the samples of a picture."""
+
+import difflib
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from sr_jax.errors import UserError
+from sr_jax.metrics.consistency import lr_l1, lr_mse, lr_psnr, lr_psnr_8bit
+from sr_jax.metrics.diversity import std
+from sr_jax.metrics.fidelity import mae, mse, psnr, psnr_y, ssim, ssim_y
+from sr_jax.metrics.protocol import Array, Batch, Protocol
+
+__all__ = ["METRICS", "Batch", "Metric", "Protocol", "lookup", "measure"]
+
+
+class Metric(NamedTuple):
+  """A function of samples, batch and protocol.
+
+  Attributes:
+    fn: samples float [n, B, H, W, C] in [0, 1], unclipped; -> [n, B], or [B] if it is about the set.
+    best: jnp.max or jnp.min, which takes the best of the samples; None for a metric about the set.
+  """
+
+  fn: Callable[[Array, Batch, Protocol], Array]
+  best: Callable[..., Array] | None
+
+
+METRICS: dict[str, Metric] = {
+  "psnr": Metric(psnr, jnp.max),
+  "psnr_y": Metric(psnr_y, jnp.max),
+  "ssim": Metric(ssim, jnp.max),
+  "ssim_y": Metric(ssim_y, jnp.max),
+  "mse": Metric(mse, jnp.min),
+  "mae": Metric(mae, jnp.min),
+  "lr_psnr": Metric(lr_psnr, jnp.max),
+  "lr_psnr_8bit": Metric(lr_psnr_8bit, jnp.max),
+  "lr_mse": Metric(lr_mse, jnp.min),
+  "lr_l1": Metric(lr_l1, jnp.min),
+  "std": Metric(std, None),
+}
+
+
+def lookup(name: str) -> Metric:
+  """The metric of that name; raises UserError with the nearest right one."""
+  if name not in METRICS:
+    nearest = difflib.get_close_matches(name, METRICS, n=1, cutoff=0)[0]
+    raise UserError(f"There is no metric {name!r}; did you mean {nearest!r}? All: {', '.join(METRICS)}.")
+  return METRICS[name]
+
+
+def measure(names: Iterable[str], samples: Array, batch: Batch, protocol: Protocol) -> dict[str, Array]:
+  """The named metrics of every picture of a batch.
+
+  Args:
+    names: entries of METRICS.
+    samples: float [n, B, H, W, C] in [0, 1], unclipped.
+    batch: `hr` float [B, H, W, C] and `lr` float [B, h, w, C] in [0, 1].
+    protocol: how to measure.
+
+  Returns:
+    Float [B] each: "<name>", the mean of the metric over the n samples; "<name>/best", its best over
+    the samples; with n > 1 "<name>/mean_picture", the metric of the mean of the samples. For a metric
+    about the set of samples "<name>" alone.
+
+  Raises:
+    UserError: for an unknown name, or pictures too small for the protocol.
+  """
+  results = {}
+  for name in names:
+    fn, best = lookup(name)
+    values = fn(samples, batch, protocol)
+    if best is None:
+      results[name] = values
+      continue
+    results[name] = jnp.mean(values, axis=0)
+    results[f"{name}/best"] = best(values, axis=0)
+    if samples.shape[0] > 1:
+      mean_picture = jnp.mean(samples, axis=0, keepdims=True)
+      results[f"{name}/mean_picture"] = fn(mean_picture, batch, protocol)[0]
+  return results

@@ -1,0 +1,23 @@
+"""SRIM on the embedded photographs, small enough for a first try on a laptop.
+
+  sr-jax train --config srim_demo --workdir runs/demo
+
+Everything but the objective is smaller than the paper's: a network that works at the input's resolution,
+8 candidates, crops of 48, and a first part without noise. Regression beside it: regression_demo.
+"""
+
+from ml_collections import ConfigDict
+
+from sr_jax.configs import base
+
+
+def get_config() -> ConfigDict:
+  config = base.get_config("srim", "srresnet")
+  config.network.update(
+    {"blocks": 2, "outer_kernel": 3, "norm": "none", "tail": "direct", "residual": True, "noise_channels": 3}
+  )
+  config.consistency = "project"
+  config.method.update({"candidates": 8, "chunk": 8, "minibatch": 16, "inner_rounds": 56, "warmup_rounds": 2560})
+  config.train.update({"batch": 128, "rounds": 6400, "log_every": 200, "checkpoint_every": 1600})
+  config.optim.generator.update({"learning_rate": 1e-3, "schedule": "cosine"})
+  return config

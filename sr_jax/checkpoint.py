@@ -1,0 +1,154 @@
+"""Checkpoints: a State and the resolved config, written by Orbax, atomically and in the background."""
+
+import hashlib
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from ml_collections import ConfigDict
+
+from sr_jax.errors import UserError
+from sr_jax.method import Batch, State
+
+log = logging.getLogger(__name__)
+
+
+def config_from_json(text: str) -> ConfigDict:
+  """A resolved config as it was saved; JSON's lists become the tuples they were."""
+
+  def tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+      return {k: tuples(v) for k, v in value.items()}
+    return tuple(map(tuples, value)) if isinstance(value, list) else value
+
+  return ConfigDict(tuples(json.loads(text))).lock()
+
+
+def digest(state: State) -> str:
+  """SHA-256 over every leaf: Orbax restores a flipped bit without a word."""
+  total = hashlib.sha256()
+  for leaf in jax.tree.leaves(state):
+    total.update(np.ascontiguousarray(jax.device_get(leaf)).tobytes())
+  return total.hexdigest()
+
+
+def shapes(tree: Any) -> dict[str, str]:
+  """Path of every leaf -> its type and shape, of arrays or of abstract ones."""
+  leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+  return {jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in leaves}
+
+
+class Checkpoints:
+  """The checkpoints of one work directory; a context manager that waits for the last write.
+
+  Args:
+    workdir: the run's directory.
+    keep: how many checkpoints are kept.
+    create: make the directory if it is missing (training); else that is an error (evaluation).
+
+  Raises:
+    UserError: the directory can't be written, or holds no run.
+  """
+
+  def __init__(self, workdir: str | Path, keep: int = 2, create: bool = False):
+    self.folder = Path(workdir).expanduser().absolute() / "checkpoints"
+    if create:
+      try:
+        self.folder.mkdir(parents=True, exist_ok=True)
+      except OSError as error:
+        raise UserError(
+          f"--workdir {workdir} cannot be written ({error.strerror}): choose a folder that is yours."
+        ) from error
+    elif not self.folder.is_dir():
+      raise UserError(f"--workdir {workdir} holds no checkpoints: give the folder of a trained run.")
+    options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=False)
+    self.manager = ocp.CheckpointManager(self.folder, options=options)
+
+  def __enter__(self) -> "Checkpoints":
+    return self
+
+  def __exit__(self, *error: Any) -> None:
+    self.manager.wait_until_finished()
+    self.manager.close()
+
+  def save(self, state: State, config: ConfigDict, batch: Batch) -> None:
+    """Write `state` in the background; a step that is there already is left as it is.
+
+    The shapes of a training batch go with it, so that a run can be used without its data.
+    """
+    step = int(jax.device_get(state.step))
+    if step in self.manager.all_steps():
+      return
+    about = {
+      "config": json.loads(config.to_json()),
+      "batch": {k: [v.dtype.name, list(v.shape)] for k, v in batch.items()},
+      "shapes": shapes(state),
+      "sha256": digest(state),
+    }
+    self.manager.save(
+      step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), about=ocp.args.JsonSave(about))
+    )
+
+  def latest(self) -> tuple[ConfigDict, dict[str, jax.ShapeDtypeStruct]]:
+    """The resolved config of the newest checkpoint and the abstract batch it was trained on."""
+    for step in self._steps():
+      if about := self._about(step):
+        batch = {k: jax.ShapeDtypeStruct(shape, dtype) for k, (dtype, shape) in about["batch"].items()}
+        return config_from_json(json.dumps(about["config"])), batch
+    raise UserError(f"{self.folder} holds no whole checkpoint: train the run first.")
+
+  def restore(self, target: State, config: ConfigDict) -> State | None:
+    """The newest whole checkpoint on the shapes and shardings of `target`, None if there is none at all.
+
+    A checkpoint that is incomplete or damaged is passed over with a warning.
+
+    Raises:
+      UserError: the checkpoint is of another method or of other shapes, or all are damaged.
+    """
+    steps = self._steps()
+    for step in steps:
+      about = self._about(step)
+      if about is None:
+        continue
+      saved = about["config"]["method"]["name"]
+      if saved != config.method.name:
+        raise UserError(
+          f"{self.folder} holds a run of method {saved!r}, not {config.method.name!r}: "
+          "choose another --workdir or the run's own config."
+        )
+      theirs, ours = about["shapes"], shapes(target)
+      for path in sorted(theirs.keys() | ours.keys()):
+        if theirs.get(path) != ours.get(path):
+          raise UserError(
+            f"{self.folder} does not fit the config: {path} is {theirs.get(path, 'missing')} there and "
+            f"{ours.get(path, 'missing')} here; choose another --workdir or the run's own config."
+          )
+      try:
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
+        state = self.manager.restore(step, args=args)["state"]
+      except (ValueError, OSError) as error:
+        log.warning(
+          "Checkpoint %d in %s cannot be read (%s); trying the one before.", step, self.folder, error
+        )
+        continue
+      if digest(state) == about["sha256"]:
+        return state
+      log.warning("Checkpoint %d in %s is damaged; trying the one before.", step, self.folder)
+    if steps:
+      raise UserError(f"No checkpoint in {self.folder} is whole: delete the folder to start anew.")
+    return None
+
+  def _steps(self) -> list[int]:
+    return sorted(self.manager.all_steps(), reverse=True)
+
+  def _about(self, step: int) -> dict[str, Any] | None:
+    """What was saved beside the state; None, with a warning, if the checkpoint is incomplete."""
+    try:
+      return self.manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))["about"]
+    except (ValueError, OSError, KeyError) as error:
+      log.warning("Checkpoint %d in %s is incomplete (%s); trying the one before.", step, self.folder, error)
+      return None

@@ -1,0 +1,191 @@
+"""sr-jax: train, evaluate, upscale, prepare."""
+
+import argparse
+import importlib
+import importlib.util
+import logging
+import os
+import pkgutil
+import shlex
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from sr_jax.errors import UserError, choose
+
+STOPPED = 75  # sysexits' EX_TEMPFAIL: the same command goes on
+
+
+def load_config(name: str) -> ConfigDict:
+  """The config of that name (see `configs/`), or that a Python file's get_config() returns.
+
+  Raises:
+    UserError: there is none.
+  """
+  if name.endswith(".py"):
+    spec = importlib.util.spec_from_file_location("config", name)
+    if spec is None or spec.loader is None or not Path(name).is_file():
+      raise UserError(f"--config {name} is no file: give a config's name or the path of a Python file.")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config()
+  folder = importlib.import_module("sr_jax.configs").__path__
+  names = {info.name: info.name for info in pkgutil.iter_modules(folder) if info.name != "base"}
+  return importlib.import_module(f"sr_jax.configs.{choose(names, name, '--config')}").get_config()
+
+
+def override(config: ConfigDict, arguments: Sequence[str]) -> ConfigDict:
+  """The config with `--config.key=value` arguments applied, locked.
+
+  Raises:
+    UserError: an unknown key or a value of another type.
+  """
+  for argument in arguments:
+    key = argument.removeprefix("--config.").split("=", 1)[0]
+    if not argument.startswith("--config.") or "=" not in argument:
+      raise UserError(f"{argument!r} is no option: keys of the config are set by --config.KEY=VALUE.")
+    _check_key(config, key)
+  values, words = flags.FlagValues(), ["sr-jax", *arguments]
+  try:
+    config_flags.DEFINE_config_dict("config", config.lock(), flag_values=values, sys_argv=words)
+    values(words)
+  except (flags.Error, TypeError, ValueError) as error:
+    raise UserError(f"{str(error).splitlines()[0].rstrip('.')}: correct its value.") from error
+  return values.config
+
+
+def _check_key(config: ConfigDict, key: str) -> None:
+  """Refuse a key that the config has not, naming the nearest one."""
+  node, path = config, "config"
+  for part in key.split("."):
+    keys = {k: k for k in node} if isinstance(node, ConfigDict) else {}
+    if not keys:
+      raise UserError(f"{path} is a value, not a section: set --{path}=VALUE.")
+    choose(keys, part, f"key of {path}")
+    node, path = node[part], f"{path}.{part}"
+
+
+def _train(arguments: argparse.Namespace, overrides: list[str]) -> int:
+  config = override(load_config(arguments.config), overrides)
+  from sr_jax import parallel
+  from sr_jax.evaluate import evaluate_run
+  from sr_jax.train import train
+
+  if arguments.distributed:
+    parallel.start_processes()
+  run = train(config, arguments.workdir)
+  done = int(run.state.step)
+  if done < config.train.rounds:
+    print(f"Stopped after round {done} of {config.train.rounds}; the same command goes on from there.")
+    return STOPPED
+  if run.method.sample is not None:
+    print(
+      evaluate_run(run._replace(state=parallel.localise(run.state)), arguments.workdir, arguments.command)
+    )
+  return 0
+
+
+def _evaluate(arguments: argparse.Namespace, overrides: list[str]) -> int:
+  from sr_jax.evaluate import evaluate_run
+  from sr_jax.run import load_run, saved_config
+
+  config = override(saved_config(arguments.workdir), overrides)
+  run = load_run(arguments.workdir, config)
+  print(evaluate_run(run, arguments.out or arguments.workdir, arguments.command))
+  return 0
+
+
+def _upscale(arguments: argparse.Namespace, overrides: list[str]) -> int:
+  if overrides:
+    raise UserError(f"{overrides[0]!r} is no option of upscale: see sr-jax upscale --help.")
+  from sr_jax.upscale import upscale_file
+
+  paths = upscale_file(
+    arguments.picture,
+    arguments.workdir,
+    arguments.out,
+    samples=arguments.samples,
+    seed=arguments.seed,
+    temperature=arguments.temperature,
+  )
+  print("\n".join(map(str, paths)))
+  return 0
+
+
+def _prepare(arguments: argparse.Namespace, overrides: list[str]) -> int:
+  if overrides:
+    raise UserError(f"{overrides[0]!r} is no option of prepare: see sr-jax prepare --help.")
+  from sr_jax.data import prepare
+
+  print(prepare(arguments.name, arguments.data_dir, arguments.source))
+  return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser("sr-jax", description="Probabilistic image super-resolution in JAX.")
+  verbs = parser.add_subparsers(dest="verb", required=True)
+
+  def verb(name: str, run, text: str, **keys) -> argparse.ArgumentParser:
+    added = verbs.add_parser(name, help=text, description=text, allow_abbrev=False, **keys)
+    added.set_defaults(run=run)
+    return added
+
+  keys_are = "Any key of the config is set by --config.KEY=VALUE; configs/base.py explains them."
+  train = verb("train", _train, "train a config, or go on with it, then evaluate it", epilog=keys_are)
+  train.add_argument("--config", required=True, help="name of a config, or path of a Python file")
+  train.add_argument("--workdir", required=True, help="folder of the run: checkpoints, metrics, tables")
+  train.add_argument("--distributed", action="store_true", help="one of several processes of a cluster's job")
+
+  evaluate = verb("evaluate", _evaluate, "measure a trained run beside the baselines", epilog=keys_are)
+  evaluate.add_argument("--workdir", required=True, help="folder of a trained run")
+  evaluate.add_argument("--out", help="folder to write evaluation/ into, instead of the run's")
+
+  upscale = verb("upscale", _upscale, "plausible enlargements of one picture")
+  upscale.add_argument("picture", help="a PNG, JPEG, ... file")
+  upscale.add_argument("--workdir", required=True, help="folder of a trained run")
+  upscale.add_argument("--out", default=".", help="folder for the PNG files")
+  upscale.add_argument("--samples", type=_positive, default=4, help="how many pictures")
+  upscale.add_argument("--seed", type=int, default=0)
+  upscale.add_argument("--temperature", type=float, default=1.0, help="1: the model, 0: its mode")
+
+  prepare = verb("prepare", _prepare, "prepare a TFDS data set as array_record, once")
+  prepare.add_argument("name", help="the data set's TFDS name, or mnist_idx")
+  prepare.add_argument("--data-dir", default="", help="where data sets are kept; TFDS's own place by default")
+  prepare.add_argument("--from", dest="source", default="", help="folder of the original files (mnist_idx)")
+  return parser
+
+
+def _positive(text: str) -> int:
+  value = int(text)
+  if value < 1:
+    raise argparse.ArgumentTypeError("must be 1 or more")
+  return value
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Run the command line; returns the exit code: 0, 2 for what the user can mend, 75 for a stopped run."""
+  argv = list(sys.argv[1:] if argv is None else argv)
+  arguments, overrides = _parser().parse_known_args(argv)
+  arguments.command = shlex.join(["sr-jax", *argv])
+  # Our own lines, without the libraries' chatter.
+  logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+  logging.getLogger("sr_jax").setLevel(logging.INFO)
+  try:
+    return arguments.run(arguments, overrides)
+  except UserError as error:
+    print(f"sr-jax: {error}", file=sys.stderr)
+    return 2
+  except Exception:
+    # The other processes of a job wait for this one in a collective: end it, do not unwind.
+    traceback.print_exc()
+    if getattr(arguments, "distributed", False):
+      os._exit(1)
+    return 1
+
+
+if __name__ == "__main__":
+  sys.exit(main())

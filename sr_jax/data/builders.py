@@ -1,0 +1,110 @@
+"""TFDS data sets of our own; importing this file registers them. None of them needs TensorFlow."""
+
+import gzip
+from collections.abc import Iterator
+from importlib import resources
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+
+# Package, folder and files inside the wheels, by split. A split holds whole pictures of its own, so
+# that no crop of a test picture is trained on. The validation pictures were looked at while the
+# configs were tuned, the test pictures were not.
+SKIMAGE, SKLEARN = ("skimage", "data"), ("sklearn", "datasets", "images")
+PHOTOS: dict[str, list[tuple[tuple[str, ...], str]]] = {
+  "train": [
+    (SKIMAGE, "ihc.png"),
+    (SKIMAGE, "hubble_deep_field.jpg"),
+    (SKIMAGE, "retina.jpg"),
+    (SKIMAGE, "motorcycle_left.png"),
+    (SKIMAGE, "rocket.jpg"),
+    (SKLEARN, "flower.jpg"),
+    (SKIMAGE, "brick.png"),
+    (SKIMAGE, "grass.png"),
+    (SKIMAGE, "gravel.png"),
+    (SKIMAGE, "camera.png"),
+    (SKIMAGE, "moon.png"),
+    (SKIMAGE, "coins.png"),
+  ],
+  "validation": [(SKIMAGE, "astronaut.png"), (SKIMAGE, "coffee.png")],
+  "test": [(SKIMAGE, "chelsea.png"), (SKLEARN, "china.jpg")],
+}
+
+
+class Photos(tfds.core.GeneratorBasedBuilder):
+  """Photographs inside the scikit-image and scikit-learn wheels: `image` uint8 [H, W, 3], `name`."""
+
+  VERSION = tfds.core.Version("1.0.0")
+
+  def _info(self) -> tfds.core.DatasetInfo:
+    return tfds.core.DatasetInfo(
+      builder=self,
+      description="Sixteen photographs, split by picture; grey ones are repeated over the three channels.",
+      features=tfds.features.FeaturesDict(
+        {
+          "image": tfds.features.Image(shape=(None, None, 3), encoding_format="png"),
+          "name": tfds.features.Text(),
+        }
+      ),
+    )
+
+  def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+    return {split: self._generate_examples(files) for split, files in PHOTOS.items()}
+
+  def _generate_examples(self, files: list[tuple[tuple[str, ...], str]]) -> Iterator[tuple[str, dict]]:
+    for (package, *folders), file in files:
+      with resources.files(package).joinpath(*folders, file).open("rb") as stream:
+        yield file, {"image": Image.open(stream).convert("RGB"), "name": file}
+
+
+class MnistIdx(tfds.core.GeneratorBasedBuilder):
+  """MNIST from its four original files: `image` uint8 [28, 28, 1], `label`, as in TFDS's own `mnist`."""
+
+  VERSION = tfds.core.Version("3.0.1")
+  MANUAL_DOWNLOAD_INSTRUCTIONS = (
+    "Put train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz and "
+    "t10k-labels-idx1-ubyte.gz into one folder."
+  )
+
+  def _info(self) -> tfds.core.DatasetInfo:
+    return tfds.core.DatasetInfo(
+      builder=self,
+      description="The MNIST database of handwritten digits, from its idx files.",
+      features=tfds.features.FeaturesDict(
+        {
+          "image": tfds.features.Image(shape=(28, 28, 1)),
+          "label": tfds.features.ClassLabel(num_classes=10),
+        }
+      ),
+      supervised_keys=("image", "label"),
+      homepage="http://yann.lecun.com/exdb/mnist/",
+    )
+
+  def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+    folder = dl_manager.manual_dir
+    return {
+      "train": self._generate_examples(folder, "train"),
+      "test": self._generate_examples(folder, "t10k"),
+    }
+
+  def _generate_examples(self, folder: Any, part: str) -> Iterator[tuple[int, dict]]:
+    images = read_idx(folder / f"{part}-images-idx3-ubyte.gz")
+    labels = read_idx(folder / f"{part}-labels-idx1-ubyte.gz")
+    for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+      yield i, {"image": Image.fromarray(image), "label": int(label)}
+
+
+def read_idx(path: Any) -> np.ndarray:
+  """The uint8 array in a gzipped idx file (LeCun's MNIST page); ValueError if it holds something else.
+
+  An idx file begins with the bytes 0, 0, the type (8: uint8) and the number of dimensions, then each
+  dimension as a big-endian int32, then the data in row-major order.
+  """
+  data = gzip.decompress(path.read_bytes())
+  if data[:3] != b"\0\0\x08":
+    raise ValueError(f"{path} is not an idx file of bytes")
+  dimensions = data[3]
+  shape = np.frombuffer(data, ">i4", dimensions, 4)
+  return np.frombuffer(data, np.uint8, offset=4 + 4 * dimensions).reshape(shape)

@@ -1,0 +1,201 @@
+"""Batches of uint8 pictures, the same whatever the number of processes and wherever a run resumes."""
+
+import itertools
+import logging
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import grain
+import numpy as np
+from ml_collections import ConfigDict
+
+from sr_jax.data.sources import CorruptRecord, Record, Source
+from sr_jax.errors import UserError
+
+Batch = dict[str, np.ndarray]
+
+
+def train_batches(
+  source: Source, cfg: ConfigDict, *, seed: int, batch: int, start: int, process: int = 0, processes: int = 1
+) -> Iterator[Batch]:
+  """Endless training batches number start, start + 1, ...
+
+  There is one global order of records: shuffled anew in each epoch by `seed`, each record once an epoch.
+  Batch number s is its rows s*batch to (s+1)*batch, of which process p has the p-th of `processes` equal
+  contiguous parts. Crop and mirroring of row i are functions of (seed, i) alone.
+
+  Args:
+    source: the pictures.
+    cfg: `config.data`: `crop` (rows, columns; () for whole pictures, which then share one size), `flip`,
+      `max_corrupt`, and if present `threads`.
+    seed: at least 0.
+    batch: B, rows of a batch over all processes; a multiple of `processes`.
+    start: number of the first batch.
+    process, processes: which part of each batch this is.
+
+  Yields:
+    hr uint8 [B/P, h, w, C]; lr uint8 if the records bring their own; index int32, i modulo 2^31;
+    mask bool, all True; label int32 if there is one.
+
+  Raises:
+    UserError: the batch cannot be divided; whole pictures of several sizes; a crop of records with their
+      own lr; or, while iterating, more than `max_corrupt` records that cannot be used.
+  """
+  if batch % processes:
+    raise UserError(f"a batch of {batch} cannot be divided among {processes} processes; choose a multiple")
+  if seed < 0:
+    raise UserError(f"the seed is {seed}; choose one of at least 0")
+  usable = _Usable(source, tuple(cfg.crop), cfg.max_corrupt)
+
+  def augment(element: tuple[int, Record], rng: np.random.Generator) -> Record:
+    i, record = element
+    row = _augment(record, usable.crop, cfg.flip, rng)
+    return row | {"index": np.int32(i % 2**31), "mask": np.True_}
+
+  rows = grain.MapDataset.source(usable).seed(seed).shuffle().repeat()
+  rows = rows.map_with_index(lambda i, record: (i, record)).random_map(augment)
+  # A slice of batches, not of rows, keeps each process's rows contiguous.
+  parts = rows.batch(batch // processes, drop_remainder=True)[process::processes][start:]
+  threads = cfg.get("threads", 8)
+  return iter(parts.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)))
+
+
+def _augment(record: Record, crop: tuple[int, ...], flip: bool, rng: np.random.Generator) -> Record:
+  """A random crop, mirrored left-right half of the time. The draws do not depend on the picture's size."""
+  u, v, mirror = rng.random(3)
+  row = dict(record)
+  if crop:
+    (h, w), (H, W) = crop, record["hr"].shape[:2]
+    top, left = int(u * (H - h + 1)), int(v * (W - w + 1))
+    row["hr"] = record["hr"][top : top + h, left : left + w]
+  if flip and mirror < 0.5:
+    row |= {key: row[key][:, ::-1] for key in ("hr", "lr") if key in row}
+  if "label" in row:
+    row["label"] = np.int32(row["label"])
+  return row
+
+
+class _Usable:
+  """A source in which a record that cannot be used stands for the next one that can."""
+
+  def __init__(self, source: Source, crop: tuple[int, ...], max_corrupt: int):
+    self.source, self.crop, self.max_corrupt = source, crop, max_corrupt
+    self.corrupt: set[int] = set()
+    self.lock = threading.Lock()
+    self.first: Record = {}  # nothing to compare the first record with
+    self.first = self[0]
+    if crop and "lr" in self.first:
+      raise UserError(f"{source.name(0)} brings its own lr, so that it cannot be cropped; set data.crop=()")
+
+  def __len__(self) -> int:
+    return len(self.source)
+
+  def __getitem__(self, index: Any) -> Record:
+    # The replacement depends on the record alone, never on what was read before: a resumed run agrees.
+    for k in range(len(self)):
+      i = (int(index) + k) % len(self)
+      try:
+        return self._checked(i)
+      except CorruptRecord as error:
+        self._count(i, error)
+    raise UserError(f"none of the {len(self)} records can be used, the last is {self.source.name(i)}")
+
+  def _checked(self, i: int) -> Record:
+    record = self.source[i]
+    shape = record["hr"].shape
+    if self.crop:
+      if shape[0] < self.crop[0] or shape[1] < self.crop[1]:
+        raise CorruptRecord(
+          self.source.name(i), f"{_size(shape)} is smaller than the crop {_size(self.crop)}"
+        )
+      return record
+    for key in ("hr", "lr"):
+      if key in self.first and record[key].shape != self.first[key].shape:
+        raise UserError(
+          f"{self.source.name(i)} has {key} of {_size(record[key].shape)}, others have "
+          f"{_size(self.first[key].shape)}: set data.crop, whole pictures must share one size"
+        )
+    return record
+
+  def _count(self, i: int, error: CorruptRecord) -> None:
+    with self.lock:
+      if i in self.corrupt:
+        return
+      self.corrupt.add(i)
+      if len(self.corrupt) > self.max_corrupt:
+        raise UserError(
+          f"{len(self.corrupt)} records cannot be used, more than data.max_corrupt={self.max_corrupt}; "
+          f"the last: {error}"
+        )
+      logging.getLogger(__name__).warning("%s; the next record takes its place", error)
+
+
+def test_batches(
+  source: Source,
+  cfg: ConfigDict,
+  *,
+  batch: int,
+  factor: tuple[int, int],
+  limit: int = 0,  # noqa: PT028 (not a pytest function)
+  process: int = 0,  # noqa: PT028
+  processes: int = 1,  # noqa: PT028
+) -> Iterator[Batch]:
+  """Each record once and in order; record i belongs to process i % processes.
+
+  Pictures are cropped from the top left to a multiple of `factor`. Consecutive ones of one size share a
+  batch. A batch that is not full is padded to the next power of two, not to `batch`: a set in which every
+  picture has a size of its own then costs no empty rows, and few batch sizes need to be compiled.
+
+  Args:
+    source: the pictures.
+    cfg: `config.eval.data`, whose `name` stands in messages.
+    batch: most rows of a batch.
+    factor: of the super-resolution, (rows, columns).
+    limit: only the first `limit` records, 0: all.
+    process, processes: which records these are.
+
+  Yields:
+    hr uint8 [B, H, W, C]; lr uint8 [B, h, w, C] if the records bring their own; index int32 [B], the
+    record's number; mask bool [B], False on padding (which repeats the last row); label int32 [B] if any.
+
+  Raises:
+    UserError: while iterating, a picture that cannot be read, is smaller than the factor, or whose own
+      lr is not its size divided by the factor.
+  """
+  end = min(limit or len(source), len(source))
+  rows = (_test_row(source, cfg, i, factor) for i in range(process, end, processes))
+  for _, run in itertools.groupby(rows, key=lambda row: row["hr"].shape):
+    while part := list(itertools.islice(run, batch)):
+      size = min(batch, 1 << (len(part) - 1).bit_length())
+      padding = [part[-1] | {"mask": np.False_}] * (size - len(part))
+      yield {key: np.stack([row[key] for row in part + padding]) for key in part[0]}
+
+
+def _test_row(source: Source, cfg: ConfigDict, i: int, factor: tuple[int, int]) -> Record:
+  try:
+    record = source[i]
+  except CorruptRecord as error:
+    raise UserError(f"{error}; mend it or take it out of the test set ({cfg.name})") from error
+  h, w = (side // f for side, f in zip(record["hr"].shape, factor, strict=False))
+  if not h or not w:
+    raise UserError(
+      f"{source.name(i)} is {_size(record['hr'].shape)}, smaller than the factor {_size(factor)}"
+    )
+  row = record | {
+    "index": np.int32(i),
+    "mask": np.True_,
+    "hr": record["hr"][: h * factor[0], : w * factor[1]],
+  }
+  if "lr" in row and row["lr"].shape[:2] != (h, w):
+    raise UserError(
+      f"{source.name(i)} should have a low-resolution picture of {_size((h, w))} by the factor "
+      f"{_size(factor)}, but its own is {_size(row['lr'].shape)}"
+    )
+  if "label" in row:
+    row["label"] = np.int32(row["label"])
+  return row
+
+
+def _size(shape: tuple[int, ...]) -> str:
+  return f"{shape[0]}x{shape[1]}"

@@ -1,0 +1,200 @@
+"""Where pictures come from: folders and TFDS data sets, as one random-access sequence. No TensorFlow."""
+
+import io
+import os
+import re
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import tensorflow_datasets as tfds
+from ml_collections import ConfigDict
+from PIL import Image
+
+from sr_jax.data.catalogue import prepare, tfds_builder
+from sr_jax.data.decode import CorruptRecord, decode
+from sr_jax.errors import UserError
+
+__all__ = ["CorruptRecord", "Record", "Source", "open_source", "prepare"]
+
+Record = dict[str, Any]
+
+
+class Source(Protocol):
+  """A random-access sequence of pictures.
+
+  `source[i]` is a dict: `hr` uint8 [H, W, C]; `lr` uint8 [h, w, C] if the record brings its own;
+  `label` int if it has one. It raises CorruptRecord, and IndexError past the end. Arrays are read-only.
+  """
+
+  def __len__(self) -> int: ...
+
+  def __getitem__(self, i: int) -> Record: ...
+
+  def name(self, i: int) -> str: ...
+
+
+def open_source(cfg: ConfigDict) -> Source:
+  """The source that `config.data` or `config.eval.data` describes.
+
+  Args:
+    cfg: `name` ("folder" or a TFDS data set), `split`, `dir`, `channels`; if present `cache_mb` (MiB of
+      decoded pictures kept in memory) and `lr_dir` (of a folder).
+
+  Raises:
+    UserError: a folder is missing or empty, an environment variable is not set, a data set or split is
+      unknown or not prepared.
+  """
+  if cfg.channels not in (1, 3):
+    raise UserError(f"data.channels is {cfg.channels}; choose 3 (RGB) or 1 (grey)")
+  lr_dir = cfg.get("lr_dir", "")
+  if cfg.name == "folder":
+    source: Source = Folder(cfg.dir, lr_dir, cfg.channels)
+  elif lr_dir:
+    raise UserError(f"data.lr_dir goes with data.name='folder', not with {cfg.name!r}; leave it empty")
+  else:
+    source = Tfds(cfg.name, cfg.split, expand(cfg.dir), cfg.channels)
+  cache_mb = cfg.get("cache_mb", 0)
+  return Cached(source, cache_mb * 2**20) if cache_mb else source
+
+
+def expand(path: str) -> str:
+  """`path` with ~ and environment variables filled in; a variable that is not set is a UserError."""
+  for name in re.findall(r"\$\{?(\w+)", path):
+    if not os.environ.get(name):
+      raise UserError(
+        f"the environment variable {name} in {path!r} is not set: "
+        f"run `export {name}=/path/to/it` first, or write the path itself in the config"
+      )
+  return os.path.expanduser(os.path.expandvars(path))
+
+
+class Folder:
+  """The pictures of one or more folders, sorted by path within each; no copy is made."""
+
+  def __init__(self, folders: str, lr_folders: str, channels: int):
+    self.channels = channels
+    roots = [self._root(part, "data.dir") for part in folders.split(":")]
+    files = [[path.relative_to(root) for path in _pictures(root)] for root in roots]
+    self.files = [root / file for root, found in zip(roots, files, strict=True) for file in found]
+    self.lr_files: list[Path] = []
+    if lr_folders:
+      lr_roots = [self._root(part, "data.lr_dir") for part in lr_folders.split(":")]
+      if len(lr_roots) != len(roots):
+        raise UserError(f"data.lr_dir has {len(lr_roots)} folders and data.dir {len(roots)}; pair them")
+      self.lr_files = [root / file for root, found in zip(lr_roots, files, strict=True) for file in found]
+      missing = [path for path in self.lr_files if not path.is_file()]
+      if missing:
+        raise UserError(f"{len(missing)} low-resolution pictures are missing, the first is {missing[0]}")
+
+  @staticmethod
+  def _root(part: str, key: str) -> Path:
+    root = Path(expand(part))
+    if not part or not root.is_dir():
+      raise UserError(f"{key}: there is no folder {str(root) if part else ''!r}; give a folder of pictures")
+    return root
+
+  def __len__(self) -> int:
+    return len(self.files)
+
+  def __getitem__(self, i: int) -> Record:
+    record: Record = {"hr": decode(self.files[i], str(self.files[i]), self.channels)}
+    if self.lr_files:
+      record["lr"] = decode(self.lr_files[i], str(self.lr_files[i]), self.channels)
+    return record
+
+  def name(self, i: int) -> str:
+    return str(self.files[i])
+
+
+def _pictures(root: Path) -> list[Path]:
+  """The visible files under `root` with the extension of a picture format that PIL reads, sorted."""
+  # Without the MIME type, PIL's list has HDF5, MPEG and PostScript in it too.
+  suffixes = {
+    suffix
+    for suffix, kind in Image.registered_extensions().items()
+    if kind in Image.OPEN and Image.MIME.get(kind, "").startswith("image/")
+  }
+  found = (p for p in root.rglob("*") if p.suffix.lower() in suffixes and not p.name.startswith("."))
+  files = sorted((p for p in found if p.is_file()), key=lambda p: p.relative_to(root).as_posix())
+  if not files:
+    raise UserError(f"the folder {str(root)!r} has no pictures in it")
+  return files
+
+
+class Tfds:
+  """A split of a TFDS data set that was prepared as array_record; "photos" is prepared on first use."""
+
+  def __init__(self, name: str, split: str, data_dir: str, channels: int):
+    self.dataset, self.split, self.channels = name, split, channels
+    builder = tfds_builder(name, data_dir)
+    if not builder.is_prepared() and builder.name == "photos":
+      prepare(name, data_dir)
+      builder = tfds_builder(name, data_dir)
+    if not builder.is_prepared():
+      raise UserError(f"{name} is not prepared in {builder.data_dir_root}: run `sr-jax prepare {name}` once")
+    features = builder.info.features
+    images = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
+    self.lr = "lr" if "lr" in images else None
+    candidates = [key for key in images if key != "lr"]
+    preferred = [key for key in ("image", "hr") if key in candidates] or candidates
+    if not preferred or (len(preferred) > 1 and preferred is candidates):
+      raise UserError(f"{name} has the pictures {candidates}; none is called 'image' or 'hr'")
+    self.hr = preferred[0]
+    self.label = "label" in features and isinstance(features["label"], tfds.features.ClassLabel)
+    try:
+      # The pictures stay encoded here: PIL decodes those that are wanted, to the wanted channels.
+      self.records = builder.as_data_source(split, decoders={k: tfds.decode.SkipDecoding() for k in images})
+    except NotImplementedError as error:
+      raise UserError(f"{name} in {builder.data_path} is not array_record: use another data.dir") from error
+    except ValueError as error:
+      known = ", ".join(builder.info.splits)
+      raise UserError(
+        f"{name} has no split {split!r}; it has {known}, and parts such as train[:90%]"
+      ) from error
+    if not len(self.records):
+      raise UserError(f"the split {split!r} of {name} has no records")
+
+  def __len__(self) -> int:
+    return len(self.records)
+
+  def __getitem__(self, i: int) -> Record:
+    example = self.records[i]
+    record: Record = {"hr": decode(io.BytesIO(example[self.hr]), self.name(i), self.channels)}
+    if self.lr:
+      record["lr"] = decode(io.BytesIO(example[self.lr]), self.name(i), self.channels)
+    if self.label:
+      record["label"] = int(example["label"])
+    return record
+
+  def name(self, i: int) -> str:
+    return f"record {i} of {self.dataset}, split {self.split}"
+
+
+class Cached:
+  """Keeps the first records that were asked for, up to a number of bytes; safe with threads."""
+
+  # In a shuffled epoch every record comes once, so that evicting the oldest would evict what comes next.
+
+  def __init__(self, source: Source, size: int):
+    self.source = source
+    self.name: Callable[[int], str] = source.name
+    self.left = size
+    self.records: dict[int, Record] = {}
+    self.lock = threading.Lock()
+
+  def __len__(self) -> int:
+    return len(self.source)
+
+  def __getitem__(self, i: int) -> Record:
+    if (record := self.records.get(i)) is not None:
+      return record
+    record = self.source[i]
+    size = sum(value.nbytes for value in record.values() if isinstance(value, np.ndarray))
+    with self.lock:
+      if i not in self.records and size <= self.left:
+        self.records[i] = record
+        self.left -= size
+    return record

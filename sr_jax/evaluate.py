@@ -1,0 +1,132 @@
+"""Any sampler on any test set: metrics of every picture, averaged; and the pictures to look at."""
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from clu.metrics import Average
+from ml_collections import ConfigDict
+
+from sr_jax import parallel
+from sr_jax.baselines import BASELINES, Sampler, bicubic
+from sr_jax.data import open_source, test_batches
+from sr_jax.data.sources import Source
+from sr_jax.errors import choose
+from sr_jax.metrics import Protocol, measure
+from sr_jax.ops import Operator, to_float
+from sr_jax.report import picture_grid, write_report
+from sr_jax.run import Run
+
+log = logging.getLogger(__name__)
+
+Pictures = list[dict[str, np.ndarray]]
+
+
+def evaluate(
+  sampler: Sampler, source: Source, config: ConfigDict, operator: Operator, *, samples: int
+) -> tuple[dict[str, float], Pictures]:
+  """Metrics of `samples` draws per picture, over a test set.
+
+  The draws of a picture depend on `config.eval.seed` and its place in the set alone, not on batches,
+  devices or processes.
+
+  Args:
+    sampler: (lr [B, h, w, C], key, n) -> [n, B, H, W, C].
+    source: the test set.
+    config: the run's config; `config.eval` says how to measure.
+    operator: A, for inputs that the set does not bring and for the consistency metrics.
+    samples: n.
+
+  Returns:
+    The mean of every metric over the set, and the first `config.eval.pictures` pictures with their samples.
+  """
+  keys = config.eval
+  mesh = parallel.local_mesh()
+  process, processes = parallel.process()
+  protocol = Protocol(operator, keys.border, keys.luma)
+  totals: dict[str, Average] = {}
+  pictures: Pictures = []
+  batches = test_batches(
+    source,
+    keys.data,
+    batch=keys.batch,
+    factor=operator.factor,
+    limit=keys.limit,
+    process=process,
+    processes=processes,
+  )
+  for rows in batches:
+    batch = parallel.put_local(rows, mesh)
+    drawn, x, values = _measure(sampler, batch, samples, keys.seed, operator, protocol, tuple(keys.metrics))
+    for name, value in values.items():
+      average = Average.from_model_output(value, mask=batch["mask"])
+      totals[name] = totals[name].merge(average) if name in totals else average
+    for i in np.flatnonzero(rows["mask"])[: keys.pictures - len(pictures)]:
+      truth = rows["hr"][i] / np.float32(255)
+      pictures.append({"input": np.asarray(x[i]), "samples": np.asarray(drawn[:, i]), "truth": truth})
+  sums = parallel.gather_sums({k: (np.asarray(v.total), np.asarray(v.count)) for k, v in totals.items()})
+  return {name: float(total / count) for name, (total, count) in sums.items()}, pictures
+
+
+@partial(jax.jit, static_argnames=("n", "seed", "operator", "protocol", "names"))
+def _measure(
+  sampler: Sampler,
+  batch: dict[str, jax.Array],
+  n: int,
+  seed: int,
+  operator: Operator,
+  protocol: Protocol,
+  names: tuple[str, ...],
+) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
+  """Samples [n, B, H, W, C], inputs [B, h, w, C] and metrics [B] of one batch."""
+  x, y = operator.lr(batch), to_float(batch["hr"])
+
+  def draw(lr: jax.Array, index: jax.Array) -> jax.Array:
+    return sampler(lr[None], jax.random.fold_in(jax.random.key(seed), index), n)[:, 0]
+
+  drawn = jax.vmap(draw, out_axes=1)(x, batch["index"])
+  return drawn, x, measure(names, drawn, {"hr": y, "lr": x}, protocol)
+
+
+def evaluate_run(run: Run, workdir: str | Path, command: str = "") -> str:
+  """A run beside the baselines of its config: table and pictures, in `workdir`/evaluation.
+
+  Args:
+    run: what is evaluated, by `run.config.eval`.
+    workdir: where to write table.md, table.json and samples.png.
+    command: kept in the JSON file, to say how the numbers were made.
+
+  Returns:
+    The table in Markdown.
+  """
+  config, keys = run.config, run.config.eval
+  source = open_source(keys.data)
+  row = partial(evaluate, source=source, config=config, operator=run.operator)
+  table: dict[str, dict[str, float]] = {}
+  for name in keys.baselines:
+    make: Callable[[Operator], Sampler] = choose(BASELINES, name, "config.eval.baselines")
+    # A Partial without leaves: a pytree that jit compares by the function it holds.
+    table[name], _ = row(jax.tree_util.Partial(make(run.operator)), samples=1)
+  name = config.method.name
+  table[name], pictures = row(run.sampler(keys.temperature), samples=keys.samples)
+  enlarge = bicubic(run.operator)
+  for picture in pictures:
+    x = jnp.asarray(picture["input"])[None]
+    picture["bicubic"] = np.asarray(enlarge(x, jax.random.key(0), 1)[0, 0])
+  if parallel.process()[0] != 0:
+    return ""
+  folder = Path(workdir) / "evaluation"
+  meta = {
+    "command": command,
+    "step": int(run.state.step),
+    "pictures": len(source) if not keys.limit else min(keys.limit, len(source)),
+    "eval": keys.to_dict(),
+  }
+  text = write_report(folder, "table", table, meta)
+  picture_grid(pictures, folder / "samples.png")
+  log.info("Tables and pictures are in %s.", folder)
+  return text

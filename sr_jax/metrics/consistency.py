@@ -1,0 +1,33 @@
+"""Distance in low resolution between A of a sample and the input: does Ay = x hold?
+
+Every function: samples [n, B, H, W, C] -> [n, B]; the whole picture counts, no border is cut. The
+sample is unclipped unless the name says 8bit: clipping moves it off {y : Ay = x} by itself.
+"""
+
+import jax.numpy as jnp
+
+from sr_jax.metrics.protocol import Array, Batch, Protocol, decibels
+from sr_jax.ops.colour import quantise
+
+FLOOR = 1e-15  # of the mean squared error: 150 dB, where float32 itself ends
+PIXELS = (-3, -2, -1)
+
+
+def lr_psnr(samples: Array, batch: Batch, protocol: Protocol) -> Array:
+  """PSNR in dB between A(sample) and the input; NTIRE 2021 asks for 45 dB."""
+  return decibels(lr_mse(samples, batch, protocol), FLOOR)
+
+
+def lr_psnr_8bit(samples: Array, batch: Batch, protocol: Protocol) -> Array:
+  """`lr_psnr` of the sample as an 8-bit file would hold it: clipped and rounded first."""
+  return lr_psnr(quantise(samples), batch, protocol)
+
+
+def lr_mse(samples: Array, batch: Batch, protocol: Protocol) -> Array:
+  """Mean squared distance between A(sample) and the input, on the [0, 1] scale."""
+  return jnp.mean((protocol.operator.A(samples) - batch["lr"]) ** 2, PIXELS)
+
+
+def lr_l1(samples: Array, batch: Batch, protocol: Protocol) -> Array:
+  """Mean absolute distance between A(sample) and the input, on the [0, 1] scale."""
+  return jnp.mean(jnp.abs(protocol.operator.A(samples) - batch["lr"]), PIXELS)

@@ -1,0 +1,66 @@
+"""phi of SRIM (section 2.2.2): a picture's pixels beside scaled activations of VGG-19."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from sr_jax.errors import UserError, choose
+from sr_jax.networks.vgg import load_vgg, vgg_features
+
+Array = jax.Array
+
+
+class FeatureSpace(NamedTuple):
+  """Where pictures are compared: the pixels, and the layers of a network if there are weights for one.
+
+  Attributes:
+    frozen: {"vgg": weights}, to stand among the parameters of a state, or {}.
+    layers: VGG-19 layers whose pre-activations are parts of phi, besides the pixels.
+    padding: of VGG-19, "zero" | "reflect".
+    distance: of a part: the "sum" (SRIM) or "mean" of its squared differences.
+  """
+
+  frozen: dict[str, Any]
+  layers: tuple[str, ...]
+  padding: str
+  distance: str
+
+  def parts(self, params: dict[str, Any], images: Array) -> list[Array]:
+    """phi_k of images [B, H, W, C], unscaled: the images, then [B, H_k, W_k, C_k] of each layer."""
+    if not self.frozen:
+      return [images]
+    return [images, *vgg_features(params["vgg"], images, self.layers, self.padding)]
+
+  def squared_distance(self, alpha: Array, a: list[Array], b: list[Array]) -> Array:
+    """sum_k alpha_k^2 || a_k - b_k ||^2 over the last three axes; leading axes broadcast."""
+    reduce = {"sum": jnp.sum, "mean": jnp.mean}[self.distance]
+    terms = [s**2 * reduce(jnp.square(p - q), axis=(-3, -2, -1)) for s, p, q in zip(alpha, a, b, strict=True)]
+    return jnp.stack(terms).sum(axis=0)
+
+  def scales(self, params: dict[str, Any], images: Array) -> Array:
+    """alpha that gives every part the pixels' mean squared value per element, over images [S, B, H, W, C].
+
+    The slices [B, ...] go through the network one by one.
+    """
+    energies = jax.lax.map(
+      lambda part: jnp.stack([jnp.square(p).mean() for p in self.parts(params, part)]), images
+    ).mean(axis=0)
+    return jnp.sqrt(energies[0] / energies)
+
+
+def make_features(keys: ConfigDict, channels: int) -> FeatureSpace:
+  """The feature space of the keys `file`, `sha256`, `layers`, `padding` and `distance`, for C = `channels`.
+
+  Raises:
+    UserError: the weight file is missing, damaged or lacks a layer; a value that is not allowed.
+  """
+  choose({"sum": 0, "mean": 0}, keys.distance, "config.method.features.distance")
+  choose({"zero": 0, "reflect": 0}, keys.padding, "config.method.features.padding")
+  if keys.file and channels != 3:
+    raise UserError(
+      f"config.data.channels is {channels}, but VGG-19 sees RGB: set it to 3 or config.method.features.file to ''."
+    )
+  frozen = {"vgg": load_vgg(keys.file, keys.layers, keys.sha256)} if keys.file else {}
+  return FeatureSpace(frozen, tuple(keys.layers) if frozen else (), keys.padding, keys.distance)

@@ -1,0 +1,139 @@
+"""VGG-19 features (Simonyan and Zisserman, arXiv 1409.1556, configuration E), from a local weight file.
+
+Features are the convolutions' outputs before their ReLU. The weights stay frozen, so this is a function
+of a parameter tree and no module: {"preprocess" | "conv1_1" | ...: {"kernel": HWIO, "bias": [O]}}.
+"""
+
+import hashlib
+import os
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax import Array, lax
+
+from sr_jax.errors import UserError, choose
+
+CONVOLUTIONS = (2, 2, 4, 4, 4)  # per block; blocks end in a 2x2 max-pool
+BLOCK = {f"conv{b + 1}_{i + 1}": b for b, count in enumerate(CONVOLUTIONS) for i in range(count)}
+LAYERS = tuple(BLOCK)
+# numpy's names of a padding
+PADDINGS = {"zero": "constant", "reflect": "reflect"}
+IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
+
+VGGParams = dict[str, dict[str, np.ndarray]]
+
+
+def load_vgg(path: str, layers: Sequence[str], sha256: str = "") -> VGGParams:
+  """Reads the convolutions up to the deepest of `layers` from an .npz file; widths are the file's.
+
+  Two public layouts are known, both OIHW: torchvision's (`features.0.weight`), whose weights expect
+  (RGB - mean) / std; and the normalised VGG-19 (`0.weight`, `2.weight`, `5.weight`), whose layer 0 turns
+  RGB in [0, 1] into BGR * 255 - mean, the input that SRIM describes (section 2.5). "preprocess" is that
+  map of [0, 1] as a 1x1 convolution, so that one network serves both.
+
+  Args:
+    path: the file; environment variables and ~ are expanded.
+    layers: names such as "conv2_2".
+    sha256: digest that the file must have, unless empty.
+
+  Returns:
+    float32 arrays on the host.
+
+  Raises:
+    UserError: a missing, different or unreadable file, or a layer that it or VGG-19 does not have.
+  """
+  deepest = _deepest(layers)
+  file = Path(os.path.expandvars(path)).expanduser()
+  if not file.is_file():
+    raise UserError(
+      f"The VGG-19 weight file {file} does not exist: give its place in config.method.features.file."
+    )
+  if sha256 and (found := hashlib.sha256(file.read_bytes()).hexdigest()) != sha256.lower():
+    raise UserError(f"{file} has the SHA-256 digest {found} but config.method.features.sha256 is {sha256}.")
+  try:
+    with np.load(file) as arrays:
+      return _read(arrays, file, LAYERS[: deepest + 1])
+  except (ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    raise UserError(f"{file} is not an .npz file of arrays: convert the VGG-19 weights to one.") from error
+
+
+def _read(arrays: Mapping[str, np.ndarray], file: Path, layers: Sequence[str]) -> VGGParams:
+  """Recognises the layout and takes the first `layers`, all in order."""
+  if "features.0.weight" in arrays:
+    prefix, first, step = "features.", 0, 2  # convolution, ReLU
+    kernel = np.diag(1 / IMAGENET_STD)[None, None]
+    preprocess = {"kernel": kernel, "bias": -IMAGENET_MEAN / IMAGENET_STD}
+  elif "0.weight" in arrays and arrays["0.weight"].shape == (3, 3, 1, 1):
+    prefix, first, step = "", 2, 3  # padding, convolution, ReLU
+    preprocess = _convolution(arrays, "0")
+  else:
+    raise UserError(
+      f"{file} has neither 'features.0.weight' nor a 1x1 '0.weight': it is no known VGG-19 file."
+    )
+
+  params = {"preprocess": preprocess}
+  for number, layer in enumerate(layers):
+    key = f"{prefix}{first + step * number + BLOCK[layer]}"  # every block before adds its pooling
+    if f"{key}.weight" not in arrays or f"{key}.bias" not in arrays:
+      raise UserError(f"{file} does not hold the layer {layer} ('{key}.weight' and '{key}.bias').")
+    params[layer] = _convolution(arrays, key)
+  return params
+
+
+def vgg_features(
+  params: Mapping[str, Mapping[str, Array]], images: Array, layers: Sequence[str], padding: str = "zero"
+) -> list[Array]:
+  """Pre-activations of named layers.
+
+  Args:
+    params: from `load_vgg`.
+    images: RGB [B, H, W, 3] in [0, 1]; H and W at least 2 to the number of poolings passed.
+    layers: names, in any order.
+    padding: of every 3x3 convolution: "zero", as VGG was trained, or "reflect".
+
+  Returns:
+    A float32 array [B, H / 2^k, W / 2^k, width] for each of `layers`, in their order, k poolings
+    before it.
+
+  Raises:
+    UserError: an unknown layer or padding.
+  """
+  deepest = _deepest(layers)
+  mode = choose(PADDINGS, padding, "config.method.features.padding")
+  x = _convolve(jnp.asarray(images, jnp.float32), params["preprocess"])
+  features: dict[str, Array] = {}
+  for number, layer in enumerate(LAYERS[: deepest + 1]):
+    if number:
+      x = nn.relu(x)
+    if number and BLOCK[layer] > BLOCK[LAYERS[number - 1]]:
+      x = nn.max_pool(x, (2, 2), strides=(2, 2))
+    x = _convolve(jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode=mode), params[layer])
+    features[layer] = x
+  return [features[layer] for layer in layers]
+
+
+def _deepest(layers: Sequence[str]) -> int:
+  """The number of the deepest of `layers` in LAYERS."""
+  numbers = dict(zip(LAYERS, range(len(LAYERS)), strict=True))
+  return max(
+    (choose(numbers, layer, "A layer of config.method.features.layers") for layer in layers), default=-1
+  )
+
+
+def _convolution(arrays: Mapping[str, np.ndarray], key: str) -> dict[str, np.ndarray]:
+  """OIHW weights as Flax keeps them: HWIO."""
+  kernel = arrays[f"{key}.weight"].transpose(2, 3, 1, 0)
+  return {"kernel": kernel.astype(np.float32), "bias": arrays[f"{key}.bias"].astype(np.float32)}
+
+
+def _convolve(x: Array, layer: Mapping[str, Array]) -> Array:
+  dimensions = ("NHWC", "HWIO", "NHWC")
+  return (
+    lax.conv_general_dilated(x, layer["kernel"], (1, 1), "VALID", dimension_numbers=dimensions)
+    + layer["bias"]
+  )

@@ -1,0 +1,155 @@
+"""A, the linear downsampling that makes x from y; its pseudo-inverse; and the projection onto {y : Ay = x}.
+
+Amortised MAP Inference for Image Super-resolution (arXiv 1610.04490), section 3.1 and Eq. 7. There B,
+an estimate of A+, is learned (appendix A); every kernel here is separable, so A = R (x) C with a small
+matrix per axis and A+ = R+ (x) C+ exactly.
+"""
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+from jax import Array
+from ml_collections import ConfigDict
+
+from sr_jax.errors import UserError
+from sr_jax.ops import colour
+from sr_jax.ops.resize import BORDERS, KERNELS, apply_columns, apply_rows, resize_matrix
+
+ROUNDINGS = ("none", "once", "twice")
+CONSISTENCIES = ("none", "project")
+
+
+@lru_cache(maxsize=256)
+def _pseudo_inverse(n_hr: int, n_lr: int, kernel: str, border: str) -> np.ndarray:
+  """Moore-Penrose inverse [n_hr, n_lr] of one axis, float64: SVD on the host, once per size."""
+  inverse = np.linalg.pinv(resize_matrix(n_hr, n_lr, kernel, border))
+  inverse.setflags(write=False)
+  return inverse
+
+
+@dataclass(frozen=True)
+class Operator:
+  """The downsampling of one run. Pictures are [..., H, W, C] high and [..., h, w, C] low, float32.
+
+  Every method is a pure function of its arrays, for jit, vmap and grad; sizes are static. Operators
+  compare and hash by value.
+
+  Attributes:
+    kernel: "bicubic" | "bilinear" | "area" | "gaussian", see `resize_matrix`.
+    factor: by how much rows and columns shrink.
+    border: "replicate" | "symmetric" | "renormalise".
+    rounding: of `degrade`: "none" | "once" (to 8 bits at the end) | "twice" (after each axis, MATLAB).
+    consistency: of `head`: "none" | "project".
+
+  Raises:
+    UserError: a value that is not allowed.
+  """
+
+  kernel: str = "bicubic"
+  factor: tuple[int, int] = (4, 4)
+  border: str = "replicate"
+  rounding: str = "none"
+  consistency: str = "none"
+
+  def __post_init__(self):
+    for key, value, allowed in (
+      ("operator.kernel", self.kernel, KERNELS),
+      ("operator.border", self.border, BORDERS),
+      ("operator.rounding", self.rounding, ROUNDINGS),
+      ("consistency", self.consistency, CONSISTENCIES),
+    ):
+      if value not in allowed:
+        raise UserError(f"config.{key} is {value!r} but must be one of {', '.join(allowed)}.")
+    if len(self.factor) != 2 or not all(isinstance(f, int) and f >= 1 for f in self.factor):
+      raise UserError(
+        f"config.operator.factor is {self.factor!r} but must be two whole numbers of 1 or more."
+      )
+
+  def lr_shape(self, hr_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """(..., H, W, C) -> (..., h, w, C). Raises UserError if the factor does not divide H and W."""
+    *lead, height, width, channels = hr_shape
+    fy, fx = self.factor
+    if height % fy or width % fx:
+      raise UserError(
+        f"A picture of {height}x{width} pixels cannot be reduced by config.operator.factor {fy}x{fx}: "
+        "crop it to a multiple."
+      )
+    return (*lead, height // fy, width // fx, channels)
+
+  def hr_shape(self, lr_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """(..., h, w, C) -> (..., H, W, C)."""
+    *lead, height, width, channels = lr_shape
+    return (*lead, height * self.factor[0], width * self.factor[1], channels)
+
+  def A(self, y: Array) -> Array:
+    """A y: [..., H, W, C] -> [..., h, w, C], linear, neither clipped nor rounded."""
+    rows, columns = self._matrices(self.lr_shape(y.shape))
+    return apply_columns(columns, apply_rows(rows, y))
+
+  def pinv(self, x: Array) -> Array:
+    """A+ x: [..., h, w, C] -> [..., H, W, C], the smallest picture y with A y = x."""
+    height, width = self.hr_shape(x.shape)[-3:-1]
+    rows = _pseudo_inverse(height, x.shape[-3], self.kernel, self.border)
+    columns = _pseudo_inverse(width, x.shape[-2], self.kernel, self.border)
+    return apply_columns(columns, apply_rows(rows, x))
+
+  def project(self, y: Array, x: Array) -> Array:
+    """The point of {y' : A y' = x} nearest to y, (I - A+A) y + A+ x (Eq. 7): [..., H, W, C].
+
+    Leading axes broadcast: y [n, B, H, W, C] goes with x [B, h, w, C]. Written as y + A+(x - Ay), in
+    which float32 rounds only the correction.
+
+    Raises:
+      UserError: x has not the size of A y.
+    """
+    low = self.A(y)
+    if x.shape[-3:] != low.shape[-3:]:
+      raise UserError(
+        f"An input of shape {x.shape[-3:]} does not belong to an output of shape {y.shape[-3:]}: "
+        f"config.operator.factor asks for {low.shape[-3:]}."
+      )
+    return y + self.pinv(x - low)
+
+  def head(self, f: Array, x: Array) -> Array:
+    """What every method does to its network's output f [..., H, W, C]: nothing, or `project(f, x)`."""
+    return self.project(f, x) if self.consistency == "project" else f
+
+  def degrade(self, hr: Array) -> Array:
+    """Makes a test input: [..., H, W, C] in [0, 1] -> [..., h, w, C], rounded as `rounding` says.
+
+    "twice" is MATLAB's imresize of a uint8 picture, which stores bytes between its two passes and takes
+    the axis that shrinks more first, rows where both shrink alike. Rounding has no gradient.
+    """
+    if self.rounding == "none":
+      return self.A(hr)
+    if self.rounding == "once":
+      return colour.quantise(self.A(hr))
+    rows, columns = self._matrices(self.lr_shape(hr.shape))
+    if self.factor[0] >= self.factor[1]:
+      return colour.quantise(apply_columns(columns, colour.quantise(apply_rows(rows, hr))))
+    return colour.quantise(apply_rows(rows, colour.quantise(apply_columns(columns, hr))))
+
+  def lr(self, batch: dict[str, Array]) -> Array:
+    """The input of a batch, float32 [B, h, w, C] in [0, 1]: its own "lr" bytes, or "hr" degraded."""
+    if "lr" in batch:
+      return colour.to_float(batch["lr"])
+    return self.degrade(colour.to_float(batch["hr"]))
+
+  def with_factor(self, factor: tuple[int, int]) -> "Operator":
+    """The same kernel with another factor: SRIM compares its lower stage with A_2 y."""
+    return replace(self, factor=factor)
+
+  def _matrices(self, lr_shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """The row matrix [h, H] and the column matrix [w, W] of A."""
+    height, width = self.hr_shape(lr_shape)[-3:-1]
+    return (
+      resize_matrix(height, lr_shape[-3], self.kernel, self.border),
+      resize_matrix(width, lr_shape[-2], self.kernel, self.border),
+    )
+
+
+def make_operator(config: ConfigDict) -> Operator:
+  """The operator of a run: `config.operator` and `config.consistency`. Raises UserError as `Operator`."""
+  keys = config.operator
+  return Operator(keys.kernel, tuple(keys.factor), keys.border, keys.rounding, config.consistency)

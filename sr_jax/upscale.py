@@ -1,0 +1,94 @@
+"""One picture in, n plausible larger pictures out."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from sr_jax.errors import UserError
+from sr_jax.ops import to_float, to_uint8
+from sr_jax.report import save_png
+from sr_jax.run import Run, load_run
+
+MAX_PIXELS = 4_000_000  # of an output: the memory of a 64-channel network at that size is about 1 GB a layer
+
+
+def upscale(
+  run: Run, picture: np.ndarray, *, samples: int = 4, seed: int = 0, temperature: float = 1.0
+) -> np.ndarray:
+  """Plausible enlargements of one picture.
+
+  Args:
+    run: from `load_run(workdir)`.
+    picture: uint8 [h, w, C], C as the run was trained.
+    samples: n.
+    seed: the same seed gives the same pictures.
+    temperature: 1 is the model, 0 its mode, larger is more diverse.
+
+  Returns:
+    uint8 [n, H, W, C].
+
+  Raises:
+    UserError: the output would be larger than MAX_PIXELS, or the picture has other channels.
+  """
+  channels = run.config.data.channels
+  if picture.ndim != 3 or picture.shape[-1] != channels:
+    raise UserError(f"The picture has shape {picture.shape}, but the run was trained on {channels} channels.")
+  height, width = run.operator.hr_shape(picture.shape)[:2]
+  if height * width > MAX_PIXELS:
+    raise UserError(
+      f"The picture would become {width}x{height} pixels, more than the {MAX_PIXELS:,} that are computed at "
+      "once: crop it or make it smaller."
+    )
+  draw = jax.jit(run.sampler(temperature), static_argnums=2)
+  y = draw(to_float(jnp.asarray(picture))[None], jax.random.key(seed), samples)[:, 0]
+  return np.asarray(to_uint8(y))
+
+
+def read_picture(path: str | Path, channels: int) -> np.ndarray:
+  """A picture file -> uint8 [h, w, channels], turned as its camera says.
+
+  Raises:
+    UserError: there is no such file, or it is no picture.
+  """
+  try:
+    with Image.open(path) as image:
+      upright = ImageOps.exif_transpose(image).convert("RGB" if channels == 3 else "L")
+  except FileNotFoundError as error:
+    raise UserError(f"{path} does not exist: give the path of a picture.") from error
+  except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+    raise UserError(f"{path} cannot be read as a picture ({error}): give a PNG, JPEG or the like.") from error
+  return np.asarray(upright).reshape(upright.height, upright.width, channels)
+
+
+def upscale_file(
+  path: str | Path,
+  workdir: str | Path,
+  out: str | Path = ".",
+  *,
+  samples: int = 4,
+  seed: int = 0,
+  temperature: float = 1.0,
+) -> list[Path]:
+  """Enlarge a picture file with the run in `workdir`.
+
+  Writes photo_x4_0.png, photo_x4_1.png, ... into the folder `out`, and returns their paths.
+
+  Raises:
+    UserError: as `upscale` and `load_run`; or `out` cannot be written.
+  """
+  run = load_run(workdir)
+  picture = read_picture(path, run.config.data.channels)
+  pictures = upscale(run, picture, samples=samples, seed=seed, temperature=temperature)
+  fy, fx = run.operator.factor
+  scale = f"x{fy}" if fy == fx else f"x{fy}x{fx}"
+  paths = [Path(out) / f"{Path(path).stem}_{scale}_{i}.png" for i in range(samples)]
+  try:
+    Path(out).mkdir(parents=True, exist_ok=True)
+    for target, image in zip(paths, pictures, strict=True):
+      save_png(target, image)
+  except OSError as error:
+    raise UserError(f"--out {out} cannot be written ({error.strerror}): choose another folder.") from error
+  return paths

@@ -1,0 +1,446 @@
+"""Sources and batches: what a record is, which rows a batch has, what happens to a bad file."""
+
+import gzip
+import itertools
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from ml_collections import ConfigDict
+from PIL import Image
+
+# Not `from sr_jax.data import test_batches`: pytest would take it for a test.
+from sr_jax import data
+from sr_jax.data.builders import PHOTOS
+from sr_jax.data.sources import CorruptRecord
+from sr_jax.errors import UserError
+
+
+def config(folder="", **changes):
+  keys = {"name": "folder", "split": "train", "dir": str(folder), "channels": 3}
+  keys |= {"crop": (8, 6), "flip": True, "max_corrupt": 0, "threads": 2}
+  return ConfigDict(keys | changes)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+  """Ten pictures of 12x10; picture i has i in its red channel, the row in green, the column in blue."""
+  rows, columns = np.indices((12, 10))
+  for i in range(10):
+    pixels = np.stack([np.full((12, 10), i), rows, columns], axis=-1).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+  return tmp_path
+
+
+def take(folder, count, cfg=None, *, batch=4, start=0, seed=1, **part):
+  cfg = cfg or config(folder)
+  batches = data.train_batches(data.open_source(cfg), cfg, seed=seed, batch=batch, start=start, **part)
+  return list(itertools.islice(batches, count))
+
+
+def joined(batches, key):
+  return np.concatenate([b[key] for b in batches])
+
+
+def same(a, b):
+  assert a.keys() == b.keys()
+  for key in a:
+    np.testing.assert_array_equal(a[key], b[key])
+    assert a[key].dtype == b[key].dtype
+
+
+def evaluated(source, batch=4, factor=(2, 2), **options):
+  return list(data.test_batches(source, config(), batch=batch, factor=factor, **options))
+
+
+# Training batches
+
+
+def test_each_record_appears_once_an_epoch_in_an_order_of_its_own(pictures):
+  epochs = joined(take(pictures, 10), "hr")[:, 0, 0, 0].reshape(4, 10)
+  assert all(sorted(epoch) == list(range(10)) for epoch in epochs.tolist())
+  assert len({tuple(epoch) for epoch in epochs.tolist()}) == 4
+  assert epochs.tolist() != joined(take(pictures, 10, seed=2), "hr")[:, 0, 0, 0].reshape(4, 10).tolist()
+
+
+def test_a_training_batch_has_the_contracts_keys(pictures):
+  batch = take(pictures, 2)[1]
+  assert {k: (v.dtype.name, v.shape) for k, v in batch.items()} == {
+    "hr": ("uint8", (4, 8, 6, 3)),
+    "index": ("int32", (4,)),
+    "mask": ("bool", (4,)),
+  }
+  assert batch["index"].tolist() == [4, 5, 6, 7]
+  assert batch["mask"].all()
+
+
+def test_a_resumed_stream_equals_the_uninterrupted_one(pictures):
+  for a, b in zip(take(pictures, 9)[5:], take(pictures, 4, start=5), strict=True):
+    same(a, b)
+
+
+def test_a_stream_starts_late_and_its_index_wraps_within_int32(pictures):
+  (batch,) = take(pictures, 1, start=2**29 + 2**28)
+  assert batch["index"].tolist() == [2**30, 2**30 + 1, 2**30 + 2, 2**30 + 3]
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_rows_do_not_depend_on_the_number_of_processes(pictures, processes):
+  parts = [take(pictures, 6, process=p, processes=processes, start=1) for p in range(processes)]
+  for whole, *shares in zip(take(pictures, 6, start=1), *parts, strict=True):
+    same(whole, {key: joined(shares, key) for key in whole})
+
+
+def test_rows_do_not_depend_on_threads_or_the_cache(pictures):
+  plain = take(pictures, 6)
+  for cfg in (config(pictures, threads=1), config(pictures, cache_mb=1)):
+    for a, b in zip(plain, take(pictures, 6, cfg), strict=True):
+      same(a, b)
+
+
+def test_crops_are_windows_at_every_place_and_half_are_mirrored(pictures):
+  hr = joined(take(pictures, 100), "hr").astype(int)
+  top, left = hr[:, 0, 0, 1], np.minimum(hr[:, 0, 0, 2], hr[:, 0, -1, 2])
+  mirrored = hr[:, 0, 0, 2] > hr[:, 0, -1, 2]
+  columns = np.where(mirrored[:, None], np.arange(6)[::-1], np.arange(6)) + left[:, None]
+  np.testing.assert_array_equal(
+    hr[..., 1], np.broadcast_to((top[:, None] + np.arange(8))[..., None], (400, 8, 6))
+  )
+  np.testing.assert_array_equal(hr[..., 2], np.broadcast_to(columns[:, None], (400, 8, 6)))
+  assert set(zip(top, left, strict=True)) == set(itertools.product(range(5), range(5)))
+  assert 150 < mirrored.sum() < 250
+
+
+def test_a_record_gets_a_new_crop_in_each_epoch(pictures):
+  hr = joined(take(pictures, 50), "hr")
+  assert len({picture.tobytes() for picture in hr if picture[0, 0, 0] == 3}) > 5
+
+
+def test_nothing_is_mirrored_without_flip(pictures):
+  hr = joined(take(pictures, 25, config(pictures, flip=False)), "hr").astype(int)
+  assert (np.diff(hr[..., 2], axis=2) == 1).all()
+
+
+def test_an_own_low_resolution_picture_is_mirrored_with_its_picture(pictures):
+  cfg = config(pictures, lr_dir=str(pictures), crop=())
+  batches = take(pictures, 10, cfg)
+  np.testing.assert_array_equal(joined(batches, "hr"), joined(batches, "lr"))
+  assert len(np.unique(joined(batches, "lr")[:, 0, 0, 2])) == 2
+  with pytest.raises(UserError, match="crop"):
+    take(pictures, 1, config(pictures, lr_dir=str(pictures)))
+
+
+def test_whole_pictures_of_two_sizes_are_one_sentence(pictures):
+  assert take(pictures, 1, config(pictures, crop=()))[0]["hr"].shape == (4, 12, 10, 3)
+  Image.new("RGB", (9, 12)).save(pictures / "odd.png")
+  with pytest.raises(UserError, match=r"odd\.png has hr of 12x9, others have 12x10"):
+    take(pictures, 6, config(pictures, crop=()))
+
+
+def test_a_batch_that_processes_cannot_share_is_one_sentence(pictures):
+  with pytest.raises(UserError, match="4 cannot be divided among 3"):
+    take(pictures, 1, processes=3)
+
+
+# Bad records
+
+
+def spoil(folder):
+  """A text file, a truncated picture and one smaller than the crop in the places of 2, 3 and 7."""
+  (folder / "2.png").write_text("not a picture")
+  Image.effect_noise((64, 64), 50).convert("RGB").save(folder / "whole.jpg")
+  (folder / "3.jpg").write_bytes((folder / "whole.jpg").read_bytes()[:900])
+  (folder / "3.png").unlink()
+  (folder / "whole.jpg").unlink()
+  Image.new("RGB", (5, 12)).save(folder / "7.png")
+
+
+def test_a_corrupt_record_is_named_and_replaced(pictures, caplog):
+  before = joined(take(pictures, 5), "hr")[:, 0, 0, 0]
+  spoil(pictures)
+  after = joined(take(pictures, 5, config(pictures, max_corrupt=3)), "hr")[:, 0, 0, 0]
+  replacement = {2: 4, 3: 4, 7: 8}
+  assert after.tolist() == [replacement.get(i, i) for i in before.tolist()]
+  messages = [record.getMessage() for record in caplog.records]
+  assert len(messages) == 3
+  for name in ("2.png", "3.jpg", "7.png"):
+    assert sum(str(pictures / name) in message for message in messages) == 1
+
+
+def test_replacements_are_the_same_after_a_resume(pictures):
+  spoil(pictures)
+  cfg = config(pictures, max_corrupt=3)
+  for a, b in zip(take(pictures, 9, cfg)[5:], take(pictures, 4, cfg, start=5), strict=True):
+    same(a, b)
+
+
+def test_too_many_corrupt_records_are_one_sentence(pictures):
+  spoil(pictures)
+  with pytest.raises(
+    UserError, match=r"3 records cannot be used, more than data\.max_corrupt=2; the last: .*\d\."
+  ):
+    take(pictures, 5, config(pictures, max_corrupt=2))
+  for path in pictures.iterdir():
+    path.write_text("")
+  with pytest.raises(UserError, match="none of the 10 records"):
+    take(pictures, 1, config(pictures, max_corrupt=10))
+
+
+def test_an_unreadable_test_picture_is_one_sentence(pictures):
+  spoil(pictures)
+  with pytest.raises(UserError, match=r"2\.png cannot be read"):
+    evaluated(data.open_source(config(pictures)))
+
+
+# Test batches
+
+
+def test_each_test_record_comes_once_and_in_order(pictures):
+  batches = evaluated(data.open_source(config(pictures)))
+  assert [b["mask"].tolist() for b in batches] == [[True] * 4, [True] * 4, [True] * 2]
+  assert joined(batches, "index").tolist() == list(range(10))
+  assert joined(batches, "hr")[:, 0, 0, 0].tolist() == list(range(10))
+
+
+def test_processes_share_the_test_records(pictures):
+  source = data.open_source(config(pictures))
+  parts = [joined(evaluated(source, process=p, processes=2, limit=7), "index").tolist() for p in range(2)]
+  assert parts == [[0, 2, 4, 6], [1, 3, 5, 5]]  # the last 5 is padding
+
+
+def test_padding_repeats_the_last_row_up_to_a_power_of_two(pictures):
+  (batch,) = evaluated(data.open_source(config(pictures)), batch=8, limit=3)
+  assert batch["mask"].tolist() == [True, True, True, False]
+  assert batch["index"].tolist() == [0, 1, 2, 2]
+  np.testing.assert_array_equal(batch["hr"][3], batch["hr"][2])
+  (batch,) = evaluated(data.open_source(config(pictures)), batch=6, limit=5)
+  assert batch["mask"].tolist() == [True] * 5 + [False]
+
+
+def test_a_test_batch_holds_pictures_of_one_size_cut_to_the_factor(pictures):
+  Image.new("RGB", (31, 20)).save(pictures / "4.png")
+  batches = evaluated(data.open_source(config(pictures)), batch=8, factor=(5, 3))
+  assert [b["hr"].shape for b in batches] == [(4, 10, 9, 3), (1, 20, 30, 3), (8, 10, 9, 3)]
+  assert batches[0]["hr"][0, -1, -1].tolist() == [0, 9, 8]
+  with pytest.raises(UserError, match="12x10, smaller than the factor 16x2"):
+    evaluated(data.open_source(config(pictures)), factor=(16, 2))
+
+
+def test_given_low_resolution_pictures_go_with_their_names(pictures, tmp_path_factory):
+  lr = tmp_path_factory.mktemp("lr")
+  for i in range(10):
+    Image.new("RGB", (5, 6), (i, 0, 0)).save(lr / f"{i}.png")
+  source = data.open_source(config(pictures, lr_dir=str(lr)))
+  batch = evaluated(source)[1]
+  assert batch["lr"].shape == (4, 6, 5, 3)
+  np.testing.assert_array_equal(batch["lr"][:, 0, 0, 0], batch["hr"][:, 0, 0, 0])
+  with pytest.raises(UserError, match=r"0\.png should have a low-resolution picture of 3x2 .* own is 6x5"):
+    evaluated(source, factor=(4, 4))
+  (lr / "6.png").unlink()
+  with pytest.raises(UserError, match=r"missing, the first is .*6\.png"):
+    data.open_source(config(pictures, lr_dir=str(lr)))
+
+
+# Folders
+
+
+def test_a_folder_lists_only_pictures_by_relative_path(tmp_path):
+  for name in ("b/1.PNG", "a/2.jpg", "a/10.bmp", "c.tif", "a/notes.txt", "a/.hidden.png", "d.h5"):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    if name.endswith(("txt", "h5")):
+      (tmp_path / name).write_text("x")
+    else:
+      Image.new("RGB", (2, 2)).save(tmp_path / name)
+  source = data.open_source(config(tmp_path))
+  names = ["a/10.bmp", "a/2.jpg", "b/1.PNG", "c.tif"]
+  assert [source.name(i) for i in range(len(source))] == [str(tmp_path / name) for name in names]
+  two = data.open_source(config(f"{tmp_path}/b:{tmp_path}/a"))
+  assert [two.name(i)[-5:] for i in range(3)] == ["1.PNG", "0.bmp", "2.jpg"]
+
+
+def test_a_missing_folder_is_one_sentence(tmp_path):
+  with pytest.raises(UserError, match=r"there is no folder .*nowhere"):
+    data.open_source(config(tmp_path / "nowhere"))
+  with pytest.raises(UserError, match="there is no folder ''"):
+    data.open_source(config(""))
+  with pytest.raises(UserError, match="has no pictures"):
+    data.open_source(config(tmp_path))
+
+
+def test_an_unset_variable_is_one_sentence_with_both_remedies(pictures, monkeypatch):
+  monkeypatch.setenv("PICTURES_PLACE", str(pictures))
+  assert len(data.open_source(config("${PICTURES_PLACE}/"))) == 10
+  monkeypatch.delenv("PICTURES_PLACE")
+  with pytest.raises(UserError, match=r"PICTURES_PLACE .* is not set.*export PICTURES_PLACE=.* config"):
+    data.open_source(config("$PICTURES_PLACE/x"))
+
+
+def test_pictures_of_every_mode_become_eight_bits_of_the_channels_asked_for(tmp_path):
+  grey16 = np.array([[0, 51400, 65535]], np.uint16)
+  Image.fromarray(grey16).save(tmp_path / "grey16.png")
+  clear = Image.new("RGBA", (3, 1), (200, 0, 0, 255))
+  clear.putpixel((0, 0), (9, 9, 9, 0))
+  clear.save(tmp_path / "alpha.png")
+  Image.new("RGB", (3, 1), (200, 0, 0)).quantize(4).save(tmp_path / "palette.png")
+  turned = Image.new("RGB", (1, 3), (200, 0, 0))
+  turned.getexif()[0x0112] = 6
+  turned.save(tmp_path / "turned.png", exif=turned.getexif())
+  Image.new("1", (3, 1), 1).save(tmp_path / "bits.png")
+  Image.new("F", (3, 1), 0.5).save(tmp_path / "float.tif")
+  source = data.open_source(config(tmp_path))
+  got = {source.name(i).rsplit("/")[-1]: source[i]["hr"] for i in range(6) if "float" not in source.name(i)}
+  assert {pixels.shape for pixels in got.values()} == {(1, 3, 3)}
+  assert got["grey16.png"][0, :, 0].tolist() == [0, 200, 255]
+  assert got["alpha.png"][0, :2].tolist() == [[255, 255, 255], [200, 0, 0]]
+  assert got["palette.png"][0, 0].tolist() == [200, 0, 0]
+  assert got["turned.png"][0, 0].tolist() == [200, 0, 0]
+  assert got["bits.png"][0, 0].tolist() == [255, 255, 255]
+  with pytest.raises(CorruptRecord, match=r"float\.tif cannot be read: .*floating point"):
+    source[2]
+  grey = data.open_source(config(tmp_path, channels=1))
+  assert grey[0]["hr"].shape == (1, 3, 1)
+
+
+def test_the_cache_keeps_what_fits(pictures):
+  source = data.open_source(config(pictures, cache_mb=1000 / 2**20))  # two pictures of 360 bytes
+  kept = [source[i]["hr"] for i in range(10)]
+  assert [source[i]["hr"] is kept[i] for i in range(10)] == [True] * 2 + [False] * 8
+
+
+# TFDS
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("photos")
+  data.open_source(config(folder, name="photos"))
+  return folder
+
+
+def test_photos_prepare_themselves(photos):
+  source = data.open_source(config(photos, name="photos", split="test"))
+  assert sorted(source[i]["hr"].shape for i in range(len(source))) == [(300, 451, 3), (427, 640, 3)]
+  assert len(data.open_source(config(photos, name="photos", split="train[:50%]"))) == 6
+
+
+def test_no_test_photo_is_a_training_photo(photos):
+  names = {}
+  for split in PHOTOS:
+    examples = tfds.builder("photos", data_dir=photos).as_data_source(
+      split, decoders={"image": tfds.decode.SkipDecoding()}
+    )
+    names[split] = {example["name"].decode() for example in examples}
+    assert names[split] == {file for _, file in PHOTOS[split]}
+  assert names["test"] == {"chelsea.png", "china.jpg"}
+  assert len(set.union(*names.values())) == sum(map(len, names.values())) == 16
+
+
+def test_an_unknown_split_names_the_known_ones(photos):
+  with pytest.raises(UserError, match="no split 'tset'; it has train, validation, test"):
+    data.open_source(config(photos, name="photos", split="tset"))
+
+
+def test_an_unprepared_data_set_names_the_command(tmp_path):
+  with pytest.raises(UserError, match="run `sr-jax prepare cifar10` once"):
+    data.open_source(config(tmp_path, name="cifar10"))
+
+
+def test_an_unknown_data_set_is_one_sentence(tmp_path):
+  with pytest.raises(UserError, match="no data set 'nosuch'") as error:
+    data.prepare("nosuch", str(tmp_path))
+  assert "\n" not in str(error.value)
+
+
+def write_idx(path, array):
+  header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">i4").tobytes()
+  path.write_bytes(gzip.compress(header + array.tobytes()))
+
+
+def test_mnist_from_idx_files_has_the_schema_of_tfds_mnist(tmp_path):
+  idx = tmp_path / "idx"
+  idx.mkdir()
+  rng = np.random.default_rng(0)
+  written = {}
+  for part, count in (("train", 5), ("t10k", 3)):
+    images = rng.integers(256, size=(count, 28, 28), dtype=np.uint8)
+    labels = rng.integers(10, size=count, dtype=np.uint8)
+    write_idx(idx / f"{part}-images-idx3-ubyte.gz", images)
+    write_idx(idx / f"{part}-labels-idx1-ubyte.gz", labels)
+    written[part] = {(image.tobytes(), int(label)) for image, label in zip(images, labels, strict=True)}
+  with pytest.raises(UserError, match=r"mnist_idx needs its original files.*--from.*train-images"):
+    data.prepare("mnist_idx", str(tmp_path), str(tmp_path / "nowhere"))
+  folder = data.prepare("mnist_idx", str(tmp_path), str(idx))
+  assert folder.startswith(str(tmp_path / "mnist_idx"))
+  ours, theirs = (tfds.builder(name, data_dir=tmp_path).info.features for name in ("mnist_idx", "mnist"))
+  assert repr(ours) == repr(theirs)
+  for part, split in (("train", "train"), ("t10k", "test")):
+    cfg = config(tmp_path, name="mnist_idx", split=split, channels=1, crop=(), flip=False)
+    source = data.open_source(cfg)
+    records = [source[i] for i in range(len(source))]
+    assert {(record["hr"].tobytes(), record["label"]) for record in records} == written[part]
+  (batch,) = take(tmp_path, 1, cfg, batch=3)
+  assert batch["hr"].shape == (3, 28, 28, 1)
+  assert batch["label"].dtype == np.int32
+  assert evaluated(source, batch=2)[1]["label"].shape == (1,)
+
+
+class Pairs(tfds.core.GeneratorBasedBuilder):
+  """Two pairs of a 4x4 and a 2x2 picture."""
+
+  VERSION = tfds.core.Version("1.0.0")
+
+  def _info(self):
+    image = tfds.features.Image(shape=(None, None, 3))
+    return tfds.core.DatasetInfo(
+      builder=self, features=tfds.features.FeaturesDict({"hr": image, "lr": image})
+    )
+
+  def _split_generators(self, dl_manager):
+    return {"train": self._generate_examples()}
+
+  def _generate_examples(self):
+    for i in range(2):
+      yield i, {"hr": Image.new("RGB", (4, 4)), "lr": Image.new("RGB", (2, 2))}
+
+
+def test_a_feature_called_lr_is_the_low_resolution_picture(tmp_path):
+  data.prepare("pairs", str(tmp_path))
+  (batch,) = evaluated(data.open_source(config(tmp_path, name="pairs")))
+  assert batch["lr"].shape == (2, 2, 2, 3)
+
+
+def test_processes_that_prepare_at_once_leave_one_copy(tmp_path, monkeypatch):
+  alone = Pairs._generate_examples
+
+  def while_another_process_finishes(builder):
+    monkeypatch.setattr(Pairs, "_generate_examples", alone)
+    data.prepare("pairs", str(tmp_path))
+    return alone(builder)
+
+  monkeypatch.setattr(Pairs, "_generate_examples", while_another_process_finishes)
+  assert data.prepare("pairs", str(tmp_path)) == data.prepare("pairs", str(tmp_path))
+  assert [path.name for path in (tmp_path / "pairs").iterdir()] == ["1.0.0"]
+  assert len(data.open_source(config(tmp_path, name="pairs"))) == 2
+
+
+def test_a_data_set_that_needs_tensorflow_says_how_to_install_it(tmp_path, monkeypatch):
+  def needs_tensorflow(builder):
+    raise ModuleNotFoundError("No module named 'tensorflow'")
+
+  monkeypatch.setattr(Pairs, "_generate_examples", needs_tensorflow)
+  with pytest.raises(UserError, match=r"preparing pairs needs TensorFlow, once: pip install 'sr_jax\[tf\]'"):
+    data.prepare("pairs", str(tmp_path))
+
+
+def test_reading_imports_no_tensorflow(photos):
+  code = f"""
+import sys
+from ml_collections import ConfigDict
+from sr_jax import data
+cfg = ConfigDict(dict(name="photos", split="test", dir={str(photos)!r}, channels=3))
+assert next(data.test_batches(data.open_source(cfg), cfg, batch=1, factor=(4, 4)))
+sys.exit("tensorflow" in sys.modules)
+"""
+  subprocess.run([sys.executable, "-c", code], check=True)

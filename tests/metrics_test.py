@@ -1,0 +1,177 @@
+"""Every metric against an independent one, and the summary over samples against NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from skimage.color import rgb2ycbcr
+from skimage.data import astronaut
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from sr_jax import metrics
+from sr_jax.errors import UserError
+from sr_jax.metrics import METRICS, Protocol, lookup
+from sr_jax.ops.operator import Operator
+
+BORDER, SAMPLES = 2, 3
+PROTOCOL = Protocol(Operator(factor=(2, 2)), BORDER, "bt601")
+
+# Names and protocol are plain values: one compilation for each.
+measure = jax.jit(metrics.measure, static_argnames=("names", "protocol"))
+
+
+def truths() -> np.ndarray:
+  picture = astronaut()
+  return np.stack([picture[100:140, 200:248], picture[300:340, 100:148]])
+
+
+def batch_of(hr: np.ndarray) -> dict[str, jax.Array]:
+  hr = jnp.asarray(hr, jnp.float32) / 255
+  return {"hr": hr, "lr": PROTOCOL.operator.degrade(hr)}
+
+
+def noisy(hr: np.ndarray) -> np.ndarray:
+  """Samples that leave [0, 1], each noisier than the one before: [n, B, H, W, C]."""
+  noise = np.random.default_rng(0).normal(size=(SAMPLES, *hr.shape))
+  scale = np.array([0.05, 0.1, 0.2]).reshape(-1, 1, 1, 1, 1)
+  return (hr / 255 + scale * noise).astype(np.float32)
+
+
+HR = truths()
+BATCH = batch_of(HR)
+NOISY = noisy(HR)
+
+
+@pytest.fixture(scope="module")
+def results() -> dict[str, np.ndarray]:
+  return {name: np.asarray(value) for name, value in run(METRICS, NOISY, BATCH).items()}
+
+
+def run(names, samples, batch, protocol=PROTOCOL) -> dict[str, jax.Array]:
+  return measure(tuple(names), jnp.asarray(samples), batch, protocol)
+
+
+def saved(picture: np.ndarray) -> np.ndarray:
+  """What an 8-bit file of the picture holds, without the border, as whole numbers in 0 to 255."""
+  picture = np.floor(np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
+  return picture[..., BORDER:-BORDER, BORDER:-BORDER, :]
+
+
+def bytes_of_luma(picture: np.ndarray) -> np.ndarray:
+  return np.round(rgb2ycbcr(picture)[..., 0]).astype(np.uint8)
+
+
+def reference(name: str, sample: np.ndarray, truth: np.ndarray) -> float:
+  """scikit-image's value for one float sample [H, W, 3] and its uint8 truth."""
+  x, y = saved(sample), truth[BORDER:-BORDER, BORDER:-BORDER]
+  if name.endswith("_y"):
+    x, y = bytes_of_luma(x), bytes_of_luma(y)
+  if name.startswith("psnr"):
+    return peak_signal_noise_ratio(y, x, data_range=255)
+  channels = None if name.endswith("_y") else -1
+  window = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+  return structural_similarity(y / 255, x / 255, data_range=1, channel_axis=channels, **window)
+
+
+@pytest.mark.parametrize("name", ["psnr", "psnr_y", "ssim", "ssim_y"])
+def test_fidelity_agrees_with_scikit_image(name, results):
+  expected = np.array([[reference(name, s, t) for s, t in zip(x, HR, strict=True)] for x in NOISY])
+  np.testing.assert_allclose(results[name], expected.mean(0), atol=1e-4)
+  np.testing.assert_allclose(results[f"{name}/best"], expected.max(0), atol=1e-4)
+  mean = [reference(name, s, t) for s, t in zip(NOISY.mean(0), HR, strict=True)]
+  np.testing.assert_allclose(results[f"{name}/mean_picture"], mean, atol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "distance"), [("mse", np.square), ("mae", np.abs)])
+def test_errors_are_of_clipped_unrounded_samples_without_the_border(name, distance, results):
+  inner = np.s_[..., BORDER:-BORDER, BORDER:-BORDER, :]
+  expected = distance(np.clip(NOISY, 0, 1)[inner] - HR[inner] / 255).mean((-3, -2, -1))
+  np.testing.assert_allclose(results[name], expected.mean(0), rtol=1e-5)
+  np.testing.assert_allclose(results[f"{name}/best"], expected.min(0), rtol=1e-5)
+
+
+def test_consistency_is_of_the_whole_unclipped_sample(results):
+  difference = np.asarray(PROTOCOL.operator.A(NOISY)) - np.asarray(BATCH["lr"])
+  l1, mse = np.abs(difference).mean((-3, -2, -1)), np.square(difference).mean((-3, -2, -1))
+  np.testing.assert_allclose(results["lr_l1"], l1.mean(0), rtol=1e-5)
+  np.testing.assert_allclose(results["lr_mse"], mse.mean(0), rtol=1e-5)
+  np.testing.assert_allclose(results["lr_mse/best"], mse.min(0), rtol=1e-5)
+  np.testing.assert_allclose(results["lr_psnr"], -10 * np.log10(mse).mean(0), atol=1e-4)
+
+
+def test_8_bit_consistency_is_of_the_saved_sample(results):
+  files = np.floor(np.clip(NOISY, 0, 1) * 255 + 0.5).astype(np.float32) / 255
+  mse = np.square(np.asarray(PROTOCOL.operator.A(files)) - np.asarray(BATCH["lr"])).mean((-3, -2, -1))
+  np.testing.assert_allclose(results["lr_psnr_8bit"], -10 * np.log10(mse).mean(0), atol=1e-4)
+
+
+def test_a_projected_sample_loses_consistency_only_by_rounding():
+  projected = PROTOCOL.operator.project(NOISY, BATCH["lr"])
+  found = run(["lr_psnr", "lr_psnr_8bit"], projected, BATCH)
+  assert (found["lr_psnr"] > 120).all()
+  assert (found["lr_psnr_8bit"] < 60).all()
+
+
+def test_a_perfect_picture_reaches_the_ceiling():
+  hr = BATCH["hr"]
+  batch = BATCH | {"lr": PROTOCOL.operator.A(hr)}
+  found = run(METRICS, hr[None], batch)
+  for name, ceiling in {"psnr": 100, "psnr_y": 100, "lr_psnr": 150, "ssim": 1, "ssim_y": 1, "std": 0}.items():
+    np.testing.assert_allclose(found[name], ceiling, atol=1e-5)
+
+
+def test_differences_do_not_wrap():
+  # 5 - 250 in uint8 is 11, whose square is 121: the true error is 245.
+  hr = np.full((1, 16, 16, 3), 250, np.uint8)
+  found = run(["psnr"], jnp.full((1, *hr.shape), 5 / 255), batch_of(hr))
+  np.testing.assert_allclose(found["psnr"], -20 * np.log10(245 / 255), atol=1e-4)
+
+
+def test_std_is_numpys_in_grey_levels(results):
+  inner = np.clip(NOISY, 0, 1)[..., BORDER:-BORDER, BORDER:-BORDER, :]
+  np.testing.assert_allclose(results["std"], 255 * inner.std(0, ddof=1).mean((-3, -2, -1)), rtol=1e-5)
+  assert not any(name.startswith("std/") for name in results)
+
+
+def test_one_sample_has_a_best_but_no_mean_picture_and_no_deviation():
+  found = run(["psnr", "std"], NOISY[:1], BATCH)
+  assert set(found) == {"psnr", "psnr/best", "std"}
+  np.testing.assert_array_equal(found["psnr"], found["psnr/best"])
+  np.testing.assert_array_equal(found["std"], [0, 0])
+
+
+def test_grey_pictures_are_their_own_luma():
+  grey = NOISY[..., :1]
+  found = run(["psnr", "psnr_y", "ssim", "ssim_y"], grey, batch_of(HR[..., :1]))
+  np.testing.assert_allclose(found["psnr"], found["psnr_y"], rtol=1e-6)
+  np.testing.assert_allclose(found["ssim"], found["ssim_y"], atol=1e-4)
+
+
+def test_the_luma_is_a_choice():
+  bt709 = run(["psnr_y"], NOISY, BATCH, PROTOCOL._replace(luma="bt709"))["psnr_y"]
+  bt601 = run(["psnr_y"], NOISY, BATCH)["psnr_y"]
+  assert (jnp.abs(bt709 - bt601) > 0.01).all()
+
+
+def test_pictures_are_measured_alone():
+  alone = [jax.tree.map(lambda x, i=i: x[i : i + 1], BATCH) for i in range(2)]
+  names = ["psnr_y", "ssim", "lr_psnr", "std"]
+  together = run(names, NOISY, BATCH)
+  for i, batch in enumerate(alone):
+    for name, value in run(names, NOISY[:, i : i + 1], batch).items():
+      np.testing.assert_allclose(value[0], together[name][i], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+  ("name", "nearest"), [("pnsr", "psnr"), ("ssimy", "ssim_y"), ("lr_psnr8", "lr_psnr")]
+)
+def test_an_unknown_metric_is_named_with_the_nearest_right_one(name, nearest):
+  with pytest.raises(UserError, match=rf"'{name}'; did you mean '{nearest}"):
+    lookup(name)
+
+
+@pytest.mark.parametrize(("name", "border", "message"), [("ssim", 3, "11x11"), ("psnr", 8, "border = 8")])
+def test_a_picture_too_small_for_the_protocol_is_an_error(name, border, message):
+  hr = HR[:, :16, :16]
+  with pytest.raises(UserError, match=message):
+    run([name], hr[None] / 255, batch_of(hr), PROTOCOL._replace(border=border))

@@ -1,0 +1,183 @@
+"""What a run leaves behind is whole, readable and says what happened."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from tensorboardX.proto import event_pb2
+
+from sr_jax import report
+
+
+def scalars(folder):
+  """(file, step, tag, value) of every scalar in the event files: length, crc, bytes, crc per record."""
+  found = []
+  for path in sorted(folder.glob("*tfevents*")):
+    data, at = path.read_bytes(), 0
+    while at < len(data):
+      size = int.from_bytes(data[at : at + 8], "little")
+      event = event_pb2.Event.FromString(data[at + 12 : at + 12 + size])
+      found += [(path.name, event.step, v.tag, v.simple_value) for v in event.summary.value]
+      at += size + 16
+  return found
+
+
+def lines(folder):
+  return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_metrics_reach_json_lines_and_tensorboard(tmp_path):
+  with report.Writer(tmp_path, start=0) as writer:
+    writer.write(10, {"loss": np.float32(0.5), "gradient_norm": 2.0})
+    assert lines(tmp_path)[0]["loss"] == 0.5, "a line is on disk once it is written"
+    writer.write(20, {"loss": 0.25})
+  first, second = lines(tmp_path)
+  assert (first["step"], first["gradient_norm"], second["loss"]) == (10, 2.0, 0.25)
+  assert 0 <= second["time"] - first["time"] < 60
+  found = [event[1:] for event in scalars(tmp_path / "events")]
+  assert found == [(10, "loss", 0.5), (10, "gradient_norm", 2.0), (20, "loss", 0.25)]
+
+
+def test_a_resumed_run_drops_the_rounds_that_it_does_again_and_a_half_line(tmp_path):
+  with report.Writer(tmp_path, start=0) as writer:
+    for step in (10, 20, 30):
+      writer.write(step, {"loss": 1.0})
+  with (tmp_path / "metrics.jsonl").open("a") as file:
+    file.write('{"step": 4')
+  with report.Writer(tmp_path, start=20) as writer:
+    writer.write(30, {"loss": 2.0})
+  assert [(line["step"], line["loss"]) for line in lines(tmp_path)] == [(10, 1.0), (20, 1.0), (30, 2.0)]
+  events = scalars(tmp_path / "events")
+  assert [event[1:] for event in events] == [(s, "loss", v) for s, v in ((10, 1), (20, 1), (30, 1), (30, 2))]
+  assert len({event[0] for event in events}) == 2, "the events of the killed run are kept"
+
+
+def test_a_writer_that_is_not_enabled_or_not_used_writes_nothing(tmp_path):
+  with report.Writer(tmp_path / "silent", start=0, enabled=False) as writer:
+    writer.write(1, {"loss": 1.0})
+  with report.Writer(tmp_path / "unused", start=0):
+    pass
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_a_number_that_is_not_finite_is_null(tmp_path):
+  with report.Writer(tmp_path, start=0) as writer:
+    writer.write(1, {"loss": float("nan")})
+  assert lines(tmp_path)[0]["loss"] is None
+
+
+def test_the_progress_line_tells_round_losses_speed_and_time_left():
+  line = report.progress_line(1200, 100_000, {"loss": 0.0123456, "gradient_norm": 3.0}, 24.46, 3725.4)
+  assert line == "round   1,200/100,000  loss 0.012346  24.5 images/s  1:02:05 left"
+  assert report.progress_line(0, 10, {}, 0.0, float("inf")).endswith("? left")
+
+
+ROWS = {
+  "bicubic": {"psnr": 28.4188, "ssim_y": 0.811261, "lr_mse": 2.8e-4},
+  "srim": {"psnr": 30.0, "ssim_y": 0.9, "lr_mse": float("nan"), "psnr/best": 31.236},
+}
+
+
+def test_a_table_is_aligned_and_rounds_by_kind():
+  assert report.table(ROWS).splitlines() == [
+    "|         |  psnr | ssim_y |   lr_mse | psnr/best |",
+    "| ------- | ----: | -----: | -------: | --------: |",
+    "| bicubic | 28.42 | 0.8113 | 2.80e-04 |           |",
+    "| srim    | 30.00 | 0.9000 |      nan |     31.24 |",
+  ]
+  assert report.table(ROWS, ["ssim_y", "psnr"]).splitlines()[2] == "| bicubic | 0.8113 | 28.42 |"
+
+
+def test_a_report_is_json_with_all_digits_and_markdown(tmp_path):
+  text = report.write_report(tmp_path / "new", "set5", ROWS, {"step": 7, "command": "sr-jax evaluate"})
+  assert (tmp_path / "new" / "set5.md").read_text() == text
+  assert report.table(ROWS) in text
+  assert "- command: sr-jax evaluate\n" in text
+  content = json.loads((tmp_path / "new" / "set5.json").read_text())
+  assert content["meta"]["step"] == 7
+  assert content["rows"]["bicubic"] == ROWS["bicubic"]
+  assert content["rows"]["srim"]["lr_mse"] is None
+
+
+def test_a_write_that_fails_leaves_the_old_file_whole_and_nothing_else(tmp_path, monkeypatch):
+  report.write_report(tmp_path, "set5", ROWS, {})
+  before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+  def half_written(path, text):
+    with path.open("w") as file:
+      file.write(text[: len(text) // 2])
+    raise OSError("disk full")
+
+  monkeypatch.setattr("pathlib.Path.write_text", half_written)
+  with pytest.raises(OSError, match="disk full"):
+    report.write_report(tmp_path, "set5", {"other": {"psnr": 1.0}}, {})
+  assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def pixels(path):
+  with Image.open(path) as picture:
+    return np.asarray(picture)
+
+
+def test_a_png_holds_the_rounded_picture(tmp_path):
+  report.save_png(tmp_path / "colour.png", np.array([[[-1.0, 0.5, 2.0]]]))
+  assert pixels(tmp_path / "colour.png").tolist() == [[[0, 128, 255]]]
+  grey = np.arange(6, dtype=np.uint8).reshape(2, 3, 1)
+  report.save_png(tmp_path / "grey.png", grey)
+  np.testing.assert_array_equal(pixels(tmp_path / "grey.png"), grey[..., 0])
+
+
+def pictures(height, width, channels, n):
+  random, large = np.random.default_rng(height), (height, width, channels)
+  return {
+    "input": random.random((height // 4, width // 4, channels), np.float32),
+    "bicubic": random.random(large, np.float32),
+    "samples": 1.4 * random.random((n, *large), np.float32) - 0.2,
+    "truth": random.random(large, np.float32),
+  }
+
+
+def test_a_grid_shows_every_column_once_and_crops_large_pictures(tmp_path):
+  rows = [pictures(120, 100, 3, 6), pictures(280, 400, 1, 6)]
+  report.picture_grid(rows, tmp_path / "grid.png")
+  grid = pixels(tmp_path / "grid.png")
+  gap, cell, columns = report.MARGIN, report.CELL, 8
+  assert grid.shape[1:] == (gap + columns * (cell + gap), 3)
+  below = (120 + gap) + (cell + gap)
+  heading = grid.shape[0] - below
+  assert 15 < heading < 40
+  lefts = [gap + i * (cell + gap) for i in range(columns)]
+  for top, height, width in ((heading, 120, 100), (heading + 120 + gap, cell, cell)):
+    cells = [grid[top : top + height, left : left + width] for left in lefts]
+    assert len({one.tobytes() for one in cells}) == columns
+  assert all((grid[:heading, left : left + cell] < 128).any() for left in lefts), "a heading per column"
+  truth = np.floor(rows[1]["truth"][12:268, 72:328] * 255 + 0.5)
+  np.testing.assert_array_equal(cells[-1], np.broadcast_to(truth, (cell, cell, 3)))
+
+
+def test_a_grid_enlarges_the_input_without_interpolation_and_scales_the_deviation(tmp_path):
+  row = pictures(40, 80, 3, 2)
+  report.picture_grid([row], tmp_path / "grid.png")
+  grid = pixels(tmp_path / "grid.png")
+  cells = grid[-40 - report.MARGIN : -report.MARGIN]
+  enlarged = np.floor(row["input"].repeat(4, 0).repeat(4, 1) * 255 + 0.5)
+  np.testing.assert_array_equal(cells[:, report.MARGIN : report.MARGIN + 80], enlarged)
+  truth_left = grid.shape[1] - report.MARGIN - 80
+  np.testing.assert_array_equal(cells[:, truth_left : truth_left + 80], np.floor(row["truth"] * 255 + 0.5))
+  deviation = row["samples"].clip(0, 1).std(0).mean(-1)
+  scaled = (deviation / np.percentile(deviation, 99)).clip(0, 1)
+  expected = np.floor(scaled * 255 + 0.5)[..., None]
+  assert any(
+    np.abs(cells[:, left : left + 80].astype(float) - expected).max() <= 1 for left in range(truth_left - 80)
+  )
+
+
+def test_a_grid_without_rows_is_not_written(tmp_path):
+  report.picture_grid([], tmp_path / "none.png")
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_a_grid_of_one_sample_has_no_deviation(tmp_path):
+  report.picture_grid([pictures(120, 160, 3, 1)], tmp_path / "one.png")
+  assert pixels(tmp_path / "one.png").shape[1] == report.MARGIN + 4 * (160 + report.MARGIN)
