@@ -47,6 +47,7 @@ NETWORKS = {
     "norm": "batch",  # batch | none
     "tail": "shuffle",  # shuffle: a shuffle per doubling, then a convolution; direct: one shuffle at the end
     "noise_channels": 0,  # Gaussian channels at the input's resolution, for implicit models
+    "noise_scale": 0.1,  # of the initial weights from the code, 1: as large as those from the input
     "residual": False,  # add the bicubic enlargement, so that the network learns the difference
   },
 }

@@ -92,6 +92,15 @@ def _measure(
   return drawn, x, measure(names, drawn, {"hr": y, "lr": x}, protocol)
 
 
+def _rows(means: dict[str, float]) -> dict[str, dict[str, float]]:
+  """Metrics "<name>/<kind>" of `measure` by kind: "" of a single sample, best, mean_picture."""
+  rows: dict[str, dict[str, float]] = {}
+  for column, value in means.items():
+    name, _, kind = column.partition("/")
+    rows.setdefault(kind, {})[name] = value
+  return rows
+
+
 def evaluate_run(run: Run, workdir: str | Path, command: str = "") -> str:
   """A run beside the baselines of its config: table and pictures, in `workdir`/evaluation.
 
@@ -110,9 +119,11 @@ def evaluate_run(run: Run, workdir: str | Path, command: str = "") -> str:
   for name in keys.baselines:
     make: Callable[[Operator], Sampler] = choose(BASELINES, name, "config.eval.baselines")
     # A Partial without leaves: a pytree that jit compares by the function it holds.
-    table[name], _ = row(jax.tree_util.Partial(make(run.operator)), samples=1)
-  name = config.method.name
-  table[name], pictures = row(run.sampler(keys.temperature), samples=keys.samples)
+    table[name] = _rows(row(jax.tree_util.Partial(make(run.operator)), samples=1)[0])[""]
+  means, pictures = row(run.sampler(keys.temperature), samples=keys.samples)
+  titles = {"": "", "best": f", best of {keys.samples}", "mean_picture": f", mean of {keys.samples}"}
+  for kind, values in _rows(means).items():
+    table[config.method.name + titles[kind]] = values
   enlarge = bicubic(run.operator)
   for picture in pictures:
     x = jnp.asarray(picture["input"])[None]
@@ -122,9 +133,9 @@ def evaluate_run(run: Run, workdir: str | Path, command: str = "") -> str:
   folder = Path(workdir) / "evaluation"
   meta = {
     "command": command,
-    "step": int(run.state.step),
-    "pictures": len(source) if not keys.limit else min(keys.limit, len(source)),
-    "eval": keys.to_dict(),
+    "round": int(run.state.step),
+    "pictures": f"{len(source) if not keys.limit else keys.limit} of {keys.data.name} ({keys.data.split})",
+    **{name: keys[name] for name in ("samples", "temperature", "seed", "border", "luma")},
   }
   text = write_report(folder, "table", table, meta)
   picture_grid(pictures, folder / "samples.png")

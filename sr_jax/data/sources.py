@@ -76,12 +76,12 @@ class Folder:
 
   def __init__(self, folders: str, lr_folders: str, channels: int):
     self.channels = channels
-    roots = [self._root(part, "data.dir") for part in folders.split(":")]
+    roots = [self._root(part, "data.dir") for part in expand(folders).split(":")]
     files = [[path.relative_to(root) for path in _pictures(root)] for root in roots]
     self.files = [root / file for root, found in zip(roots, files, strict=True) for file in found]
     self.lr_files: list[Path] = []
     if lr_folders:
-      lr_roots = [self._root(part, "data.lr_dir") for part in lr_folders.split(":")]
+      lr_roots = [self._root(part, "data.lr_dir") for part in expand(lr_folders).split(":")]
       if len(lr_roots) != len(roots):
         raise UserError(f"data.lr_dir has {len(lr_roots)} folders and data.dir {len(roots)}; pair them")
       self.lr_files = [root / file for root, found in zip(lr_roots, files, strict=True) for file in found]
@@ -91,7 +91,7 @@ class Folder:
 
   @staticmethod
   def _root(part: str, key: str) -> Path:
-    root = Path(expand(part))
+    root = Path(part).expanduser()
     if not part or not root.is_dir():
       raise UserError(f"{key}: there is no folder {str(root) if part else ''!r}; give a folder of pictures")
     return root

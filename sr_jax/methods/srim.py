@@ -12,6 +12,7 @@ j, not a tensor: code j of picture i at a stage is drawn again from the pool's k
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,7 @@ from flax import struct
 from ml_collections import ConfigDict
 
 from sr_jax.errors import UserError
-from sr_jax.method import Array, Batch, Key, Method, Metrics, State, descend, optimiser
+from sr_jax.method import Array, Batch, Key, Method, Metrics, Params, State, descend, optimiser
 from sr_jax.networks import eval_pass, init, make_generator, train_pass, zero_codes
 from sr_jax.networks.features import make_features
 from sr_jax.ops import Operator, to_float
@@ -167,33 +168,33 @@ def srim(config: ConfigDict, operator: Operator) -> Method:
       part = jax.vmap(lambda row, c: jax.tree.map(lambda v: v[c], row))(pool, column)
       return to_float(part["hr"]), operator.lr(part), jnp.arange(rows) * columns + column
 
-    def wait() -> tuple[State, Metrics]:
-      return state, {"loss": state.aux.distance, "gradient_norm": jnp.float32(0)}
-
-    def select() -> tuple[State, Metrics]:
+    def select() -> tuple[Array, Array]:
       y, x, ids = draw_minibatch(jnp.full(rows, turn))
       choice, d = choose_codes(state, y, x, ids, pool_key)
-      aux = state.aux.replace(choice=state.aux.choice.at[ids].set(choice), distance=d.mean())
-      return state.replace(aux=aux), {"loss": d.mean(), "gradient_norm": jnp.float32(0)}
+      return state.aux.choice.at[ids].set(choice), d.mean()
 
-    def train() -> tuple[State, Metrics]:
-      y, x, ids = draw_minibatch(minibatch_columns(pool_key, rows, columns, turn - columns))
-      codes = [
-        draw_codes(pool_key, ids, state.aux.choice[ids, s], s, shape) * jnp.where(warm, 0.0, 1.0)
-        for s, shape in enumerate(net.stage_codes(x.shape[1:]))
-      ]
+    selecting = turn < columns
+    choice, d = jax.lax.cond(selecting & ~warm, select, lambda: (state.aux.choice, state.aux.distance))
+    state = state.replace(aux=state.aux.replace(choice=choice, distance=d))
 
-      def loss_fn(params):
-        outputs, stats = train_pass(net, params, state.stats["generator"], x, codes)
-        parts = features.parts(state.params, operator.head(outputs[-1], x))
-        d = features.squared_distance(state.aux.alpha, parts, features.parts(state.params, y))
-        return d.mean(), (stats, {})
+    y, x, ids = draw_minibatch(minibatch_columns(pool_key, rows, columns, turn - columns))
+    codes = [
+      draw_codes(pool_key, ids, state.aux.choice[ids, s], s, shape) * jnp.where(warm, 0.0, 1.0)
+      for s, shape in enumerate(net.stage_codes(x.shape[1:]))
+    ]
 
-      return descend(state, "generator", loss_fn, tx)
+    def loss_fn(params: Params) -> tuple[Array, tuple[Any, Metrics]]:
+      outputs, stats = train_pass(net, params, state.stats["generator"], x, codes)
+      parts = features.parts(state.params, operator.head(outputs[-1], x))
+      distances = features.squared_distance(state.aux.alpha, parts, features.parts(state.params, y))
+      return distances.mean(), (stats, {})
 
-    branch = jnp.where(turn < columns, jnp.where(warm, 0, 1), 2)
-    state, metrics = jax.lax.switch(branch, [wait, select, train])
-    metrics |= {"selected": state.aux.distance, "images": jnp.float32(rows)}
+    # The descent stands outside the condition, and a selecting round throws its step away: XLA computes
+    # the gradient of a convolution 20 times slower inside a conditional on a CPU, and one gradient is
+    # little beside the m forward passes of a selection.
+    moved, metrics = descend(state, "generator", loss_fn, tx)
+    state = jax.tree.map(lambda old, new: jnp.where(selecting, old, new), state, moved)
+    metrics |= {"selected": d, "images": jnp.float32(rows)}
     return state.replace(step=state.step + 1), metrics
 
   def objective(state: State, batch: Batch, key: Key) -> dict[str, Array]:

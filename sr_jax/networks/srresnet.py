@@ -36,6 +36,7 @@ class SRResNet(nn.Module):
   norm: str = "batch"
   tail: str = "shuffle"
   noise_channels: int = 0
+  noise_scale: float = 0.1
   residual: bool = False
 
   def stage_codes(self, lr_shape: Sequence[int]) -> list[tuple[int, int, int]]:
@@ -57,8 +58,13 @@ class SRResNet(nn.Module):
       h = conv(self.width, self.kernel, use_bias=False)(h)
       return nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=self.dtype)(h)
 
-    h = jnp.concatenate([x, code], axis=-1).astype(self.dtype)
-    first = h = nn.PReLU()(conv(self.width, self.outer_kernel)(h))
+    h = conv(self.width, self.outer_kernel)(x.astype(self.dtype))
+    if self.noise_channels:
+      # The code enters through weights of its own that start small: an implicit model first learns the
+      # mean, and noise at full strength would undo it.
+      small = nn.initializers.variance_scaling(self.noise_scale**2, "fan_in", "truncated_normal")
+      h += conv(self.width, self.outer_kernel, use_bias=False, kernel_init=small)(code.astype(self.dtype))
+    first = h = nn.PReLU()(h)
     for _ in range(self.blocks):
       h = h + inner_conv(nn.PReLU()(inner_conv(h)))
     h = first + inner_conv(h)

@@ -1,0 +1,23 @@
+"""SRIM as in the paper: ImageNet 64x64 -> 256x256, section 2.5's network, VGG-19 features.
+
+  export SR_JAX_TRAIN_DIR=...   # 3,000 pictures of 20 classes, 256x256 (anisotropic bicubic)
+  export SR_JAX_TEST_DIR=...    # held-out pictures, 256x256
+  sr-jax train --config srim_imagenet --workdir runs/srim_imagenet --config.method.features.file=vgg19.npz
+
+vgg19.npz holds torchvision's VGG-19 weights under its own names (`features.0.weight`, ...).
+To expect (Table 1, luma of BT.709, 8 bits): PSNR 25.36, SSIM 0.7153; bicubic 23.38 and 0.6832.
+The paper does not give |S|, m, M, b and the learning rate: base.py's are the authors' later choice.
+"""
+
+from ml_collections import ConfigDict
+
+from sr_jax.configs import base
+
+
+def get_config() -> ConfigDict:
+  config = base.get_config("srim", "srim")
+  config.data.update({"name": "folder", "dir": "$SR_JAX_TRAIN_DIR", "crop": ()})
+  config.eval.data.update({"name": "folder", "dir": "$SR_JAX_TEST_DIR"})
+  config.eval.update({"luma": "bt709", "border": 0, "batch": 1})
+  config.train.update({"batch": 640, "rounds": 200_400, "checkpoint_every": 5_000})
+  return config
