@@ -1,6 +1,6 @@
 """Regression on the embedded photographs: the network of srim_demo without its noise.
 
-  sr-jax train --config regression_demo --workdir runs/regression
+sr-jax train --config regression_demo --workdir runs/regression
 """
 
 from ml_collections import ConfigDict

@@ -4,7 +4,7 @@
   export SR_JAX_TEST_DIR=bsd100/hr SR_JAX_TEST_LR_DIR=bsd100/lr
   sr-jax train --config srim_bsds --workdir runs/srim_bsds
 
-Beyond srim_demo: a deeper network, more candidates and a longer run.
+Beyond srim_demo: a deeper network, larger crops and a longer run.
 """
 
 from ml_collections import ConfigDict
@@ -15,9 +15,9 @@ from sr_jax.configs import srim_demo
 def get_config() -> ConfigDict:
   config = srim_demo.get_config()
   config.network.blocks = 5
-  config.data.update({"name": "folder", "dir": "$SR_JAX_TRAIN_DIR", "cache_mb": 2048})
+  config.data.update({"name": "folder", "dir": "$SR_JAX_TRAIN_DIR", "crop": (64, 64)})
   config.eval.data.update({"name": "folder", "dir": "$SR_JAX_TEST_DIR", "lr_dir": "$SR_JAX_TEST_LR_DIR"})
   config.eval.batch = 1
-  config.train.update({"rounds": 40_000, "log_every": 500, "checkpoint_every": 4_000})
-  config.method.warmup_rounds = 16_000
+  config.train.update({"rounds": 24_000, "log_every": 500, "checkpoint_every": 2_000})
+  config.method.warmup_rounds = 9_600
   return config

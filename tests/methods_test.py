@@ -1,4 +1,4 @@
-"""One conformance suite over every entry of METHODS: what the loop, the evaluator and the upscaler rely on."""
+"""One conformance suite over every entry of METHODS: what the loop and the evaluator rely on."""
 
 import functools
 
@@ -9,7 +9,7 @@ import pytest
 
 from sr_jax import parallel
 from sr_jax.configs import base
-from sr_jax.method import Batch, Method, State
+from sr_jax.method import Method, State
 from sr_jax.methods import METHODS, make_method
 from sr_jax.ops import Operator, make_operator
 

@@ -60,7 +60,7 @@ def make_features(keys: ConfigDict, channels: int) -> FeatureSpace:
   choose({"zero": 0, "reflect": 0}, keys.padding, "config.method.features.padding")
   if keys.file and channels != 3:
     raise UserError(
-      f"config.data.channels is {channels}, but VGG-19 sees RGB: set one of it and config.method.features.file."
+      f"config.data.channels is {channels}, but VGG-19 sees RGB: set it to 3 or leave out the weight file."
     )
   frozen = {"vgg": load_vgg(keys.file, keys.layers, keys.sha256)} if keys.file else {}
   return FeatureSpace(frozen, tuple(keys.layers) if frozen else (), keys.padding, keys.distance)
