@@ -10,7 +10,7 @@ of the pool each, in the M that follow it descends on a minibatch drawn from it.
 j, not a tensor: code j of picture i at a stage is drawn again from the pool's key whenever it is needed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -79,28 +79,26 @@ def srim(config: ConfigDict, operator: Operator) -> Method:
   features = make_features(keys.features, config.data.channels)
 
   def nearest(draw: Callable[[Array], Array], y: Array, state: State) -> tuple[Array, Array]:
-    """The candidate nearest to y [B, ...] and its distance, [B] each; draw(j [B]) -> pictures [B, ...].
+    """The candidate nearest to y [B, ...] and its distance, [B] each; draw(j [B, k]) -> pictures [B, k, ...].
 
     Section 2.4: a lower stage is compared with y downsampled to its own resolution. Candidates go
     through in chunks that keep only the best, so memory does not grow with m.
     """
-    ids = jnp.arange(y.shape[0])
-    drawn = jax.eval_shape(draw, ids).shape
-    y = operator.with_factor((y.shape[1] // drawn[1], y.shape[2] // drawn[2])).A(y)
-    target = features.parts(state.params, y)
+    count, chunk = y.shape[0], keys.chunk
+    drawn = jax.eval_shape(draw, jnp.zeros((count, chunk), jnp.int32)).shape
+    y = operator.with_factor((y.shape[1] // drawn[2], y.shape[2] // drawn[3])).A(y)
+    target = [part[:, None] for part in features.parts(state.params, y)]
 
     def one_chunk(best: tuple[Array, Array], start: Array) -> tuple[tuple[Array, Array], None]:
-      candidates = start + jnp.arange(keys.chunk)
-      pictures = jax.vmap(lambda j: draw(jnp.full_like(ids, j)))(candidates)
-      parts = features.parts(state.params, pictures.reshape(-1, *pictures.shape[2:]))
-      parts = [p.reshape(keys.chunk, len(ids), *p.shape[1:]) for p in parts]
+      pictures = draw(jnp.tile(start + jnp.arange(chunk), (count, 1)))
+      parts = features.parts(state.params, pictures.reshape(-1, *drawn[2:]))
+      parts = [part.reshape(count, chunk, *part.shape[1:]) for part in parts]
       d = features.squared_distance(state.aux.alpha, parts, target)
-      here, nearest_here = d.argmin(axis=0), d.min(axis=0)
-      better = nearest_here < best[1]
-      return (jnp.where(better, candidates[here], best[0]), jnp.where(better, nearest_here, best[1])), None
+      better = d.min(axis=1) < best[1]
+      return (jnp.where(better, start + d.argmin(axis=1), best[0]), jnp.minimum(d.min(axis=1), best[1])), None
 
-    none = (jnp.zeros_like(ids), jnp.full(len(ids), jnp.inf))
-    return jax.lax.scan(one_chunk, none, jnp.arange(0, m, keys.chunk))[0]
+    none = (jnp.zeros(count, jnp.int32), jnp.full(count, jnp.inf))
+    return jax.lax.scan(one_chunk, none, jnp.arange(0, m, chunk))[0]
 
   def choose_codes(state: State, y: Array, x: Array, ids: Array, key: Key) -> tuple[Array, Array]:
     """sigma(i) of Algorithm 1 -> candidates int32 [B, stages] and the distances of the chosen [B]."""
@@ -108,28 +106,22 @@ def srim(config: ConfigDict, operator: Operator) -> Method:
     params, stats = state.params["generator"], state.stats["generator"]
     last = len(shapes) - 1
 
-    def run_stage(s: int, previous: Array, candidates: Array) -> Array:
-      code = draw_codes(key, ids, candidates, s, shapes[s])
-      output = eval_pass(net, params, stats, s, x, previous, code, method="stage")
-      return operator.head(output, x) if s == last else output
+    def run(stages: Sequence[int], previous: Array, candidates: Array) -> Array:
+      """The output after `stages` for candidates [B, k] -> [B, k, ...]; k lies inside B, and B is sharded."""
+      inputs, output, numbers = (jnp.repeat(v, candidates.shape[1], axis=0) for v in (x, previous, ids))
+      for s in stages:
+        code = draw_codes(key, numbers, candidates.reshape(-1), s, shapes[s])
+        output = eval_pass(net, params, stats, s, inputs, output, code, method="stage")
+      output = operator.head(output, inputs) if last in stages else output
+      return output.reshape(*candidates.shape, *output.shape[1:])
 
-    if not keys.hierarchical:
-
-      def run_all(candidates: Array) -> Array:
-        output = x
-        for s in range(len(shapes)):
-          output = run_stage(s, output, candidates)
-        return output
-
-      choice, d = nearest(run_all, y, state)
-      return jnp.tile(choice[:, None], (1, len(shapes))), d
-
+    groups = [(s,) for s in range(len(shapes))] if keys.hierarchical else [tuple(range(len(shapes)))]
     previous, choices = x, []
-    for s in range(len(shapes)):
-      choice, d = nearest(partial(run_stage, s, previous), y, state)
-      choices.append(choice)
-      if s < last:
-        previous = run_stage(s, previous, choice)
+    for stages in groups:
+      choice, d = nearest(partial(run, stages, previous), y, state)
+      choices += [choice] * len(stages)
+      if last not in stages:
+        previous = run(stages, previous, choice[:, None])[:, 0]
     return jnp.stack(choices, axis=1), d
 
   def init_state(key: Key, batch: Batch) -> State:

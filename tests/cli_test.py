@@ -1,0 +1,167 @@
+"""The command line: what a user sees, and that a mistake costs one sentence, exit code 2 and no file."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import runs
+from PIL import Image
+
+from sr_jax import cli
+from sr_jax.run import load_run
+from sr_jax.upscale import MAX_PIXELS, upscale
+
+CONFIG = runs.__file__
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+  """(pictures, workdir) of a run that was trained and evaluated from the command line."""
+  folder = tmp_path_factory.mktemp("cli")
+  pictures, workdir = runs.write_pictures(folder / "pictures"), folder / "run"
+  words = [
+    "train",
+    f"--config={CONFIG}",
+    f"--config.data.dir={pictures}",
+    f"--config.eval.data.dir={pictures}",
+  ]
+  assert cli.main([*words, f"--workdir={workdir}"]) == 0
+  return pictures, workdir
+
+
+def refusal(capsys, *words: str) -> str:
+  """The one line that `words` are answered with."""
+  assert cli.main(list(words)) == 2
+  captured = capsys.readouterr()
+  lines = captured.err.strip().splitlines()
+  assert len(lines) == 1, captured.err
+  assert lines[0].startswith("sr-jax: ")
+  assert not captured.out
+  return lines[0]
+
+
+def test_training_leaves_a_table_with_the_baselines_and_pictures(trained):
+  _, workdir = trained
+  content = json.loads((workdir / "evaluation" / "table.json").read_text())
+  assert list(content["rows"]) == ["bicubic", "pinv", "srim", "srim, best of 3", "srim, mean of 3"]
+  assert content["rows"]["srim"]["std"] > 0
+  assert content["rows"]["srim"]["psnr"] <= content["rows"]["srim, best of 3"]["psnr"]
+  assert content["meta"]["round"] == 20
+  assert "sr-jax train" in content["meta"]["command"]
+  assert Image.open(workdir / "evaluation" / "samples.png").width > 100
+
+
+def test_evaluating_again_gives_the_same_numbers_whatever_the_batch(trained, tmp_path):
+  _, workdir = trained
+  assert cli.main(["evaluate", f"--workdir={workdir}", f"--out={tmp_path}", "--config.eval.batch=2"]) == 0
+  ours, theirs = (
+    json.loads((folder / "evaluation" / "table.json").read_text())["rows"] for folder in (tmp_path, workdir)
+  )
+  for row, values in theirs.items():
+    assert ours[row] == pytest.approx(values, rel=1e-3), row
+
+
+def test_upscale_writes_plausible_pictures_that_the_python_function_gives_too(trained, tmp_path, capsys):
+  pictures, workdir = trained
+  photo = pictures / "0.png"
+  words = ["upscale", str(photo), f"--workdir={workdir}", f"--out={tmp_path}", "--samples=2", "--seed=3"]
+  assert cli.main(words) == 0
+  files = [tmp_path / "0_x4_0.png", tmp_path / "0_x4_1.png"]
+  assert capsys.readouterr().out.split() == [str(f) for f in files]
+  written = [np.asarray(Image.open(f)) for f in files]
+  assert written[0].shape == (96, 128, 3)
+  assert not np.array_equal(*written)
+  run = load_run(workdir)
+  same = upscale(run, np.asarray(Image.open(photo)), samples=2, seed=3)
+  np.testing.assert_array_equal(np.stack(written), same)
+  assert not np.array_equal(same, upscale(run, np.asarray(Image.open(photo)), samples=2, seed=4))
+
+
+def test_a_sampler_is_measured_as_it_is(trained):
+  """The truth as a sampler hits the ceiling: the evaluation compares with the right pictures."""
+  from sr_jax.data import open_source
+  from sr_jax.evaluate import evaluate
+
+  _, workdir = trained
+  run = load_run(workdir)
+  source = open_source(run.config.eval.data)
+  truth = np.stack([source[i]["hr"] for i in range(6)]).astype(np.float32) / 255
+  inputs = np.asarray(run.operator.degrade(truth))
+
+  def oracle(lr, key, n):
+    import jax.numpy as jnp
+
+    which = jnp.abs(inputs[None] - lr[:, None]).sum(axis=(2, 3, 4)).argmin(axis=1)
+    return jnp.broadcast_to(jnp.asarray(truth)[which], (n, lr.shape[0], *truth.shape[1:]))
+
+  import jax
+
+  means, pictures = evaluate(jax.tree_util.Partial(oracle), source, run.config, run.operator, samples=2)
+  assert means["psnr"] == pytest.approx(100)
+  assert means["ssim_y"] == pytest.approx(1)
+  assert means["std"] == 0
+  assert len(pictures) == run.config.eval.pictures
+
+
+def test_no_tensorflow_is_imported():
+  code = "import sys; from sr_jax import cli, train, evaluate, upscale; sys.exit('tensorflow' in sys.modules)"
+  assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_an_unknown_key_is_named_with_the_nearest_right_one(capsys, tmp_path):
+  words = ["train", "--config", "srim_demo", "--workdir", str(tmp_path / "run")]
+  assert "did you mean 'rounds'" in refusal(capsys, *words, "--config.train.round=3")
+  assert "did you mean 'srim_demo'" in refusal(capsys, *words[:2], "srim_dem", *words[3:])
+  assert "did you mean 'srim'" in refusal(capsys, *words, "--config.method.name=srimm")
+  assert "'--wat' is no option" in refusal(capsys, *words, "--wat")
+  assert "correct its value" in refusal(capsys, *words, "--config.train.rounds=many")
+  assert "is a value, not a section" in refusal(capsys, *words, "--config.seed.x=1")
+  assert not (tmp_path / "run").exists()
+
+
+def test_missing_data_is_one_sentence_and_nothing_is_written(capsys, tmp_path, monkeypatch):
+  workdir = tmp_path / "run"
+  words = ["train", f"--config={CONFIG}", f"--workdir={workdir}"]
+  assert "there is no folder" in refusal(capsys, *words, f"--config.data.dir={tmp_path / 'gone'}")
+  monkeypatch.delenv("SR_JAX_TRAIN_DIR", raising=False)
+  assert "SR_JAX_TRAIN_DIR" in refusal(capsys, *words)
+  assert not workdir.exists()
+
+
+def test_a_workdir_that_cannot_be_written_is_one_sentence(capsys, trained, tmp_path):
+  file = tmp_path / "file"
+  file.write_text("")
+  words = ["train", f"--config={CONFIG}", f"--config.data.dir={trained[0]}"]
+  assert "cannot be written" in refusal(capsys, *words, f"--workdir={file / 'run'}")
+
+
+def test_what_is_no_picture_is_one_sentence(capsys, trained, tmp_path):
+  _, workdir = trained
+  text = tmp_path / "text.png"
+  text.write_text("not a picture")
+  words = [f"--workdir={workdir}", f"--out={tmp_path / 'out'}"]
+  assert "cannot be read as a picture" in refusal(capsys, "upscale", str(text), *words)
+  assert "does not exist" in refusal(capsys, "upscale", str(tmp_path / "gone.png"), *words)
+  large = tmp_path / "large.png"
+  Image.new("RGB", (MAX_PIXELS // 4000, 1000)).save(large)
+  assert f"more than the {MAX_PIXELS:,}" in refusal(capsys, "upscale", str(large), *words)
+  assert "holds no checkpoints" in refusal(capsys, "upscale", str(text), f"--workdir={tmp_path / 'none'}")
+  assert not (tmp_path / "out").exists()
+
+
+def test_every_config_of_the_package_makes_its_method(monkeypatch, tmp_path):
+  import pkgutil
+
+  import sr_jax.configs
+  from sr_jax.methods import make_method
+  from sr_jax.ops import make_operator
+
+  names = [info.name for info in pkgutil.iter_modules(sr_jax.configs.__path__) if info.name != "base"]
+  assert "srim_demo" in names
+  for name in names:
+    config = cli.override(cli.load_config(name), [])
+    make_method(config, make_operator(config))
+    header = sys.modules[f"sr_jax.configs.{name}"].__doc__
+    assert f"--config {name}" in header

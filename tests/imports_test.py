@@ -1,0 +1,28 @@
+"""Imports run one way: a file imports from lower floors or from its own package."""
+
+import ast
+from pathlib import Path
+
+import sr_jax
+
+FLOORS = [
+  {"cli"},
+  {"train", "evaluate", "upscale"},
+  {"run"},
+  {"parallel", "checkpoint", "report", "data", "metrics", "methods", "baselines"},
+  {"method", "networks"},
+  {"ops"},
+  {"errors"},
+]
+
+
+def test_imports_run_one_way():
+  floor = {name: number for number, names in enumerate(FLOORS) for name in names}
+  root = Path(sr_jax.__file__).parent
+  for path in root.rglob("*.py"):
+    room = path.relative_to(root).parts[0].removesuffix(".py")
+    for node in ast.walk(ast.parse(path.read_text())):
+      if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "sr_jax":
+        parts = node.module.split(".")[1:2] or [alias.name for alias in node.names]
+        for other in parts:
+          assert other == room or floor[other] > floor[room], f"{path} imports {other}"

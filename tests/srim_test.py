@@ -1,0 +1,241 @@
+"""SRIM: conditional IMLE does its job, on problems small enough to know the answer."""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sr_jax import parallel
+from sr_jax.configs import base
+from sr_jax.errors import UserError
+from sr_jax.methods import make_method
+from sr_jax.methods.srim import draw_codes, minibatch_columns
+from sr_jax.ops import make_operator
+
+POOL, MINIBATCH = 32, 16
+# Added to or taken from a grey picture: A of it is zero, so that both sums have one and the same input.
+PATTERN = 60 * (-1) ** np.add.outer(np.arange(4), np.arange(4))[..., None]
+
+
+def config_of(name: str, **keys):
+  config = base.get_config(name, "srresnet")
+  config.network.update({"width": 16, "blocks": 1, "outer_kernel": 3, "norm": "none", "tail": "direct"})
+  config.network.update({"residual": True, "noise_channels": 2, "noise_scale": 1.0})
+  config.operator.update({"kernel": "area", "factor": (2, 2), "rounding": "none"})
+  config.data.update({"channels": 1, "crop": (4, 4)})
+  config.train.update({"batch": POOL, "rounds": 500})
+  config.optim.generator.learning_rate = 1e-2
+  if name == "srim":
+    config.method.update({"candidates": 8, "chunk": 4, "minibatch": MINIBATCH, "inner_rounds": 8, **keys})
+  return config
+
+
+def two_modes() -> dict[str, np.ndarray]:
+  sign = np.where(np.arange(POOL) % 2, 1, -1)[:, None, None, None]
+  hr = (128 + sign * PATTERN).astype(np.uint8)
+  return {"hr": hr, "index": np.arange(POOL, dtype=np.int32), "mask": np.ones(POOL, bool)}
+
+
+def make(config, devices: int = 1):
+  operator = make_operator(config)
+  method = make_method(config, operator)
+  mesh = parallel.make_mesh(jax.devices()[:devices])
+  batch = parallel.put_batch(two_modes(), mesh)
+  return method, mesh, batch, operator
+
+
+def mode_of_samples(config, n: int) -> np.ndarray:
+  """Trains on the two modes and tells for each of n samples how much of the pattern it has: -1 to 1."""
+  method, mesh, batch, operator = make(config)
+  state = parallel.compile_init(method, mesh, 0)(batch)
+  step = parallel.compile_step(method, mesh, 0)
+  for _ in range(config.train.rounds):
+    state, _ = step(state, batch)
+  x = operator.lr(batch)[:1]
+  y = jax.jit(functools.partial(method.sample, n=n))(state, x, jax.random.key(1))
+  return (np.asarray(y[:, 0]) * PATTERN).sum(axis=(1, 2, 3)) / np.square(PATTERN).sum() * 255
+
+
+def test_samples_cover_both_modes_where_regression_gives_their_mean():
+  srim = mode_of_samples(config_of("srim"), 200)
+  assert np.mean(np.abs(np.abs(srim) - 1) < 0.4) > 0.8
+  assert 0.25 < np.mean(srim > 0) < 0.75
+  regression = mode_of_samples(config_of("regression"), 1)
+  assert np.abs(regression).max() < 0.1
+
+
+@pytest.fixture(scope="module")
+def first_state():
+  config = config_of("srim")
+  method, mesh, batch, _ = make(config)
+  return parallel.compile_init(method, mesh, 0)(batch)
+
+
+def selected(state, rounds: int = 2, **keys):
+  """The state after the first rounds of selection, and their mean distance."""
+  method, mesh, batch, _ = make(config_of("srim", **keys))
+  step = parallel.compile_step(method, mesh, 0)
+  state = jax.tree.map(jnp.copy, state)
+  for _ in range(rounds):
+    state, metrics = step(state, batch)
+  return state, float(metrics["selected"])
+
+
+def test_more_candidates_give_a_nearer_one(first_state):
+  distances = [selected(first_state, candidates=m, chunk=min(m, 4))[1] for m in (1, 4, 64)]
+  assert distances[0] > distances[1] > distances[2]
+
+
+def test_the_choice_does_not_depend_on_the_chunk_and_moves_no_weight(first_state):
+  (a, _), (b, _) = (selected(first_state, candidates=8, chunk=c) for c in (2, 8))
+  np.testing.assert_array_equal(a.aux.choice, b.aux.choice)
+  for before, after in zip(jax.tree.leaves(first_state.params), jax.tree.leaves(a.params), strict=True):
+    np.testing.assert_array_equal(before, after)
+
+
+def test_the_chosen_candidate_is_the_nearest_of_all(first_state):
+  """Against all m candidates of every picture, drawn and compared one by one."""
+  state, _ = selected(first_state)
+  method, _, batch, operator = make(config_of("srim"))
+  del method
+  from sr_jax.networks import eval_pass, make_generator
+
+  net = make_generator(config_of("srim"))
+  x, y = operator.lr(batch), np.asarray(batch["hr"]) / 255
+  key, ids = jax.random.wrap_key_data(state.aux.key), jnp.arange(POOL)
+  distances = []
+  for j in range(8):
+    code = draw_codes(key, ids, jnp.full(POOL, j), 0, net.stage_codes(x.shape[1:])[0])
+    picture = eval_pass(net, state.params["generator"], {}, x, [code])[-1]
+    distances.append(np.square(np.asarray(picture) - y).sum(axis=(1, 2, 3)))
+  np.testing.assert_array_equal(state.aux.choice[:, 0], np.argmin(distances, axis=0))
+
+
+def test_in_the_warm_up_nothing_is_chosen_and_codes_are_zero(first_state):
+  _, distance = selected(first_state, warmup_rounds=1)
+  assert distance == 0
+  ends = []
+  for m in (4, 8):
+    method, mesh, batch, _ = make(config_of("srim", warmup_rounds=1, candidates=m))
+    state, step = jax.tree.map(jnp.copy, first_state), parallel.compile_step(method, mesh, 0)
+    for _ in range(4):
+      state, _ = step(state, batch)
+    ends.append(state)
+  assert not np.any(ends[0].aux.choice)
+  jax.tree.map(np.testing.assert_array_equal, ends[0].params, ends[1].params)
+  from_code = [p for p in ends[0].params["generator"] if ends[0].params["generator"][p].keys() == {"kernel"}]
+  for name in from_code:  # no gradient reaches the weights of a code that is zero
+    np.testing.assert_array_equal(
+      ends[0].params["generator"][name]["kernel"], first_state.params["generator"][name]["kernel"]
+    )
+  assert from_code
+
+
+def test_a_minibatch_takes_one_picture_of_each_row_and_an_epoch_takes_all():
+  rows, columns = 4, 3
+  draws = [minibatch_columns(jax.random.key(0), rows, columns, jnp.int32(q)) for q in range(2 * columns)]
+  for epoch in (draws[:columns], draws[columns:]):
+    np.testing.assert_array_equal(np.sort(epoch, axis=0), np.tile(np.arange(columns)[:, None], rows))
+  assert not np.array_equal(draws[:columns], draws[columns:])
+
+
+def test_a_code_is_fixed_by_key_picture_stage_and_candidate():
+  ids, js = jnp.array([0, 1, 0]), jnp.array([5, 5, 6])
+  codes = draw_codes(jax.random.key(0), ids, js, 0, (2, 2, 3))
+  alone = draw_codes(jax.random.key(0), ids[1:2], js[1:2], 0, (2, 2, 3))
+  np.testing.assert_array_equal(codes[1], alone[0])
+  other = [codes[0], codes[1], codes[2], draw_codes(jax.random.key(0), ids, js, 1, (2, 2, 3))[0]]
+  assert len({np.asarray(c).tobytes() for c in other}) == 4
+
+
+def srim_network(**keys):
+  config = base.get_config("srim", "srim")
+  config.network.update({"width": 4, "layers": 3, "kernel": 3})
+  config.train.update({"batch": 8})
+  config.data.crop = (16, 16)
+  config.method.update({"candidates": 6, "chunk": 3, "minibatch": 4, "inner_rounds": 4, **keys})
+  return config
+
+
+def random_batch(size: int = 8) -> dict[str, np.ndarray]:
+  hr = np.random.default_rng(0).integers(0, 256, (size, 16, 16, 3), dtype=np.uint8)
+  return {"hr": hr, "index": np.arange(size, dtype=np.int32), "mask": np.ones(size, bool)}
+
+
+def test_flat_sampling_chooses_one_number_for_all_stages_and_hierarchical_one_each():
+  chosen = {}
+  for hierarchical in (True, False):
+    config = srim_network(hierarchical=hierarchical)
+    method = make_method(config, make_operator(config))
+    mesh = parallel.make_mesh(jax.devices()[:1])
+    batch = parallel.put_batch(random_batch(), mesh)
+    state = parallel.compile_init(method, mesh, 0)(batch)
+    step = parallel.compile_step(method, mesh, 0)
+    for _ in range(2):
+      state, _ = step(state, batch)
+    chosen[hierarchical] = np.asarray(state.aux.choice)
+  assert (chosen[False][:, 0] == chosen[False][:, 1]).all()
+  assert (chosen[True][:, 0] != chosen[True][:, 1]).any()
+
+
+@pytest.fixture
+def vgg_file(tmp_path):
+  """A narrow VGG-19 up to conv2_2, in torchvision's layout."""
+  rng, arrays, width = np.random.default_rng(0), {}, 3
+  for number, features in zip((0, 2, 5, 7), (4, 4, 6, 6), strict=True):
+    arrays[f"features.{number}.weight"] = rng.normal(size=(features, width, 3, 3)).astype(np.float32)
+    arrays[f"features.{number}.bias"] = np.zeros(features, np.float32)
+    width = features
+  path = tmp_path / "vgg.npz"
+  np.savez(path, **arrays)
+  return str(path)
+
+
+def test_alpha_gives_every_part_of_phi_the_same_mean_square_and_stays(vgg_file):
+  from sr_jax.networks.vgg import vgg_features
+
+  config = srim_network()
+  config.method.features.update({"file": vgg_file, "layers": ("conv1_2", "conv2_2")})
+  method = make_method(config, make_operator(config))
+  mesh = parallel.make_mesh(jax.devices()[:1])
+  batch = parallel.put_batch(random_batch(), mesh)
+  state = parallel.compile_init(method, mesh, 0)(batch)
+  step = parallel.compile_step(method, mesh, 0)
+  frozen = jax.device_get(state.params["vgg"])
+  state, _ = step(state, batch)
+  alpha = np.asarray(state.aux.alpha)
+  pixels = batch["hr"] / 255
+  parts = [pixels, *vgg_features(frozen, pixels, ("conv1_2", "conv2_2"))]
+  energies = [float(jnp.square(a * p).mean()) for a, p in zip(alpha, parts, strict=True)]
+  np.testing.assert_allclose(energies, energies[0], rtol=1e-4)
+  assert alpha[0] == 1
+  for _ in range(4):
+    state, _ = step(state, batch)
+  np.testing.assert_array_equal(alpha, state.aux.alpha)
+  jax.tree.map(np.testing.assert_array_equal, frozen, jax.device_get(state.params["vgg"]))
+
+
+def test_no_device_gathers_the_pool():
+  """On four devices every image-sized collective would have a dimension of the picture's size."""
+  config = srim_network(minibatch=8)
+  config.train.batch = 32
+  method = make_method(config, make_operator(config))
+  mesh = parallel.make_mesh()
+  assert mesh.size == 4
+  batch = parallel.put_batch(random_batch(32), mesh)
+  state = parallel.abstract_state(method, mesh, batch)
+  hlo = parallel.compile_step(method, mesh, 0).lower(state, batch).compile().as_text()
+  assert "all-reduce" in hlo
+  gathers = re.findall(r"= \(?(\w+)\[([\d,]*)\][^=]* all-(?:gather|to-all)\(", hlo)
+  sizes = [int(np.prod([int(d) for d in dims.split(",") if d])) for _, dims in gathers]
+  # What may travel: numbers of candidates and distances, a few for each picture of a minibatch.
+  assert max(sizes, default=0) <= 8 * config.method.candidates, gathers
+
+
+def test_a_pool_that_is_no_multiple_of_the_minibatch_is_one_sentence():
+  config = srim_network(minibatch=3)
+  with pytest.raises(UserError, match=r"config\.train\.batch \(8\) must be a multiple"):
+    make_method(config, make_operator(config))

@@ -1,0 +1,147 @@
+"""The loop: stopped, killed and resumed runs equal those that were not; what goes wrong is said."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import runs
+
+from sr_jax.checkpoint import Checkpoints
+from sr_jax.errors import UserError
+from sr_jax.run import load_run
+from sr_jax.train import train
+
+CONFIG = str(Path(__file__).with_name("runs.py"))
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+  folder = runs.write_pictures(tmp_path_factory.mktemp("data") / "pictures")
+  os.environ["SR_JAX_TRAIN_DIR"] = str(folder)
+  yield folder
+  del os.environ["SR_JAX_TRAIN_DIR"]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(pictures, tmp_path_factory):
+  workdir = tmp_path_factory.mktemp("whole")
+  return workdir, jax.device_get(train(runs.get_config().lock(), workdir).state)
+
+
+def assert_same(a, b):
+  leaves = zip(jax.tree.leaves(jax.device_get(a)), jax.tree.leaves(jax.device_get(b)), strict=True)
+  assert all(np.array_equal(x, y) for x, y in leaves)
+
+
+def command(workdir, *more: str) -> list[str]:
+  return [sys.executable, "-m", "sr_jax.cli", "train", "--config", CONFIG, "--workdir", str(workdir), *more]
+
+
+def wait_for(path: Path, process: subprocess.Popen) -> None:
+  deadline = time.monotonic() + 120
+  while not path.exists():
+    assert process.poll() is None, "the run ended before it was to be stopped"
+    assert time.monotonic() < deadline
+    time.sleep(0.05)
+
+
+def test_a_resumed_run_equals_the_uninterrupted_one(uninterrupted, tmp_path):
+  """Stopped in the middle of a pool, with chosen codes that only the checkpoint remembers."""
+  config = runs.get_config()
+  config.train.rounds = 11
+  train(config.lock(), tmp_path)
+  assert_same(train(runs.get_config().lock(), tmp_path).state, uninterrupted[1])
+
+
+def test_a_killed_run_resumes_to_the_same_state(uninterrupted, tmp_path):
+  process = subprocess.Popen(command(tmp_path), stderr=subprocess.PIPE)
+  wait_for(tmp_path / "checkpoints" / "8", process)
+  process.send_signal(signal.SIGKILL)
+  process.communicate()
+  assert_same(train(runs.get_config().lock(), tmp_path).state, uninterrupted[1])
+
+
+def test_sigterm_saves_and_says_how_to_go_on(uninterrupted, tmp_path):
+  process = subprocess.Popen(
+    command(tmp_path, "--config.train.rounds=100000"),
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  wait_for(tmp_path / "checkpoints" / "8", process)
+  process.send_signal(signal.SIGTERM)
+  output, errors = process.communicate(timeout=120)
+  assert process.returncode == 75, errors
+  assert "the same command goes on" in output
+  stopped = int(output.split("round ")[1].split()[0])
+  assert (tmp_path / "checkpoints" / str(stopped)).is_dir()
+
+
+def test_metrics_are_written_once_a_round_also_after_a_resume(uninterrupted, tmp_path):
+  config = runs.get_config()
+  config.train.rounds = 10
+  train(config.lock(), tmp_path)
+  train(runs.get_config().lock(), tmp_path)
+  for workdir in (tmp_path, uninterrupted[0]):
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if line["step"] % 5 == 0] == [5, 10, 15, 20]
+    assert all(np.isfinite(line["loss"]) for line in lines)
+  assert list((tmp_path / "events").iterdir())
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_is_not_saved(pictures, tmp_path):
+  config = runs.get_config()
+  config.optim.generator.update({"name": "sgd", "learning_rate": 1e30})
+  with pytest.raises(UserError, match=r"(loss|gradient_norm) is (nan|inf) at round 4: lower"):
+    train(config.lock(), tmp_path)
+  assert not list((tmp_path / "checkpoints").iterdir())
+
+
+def test_a_checkpoint_of_another_shape_is_one_sentence(uninterrupted):
+  config = runs.get_config()
+  config.network.width = 9
+  with pytest.raises(UserError, match=r"does not fit the config: .*float32\[.*8\].* there"):
+    train(config.lock(), uninterrupted[0])
+
+
+def test_a_checkpoint_of_another_method_is_one_sentence(uninterrupted, pictures):
+  from sr_jax.configs import base
+
+  config = base.get_config("regression")
+  config.data.update(runs.get_config().data)
+  with pytest.raises(UserError, match="of method 'srim', not 'regression'"):
+    train(config.lock(), uninterrupted[0])
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(uninterrupted, tmp_path, caplog):
+  config = runs.get_config()
+  train(config.lock(), tmp_path)
+  newest = tmp_path / "checkpoints" / "20"
+  files = [p for p in (newest / "state").rglob("*") if p.is_file() and "/d/" in str(p)]
+  data = bytearray(max(files, key=lambda p: p.stat().st_size).read_bytes())
+  data[len(data) // 2] ^= 4
+  max(files, key=lambda p: p.stat().st_size).write_bytes(data)
+  assert int(load_run(tmp_path).state.step) == 16
+  assert "Checkpoint 20" in caplog.text
+  assert_same(train(config.lock(), tmp_path).state, uninterrupted[1])
+
+
+def test_an_incomplete_checkpoint_is_passed_over(uninterrupted, tmp_path):
+  config = runs.get_config()
+  config.train.rounds = 8
+  train(config.lock(), tmp_path)
+  (tmp_path / "checkpoints" / "12").mkdir()
+  assert int(load_run(tmp_path).state.step) == 8
+
+
+def test_a_folder_without_a_run_is_one_sentence(tmp_path):
+  with pytest.raises(UserError, match="holds no checkpoints"):
+    Checkpoints(tmp_path / "nothing")
+  assert not (tmp_path / "nothing").exists()
