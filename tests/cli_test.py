@@ -50,7 +50,8 @@ def test_training_leaves_a_table_with_the_baselines_and_pictures(trained):
   assert content["rows"]["srim"]["psnr"] <= content["rows"]["srim, best of 3"]["psnr"]
   assert content["meta"]["round"] == 20
   assert "sr-jax train" in content["meta"]["command"]
-  assert Image.open(workdir / "evaluation" / "samples.png").width > 100
+  with Image.open(workdir / "evaluation" / "samples.png") as grid:
+    assert grid.width > 100
 
 
 def test_evaluating_again_gives_the_same_numbers_whatever_the_batch(trained, tmp_path):

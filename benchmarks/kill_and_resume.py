@@ -1,0 +1,62 @@
+"""A run killed with SIGKILL again and again, and resumed, against one that was left alone.
+
+  python benchmarks/kill_and_resume.py [--kills 10] [--seed 0]
+
+Prints the digest of both final states; exits with 1 if they differ.
+"""
+
+import argparse
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from sr_jax.checkpoint import digest
+from sr_jax.run import load_run
+
+# Pools of 8 rounds of selection and 56 of descent; a checkpoint every 10 rounds, mostly in mid-pool.
+KEYS = ("train.rounds=640", "train.checkpoint_every=10", "method.warmup_rounds=128", "network.width=16")
+
+
+def start(workdir: Path) -> subprocess.Popen:
+  words = [sys.executable, "-m", "sr_jax.cli", "train", "--config", "srim_demo", "--workdir", str(workdir)]
+  words += [f"--config.{key}" for key in (*KEYS, "eval.limit=1", "eval.samples=1")]
+  return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def main() -> int:
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument("--kills", type=int, default=10)
+  parser.add_argument("--seed", type=int, default=0)
+  arguments = parser.parse_args()
+  draw = random.Random(arguments.seed)
+  with tempfile.TemporaryDirectory() as folder:
+    whole, killed = Path(folder) / "whole", Path(folder) / "killed"
+    begin = time.monotonic()
+    if code := start(whole).wait():
+      raise SystemExit(f"The uninterrupted run failed with exit code {code}.")
+    took = time.monotonic() - begin
+    kills = 0
+    while kills < arguments.kills:
+      process = start(killed)
+      try:
+        if process.wait(timeout=draw.uniform(0.1, 0.9) * took) == 0:
+          print(f"The run ended before kill {kills + 1}.")
+          break
+      except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kills += 1
+        steps = sorted(int(p.name) for p in (killed / "checkpoints").glob("*") if p.name.isdigit())
+        print(f"kill {kills}: newest checkpoint {steps[-1] if steps else 'none'}", flush=True)
+    start(killed).wait()
+    ends = [digest(load_run(workdir).state) for workdir in (whole, killed)]
+  print(f"uninterrupted     {ends[0]}\nkilled {kills:>2} times   {ends[1]}")
+  return int(ends[0] != ends[1])
+
+
+if __name__ == "__main__":
+  sys.exit(main())
