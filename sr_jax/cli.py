@@ -76,7 +76,7 @@ def _train(arguments: argparse.Namespace, overrides: list[str]) -> int:
   from sr_jax.train import train
 
   if arguments.distributed:
-    parallel.start_processes()
+    parallel.start_processes(arguments.distributed)
   run = train(config, arguments.workdir)
   done = int(run.state.step)
   if done < config.train.rounds:
@@ -138,7 +138,13 @@ def _parser() -> argparse.ArgumentParser:
   train = verb("train", _train, "train a config, or go on with it, then evaluate it", epilog=keys_are)
   train.add_argument("--config", required=True, help="name of a config, or path of a Python file")
   train.add_argument("--workdir", required=True, help="folder of the run: checkpoints, metrics, tables")
-  train.add_argument("--distributed", action="store_true", help="one of several processes of a cluster's job")
+  train.add_argument(
+    "--distributed",
+    nargs="?",
+    const="auto",
+    metavar="HOST:PORT,NUMBER,COUNT",
+    help="this is one of several processes; without a value the cluster says which",
+  )
 
   evaluate = verb("evaluate", _evaluate, "measure a trained run beside the baselines", epilog=keys_are)
   evaluate.add_argument("--workdir", required=True, help="folder of a trained run")
@@ -178,13 +184,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return arguments.run(arguments, overrides)
   except UserError as error:
     print(f"sr-jax: {error}", file=sys.stderr)
-    return 2
+    code = 2
   except Exception:
-    # The other processes of a job wait for this one in a collective: end it, do not unwind.
     traceback.print_exc()
-    if getattr(arguments, "distributed", False):
-      os._exit(1)
-    return 1
+    code = 1
+  if getattr(arguments, "distributed", None):
+    # The other processes wait for this one in a collective: only its end wakes them.
+    sys.stderr.flush()
+    os._exit(code)
+  return code
 
 
 if __name__ == "__main__":

@@ -21,9 +21,25 @@ from sr_jax.method import Batch, Key, Method, Metrics, State
 AXIS = "batch"
 
 
-def start_processes() -> None:
-  """Join the other processes of a job; the cluster (SLURM, TPU, Open MPI, ...) tells JAX which."""
-  jax.distributed.initialize()
+def start_processes(where: str) -> None:
+  """Join the other processes of a job.
+
+  Args:
+    where: "auto", for a cluster that JAX knows (SLURM, TPU, Open MPI, ...); or "HOST:PORT,NUMBER,COUNT", the
+      address of process 0, this process's number and how many there are.
+
+  Raises:
+    UserError: `where` is neither.
+  """
+  if where == "auto":
+    jax.distributed.initialize()
+    return
+  try:
+    address, number, count = where.split(",")
+    place = int(number), int(count)
+  except ValueError as error:
+    raise UserError(f"--distributed is {where!r}: give nothing, or HOST:PORT,NUMBER,COUNT.") from error
+  jax.distributed.initialize(address, num_processes=place[1], process_id=place[0])
 
 
 def process() -> tuple[int, int]:
@@ -112,8 +128,12 @@ def gather_sums(totals: dict[str, Any]) -> dict[str, Any]:
 def stop_signals() -> Iterator[Callable[[int], bool]]:
   """Inside, Ctrl-C and SIGTERM do not end the process: the yielded `asked_to_stop(step)` turns true.
 
-  With several processes all of them are told at the same step. A second Ctrl-C interrupts at once.
+  A second Ctrl-C interrupts at once. With several processes JAX itself catches SIGTERM, and all of them are
+  told at the same step; Ctrl-C ends them as ever.
   """
+  if jax.process_count() > 1:
+    yield multihost_utils.reached_preemption_sync_point
+    return
   asked = False
 
   def note(number: int, frame: Any) -> None:
@@ -122,14 +142,9 @@ def stop_signals() -> Iterator[Callable[[int], bool]]:
       raise KeyboardInterrupt
     asked = True
 
-  def asked_to_stop(step: int) -> bool:
-    if jax.process_count() > 1:
-      return multihost_utils.reached_preemption_sync_point(step)
-    return asked
-
   previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
   try:
-    yield asked_to_stop
+    yield lambda step: asked
   finally:
     for number, handler in previous.items():
       signal.signal(number, handler)

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ import runs
 
 from sr_jax.checkpoint import Checkpoints
 from sr_jax.errors import UserError
+from sr_jax.evaluate import evaluate_run
 from sr_jax.run import load_run
 from sr_jax.train import train
 
@@ -82,6 +84,42 @@ def test_sigterm_saves_and_says_how_to_go_on(uninterrupted, tmp_path):
   assert "the same command goes on" in output
   stopped = int(output.split("round ")[1].split()[0])
   assert (tmp_path / "checkpoints" / str(stopped)).is_dir()
+
+
+def test_two_processes_train_what_one_trains(pictures, tmp_path):
+  """With plain gradient descent, which hides no wrong factor; each process has one device."""
+  keys = ["--config.optim.generator.name=sgd", "--config.optim.generator.learning_rate=1e-5"]
+  with socket.socket() as probe:
+    probe.bind(("localhost", 0))
+    address = f"localhost:{probe.getsockname()[1]}"
+  environment = os.environ | {"XLA_FLAGS": "", "SR_JAX_TRAIN_DIR": str(pictures)}
+  two = [
+    subprocess.Popen(
+      command(tmp_path / "two", *keys, "--distributed", f"{address},{number},2"),
+      env=environment,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+    for number in range(2)
+  ]
+  try:
+    tables, errors = zip(*(process.communicate(timeout=240) for process in two), strict=True)
+  finally:
+    for process in two:
+      process.kill()  # JAX catches SIGTERM
+  assert [process.returncode for process in two] == [0, 0], errors
+  config = runs.get_config()
+  config.optim.generator.update({"name": "sgd", "learning_rate": 1e-5})
+  one = train(config.lock(), tmp_path / "one")
+  for a, b in zip(jax.tree.leaves(load_run(tmp_path / "two").state), jax.tree.leaves(one.state), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+  saved = (tmp_path / "two" / "evaluation" / "table.json").read_text()
+  evaluate_run(one, tmp_path / "one")
+  alone = json.loads((tmp_path / "one" / "evaluation" / "table.json").read_text())["rows"]
+  for row, values in json.loads(saved)["rows"].items():
+    assert values == pytest.approx(alone[row], rel=1e-3, abs=1e-6), row
+  assert "bicubic" in tables[0]
 
 
 def test_metrics_are_written_once_a_round_also_after_a_resume(uninterrupted, tmp_path):
