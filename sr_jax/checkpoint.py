@@ -130,14 +130,12 @@ class Checkpoints:
       try:
         args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
         state = self.manager.restore(step, args=args)["state"]
-      except (ValueError, OSError) as error:
-        log.warning(
-          "Checkpoint %d in %s cannot be read (%s); trying the one before.", step, self.folder, error
-        )
+      except Exception as error:  # a damaged file raises whatever its reader raises, down to Exception itself
+        log.warning("Checkpoint %d in %s cannot be read (%s).", step, self.folder, type(error).__name__)
         continue
       if digest(state) == about["sha256"]:
         return state
-      log.warning("Checkpoint %d in %s is damaged; trying the one before.", step, self.folder)
+      log.warning("Checkpoint %d in %s is damaged: its digest differs.", step, self.folder)
     if steps:
       raise UserError(f"No checkpoint in {self.folder} is whole: delete the folder to start anew.")
     return None
@@ -149,6 +147,6 @@ class Checkpoints:
     """What was saved beside the state; None, with a warning, if the checkpoint is incomplete."""
     try:
       return self.manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))["about"]
-    except (ValueError, OSError, KeyError) as error:
-      log.warning("Checkpoint %d in %s is incomplete (%s); trying the one before.", step, self.folder, error)
+    except Exception as error:  # as in `restore`
+      log.warning("Checkpoint %d in %s is incomplete (%s).", step, self.folder, type(error).__name__)
       return None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from clu import parameter_overview, profiler
+from clu import parameter_overview, platform, profiler
 from ml_collections import ConfigDict
 
 from sr_jax import parallel
@@ -97,7 +97,9 @@ def train(config: ConfigDict, workdir: str | Path) -> Run:
           seconds = time.perf_counter() - clock
           images = means.pop("images") * len(history) / max(seconds, 1e-9)
           left = (rounds - step) * seconds / len(history)
-          log.info("%s", progress_line(step, rounds, means, images, left))
+          line = progress_line(step, rounds, means, images, left)
+          log.info("%s", line)
+          platform.work_unit().set_notes(line)  # for clusters that show it
           writer.write(step, means | {"images_per_second": images})
           history, clock = [], time.perf_counter()
         if saves:

@@ -444,3 +444,16 @@ assert next(data.test_batches(data.open_source(cfg), cfg, batch=1, factor=(4, 4)
 sys.exit("tensorflow" in sys.modules)
 """
   subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_process_without_a_record_gets_a_masked_one(pictures):
+  cfg = config(pictures)
+  parts = [
+    list(
+      data.test_batches(
+        data.open_source(cfg), cfg, batch=4, factor=(2, 2), limit=1, process=process, processes=2
+      )
+    )
+    for process in range(2)
+  ]
+  assert [part[0]["mask"].tolist() for part in parts] == [[True], [False]]

@@ -164,7 +164,9 @@ def test_batches(
       lr is not its size divided by the factor.
   """
   end = min(limit or len(source), len(source))
-  rows = (_test_row(source, cfg, i, factor) for i in range(process, end, processes))
+  # A process without a record of its own gets the first one, masked: every process has some batch.
+  numbers = range(process, end, processes) or [0]
+  rows = (_test_row(source, cfg, i, factor, real=i % processes == process) for i in numbers)
   for _, run in itertools.groupby(rows, key=lambda row: row["hr"].shape):
     while part := list(itertools.islice(run, batch)):
       size = min(batch, 1 << (len(part) - 1).bit_length())
@@ -172,7 +174,7 @@ def test_batches(
       yield {key: np.stack([row[key] for row in part + padding]) for key in part[0]}
 
 
-def _test_row(source: Source, cfg: ConfigDict, i: int, factor: tuple[int, int]) -> Record:
+def _test_row(source: Source, cfg: ConfigDict, i: int, factor: tuple[int, int], real: bool) -> Record:
   try:
     record = source[i]
   except CorruptRecord as error:
@@ -184,7 +186,7 @@ def _test_row(source: Source, cfg: ConfigDict, i: int, factor: tuple[int, int]) 
     )
   row = record | {
     "index": np.int32(i),
-    "mask": np.True_,
+    "mask": np.bool_(real),
     "hr": record["hr"][: h * factor[0], : w * factor[1]],
   }
   if "lr" in row and row["lr"].shape[:2] != (h, w):
