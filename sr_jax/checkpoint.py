@@ -76,13 +76,13 @@ class Checkpoints:
     self.manager.close()
 
   def save(self, state: State, config: ConfigDict, batch: Batch) -> None:
-    """Write `state` in the background; a step that is there already is left as it is.
+    """Write `state` in the background, in place of a checkpoint of this step that was passed over.
 
     The shapes of a training batch go with it, so that a run can be used without its data.
     """
     step = int(jax.device_get(state.step))
     if step in self.manager.all_steps():
-      return
+      self.manager.delete(step)
     about = {
       "config": json.loads(config.to_json()),
       "batch": {k: [v.dtype.name, list(v.shape)] for k, v in batch.items()},

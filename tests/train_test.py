@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -158,25 +159,35 @@ def test_a_checkpoint_of_another_method_is_one_sentence(uninterrupted, pictures)
     train(config.lock(), uninterrupted[0])
 
 
-def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(uninterrupted, tmp_path, caplog):
-  config = runs.get_config()
-  train(config.lock(), tmp_path)
-  newest = tmp_path / "checkpoints" / "20"
-  files = [p for p in (newest / "state").rglob("*") if p.is_file() and "/d/" in str(p)]
-  data = bytearray(max(files, key=lambda p: p.stat().st_size).read_bytes())
-  data[len(data) // 2] ^= 4
-  max(files, key=lambda p: p.stat().st_size).write_bytes(data)
+def cut(checkpoint: Path) -> None:
+  """Half of every data file."""
+  for path in (checkpoint / "state").rglob("*"):
+    if path.is_file() and path.parent.name == "d":
+      path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def change(checkpoint: Path) -> None:
+  """What a flipped bit does: the numbers are others than those of the digest."""
+  about = checkpoint / "about" / "metadata"
+  content = json.loads(about.read_text())
+  about.write_text(json.dumps(content | {"sha256": "0" * 64}))
+
+
+def empty(checkpoint: Path) -> None:
+  shutil.rmtree(checkpoint)
+  checkpoint.mkdir()
+
+
+# Orbax leaves the other reads of a failed restore to an event loop that is closed.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("harm", [cut, change, empty])
+def test_a_damaged_checkpoint_is_passed_over_and_replaced(uninterrupted, tmp_path, caplog, harm):
+  shutil.copytree(uninterrupted[0], tmp_path, dirs_exist_ok=True)
+  harm(tmp_path / "checkpoints" / "20")
   assert int(load_run(tmp_path).state.step) == 16
   assert "Checkpoint 20" in caplog.text
-  assert_same(train(config.lock(), tmp_path).state, uninterrupted[1])
-
-
-def test_an_incomplete_checkpoint_is_passed_over(uninterrupted, tmp_path):
-  config = runs.get_config()
-  config.train.rounds = 8
-  train(config.lock(), tmp_path)
-  (tmp_path / "checkpoints" / "12").mkdir()
-  assert int(load_run(tmp_path).state.step) == 8
+  train(runs.get_config().lock(), tmp_path)
+  assert_same(load_run(tmp_path).state, uninterrupted[1])
 
 
 def test_a_folder_without_a_run_is_one_sentence(tmp_path):
