@@ -27,6 +27,11 @@ def start(workdir: Path) -> subprocess.Popen:
   return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
+def newest(workdir: Path) -> int:
+  """The round of the newest checkpoint, 0 if there is none."""
+  return max((int(p.name) for p in (workdir / "checkpoints").glob("*") if p.name.isdigit()), default=0)
+
+
 def main() -> int:
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument("--kills", type=int, default=10)
@@ -35,26 +40,22 @@ def main() -> int:
   draw = random.Random(arguments.seed)
   with tempfile.TemporaryDirectory() as folder:
     whole, killed = Path(folder) / "whole", Path(folder) / "killed"
-    begin = time.monotonic()
     if code := start(whole).wait():
       raise SystemExit(f"The uninterrupted run failed with exit code {code}.")
-    took = time.monotonic() - begin
-    kills = 0
-    while kills < arguments.kills:
+    for moment in sorted(draw.sample(range(10, 630, 10), arguments.kills)):
       process = start(killed)
-      try:
-        if process.wait(timeout=draw.uniform(0.1, 0.9) * took) == 0:
-          print(f"The run ended before kill {kills + 1}.")
-          break
-      except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        kills += 1
-        steps = sorted(int(p.name) for p in (killed / "checkpoints").glob("*") if p.name.isdigit())
-        print(f"kill {kills}: newest checkpoint {steps[-1] if steps else 'none'}", flush=True)
-    start(killed).wait()
+      while newest(killed) < moment and process.poll() is None:
+        time.sleep(0.01)
+      time.sleep(draw.uniform(0, 0.5))  # into a round, a write or a read
+      if process.poll() is not None:
+        raise SystemExit(f"The run ended before it was to be killed at round {moment}.")
+      process.send_signal(signal.SIGKILL)
+      process.wait()
+      print(f"killed after the checkpoint of round {newest(killed)}", flush=True)
+    if code := start(killed).wait():
+      raise SystemExit(f"The resumed run failed with exit code {code}.")
     ends = [digest(load_run(workdir).state) for workdir in (whole, killed)]
-  print(f"uninterrupted     {ends[0]}\nkilled {kills:>2} times   {ends[1]}")
+  print(f"uninterrupted    {ends[0]}\nkilled {arguments.kills:>2} times  {ends[1]}")
   return int(ends[0] != ends[1])
 
 

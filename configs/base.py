@@ -20,7 +20,8 @@ METHODS = {
     "warmup_rounds": 0,
     # phi (section 2.2.2). Without a weight file the features are the pixels alone.
     "features": {
-      "file": "",  # VGG-19 weights (.npz); environment variables are expanded
+      "file": "",  # VGG-19 weights (.npz), read when a run begins; environment variables are expanded
+      "width": 64,  # channels of the first block in the file, VGG-19's own
       "sha256": "",  # checked when given
       "layers": ("conv2_2", "conv4_4"),  # pre-activations compared, besides the pixels
       "padding": "zero",  # zero, as VGG was trained, or reflect
@@ -91,7 +92,7 @@ def get_config(method: str = "regression", network: str = "srresnet") -> ConfigD
       "eval": {
         # "lr_dir": for a folder, the folder of the given low-resolution pictures of the same names;
         # "": they are made by the operator.
-        "data": {**picture_source, "split": "test", "lr_dir": "", "max_corrupt": 0},
+        "data": {**picture_source, "split": "test", "lr_dir": ""},
         "limit": 0,  # evaluate only this many pictures, 0: all
         "samples": 10,  # per picture
         "temperature": 1.0,  # 1 is the model, 0 its mode, larger is more diverse
@@ -101,6 +102,7 @@ def get_config(method: str = "regression", network: str = "srresnet") -> ConfigD
         "luma": "bt601",  # bt601 (MATLAB's studio swing) | bt709: the Y of psnr_y and ssim_y
         "metrics": ("psnr", "psnr_y", "ssim", "ssim_y", "lr_psnr", "lr_psnr_8bit", "lr_l1", "std"),
         "baselines": ("bicubic", "pinv"),
+        "objective": True,  # the method's own loss on the test set, as a column
         "pictures": 4,  # rows of the picture grid
       },
       "train": {

@@ -14,6 +14,7 @@ def get_config() -> ConfigDict:
   for section in ("network", "train", "optim"):
     config[section] = ours[section]
   config.network.noise_channels = 0
+  config.eval.samples = 1
   config.consistency = ours.consistency
   config.train.batch = 16
   return config

@@ -17,5 +17,6 @@ def get_config() -> ConfigDict:
   for section in ("network", "data", "eval", "train", "optim"):
     config[section] = ours[section]
   config.network.noise_channels = 0
+  config.eval.samples = 1
   config.train.batch = 16
   return config

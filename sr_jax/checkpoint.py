@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,11 @@ from sr_jax.errors import UserError
 from sr_jax.method import Batch, State
 
 log = logging.getLogger(__name__)
+
+# What may change between two parts of one run: how long it is, where things are, what is said of it.
+FREE = {"config.eval"}
+FREE |= {f"config.data.{key}" for key in ("dir", "cache_mb", "threads", "max_corrupt")}
+FREE |= {f"config.train.{key}" for key in ("rounds", "log_every", "checkpoint_every", "keep", "profile_from")}
 
 
 def config_from_json(text: str) -> ConfigDict:
@@ -42,6 +48,16 @@ def shapes(tree: Any) -> dict[str, str]:
   return {jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in leaves}
 
 
+def _fixed_keys(config: ConfigDict, path: str = "config") -> dict[str, Any]:
+  """Every key that a run may not change when it goes on, by its path."""
+  values: dict[str, Any] = {}
+  for key, value in config.items():
+    name = f"{path}.{key}"
+    if name not in FREE:
+      values |= _fixed_keys(value, name) if isinstance(value, ConfigDict) else {name: value}
+  return values
+
+
 class Checkpoints:
   """The checkpoints of one work directory; a context manager that waits for the last write.
 
@@ -55,7 +71,8 @@ class Checkpoints:
   """
 
   def __init__(self, workdir: str | Path, keep: int = 2, create: bool = False):
-    self.folder = Path(workdir).expanduser().absolute() / "checkpoints"
+    self.folder, self.create = Path(workdir).expanduser().absolute() / "checkpoints", create
+    self.made = [p for p in (self.folder, *self.folder.parents) if not p.exists()]
     if create:
       try:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -71,27 +88,30 @@ class Checkpoints:
   def __enter__(self) -> "Checkpoints":
     return self
 
-  def __exit__(self, *error: Any) -> None:
+  def __exit__(self, kind: type[BaseException] | None, *error: Any) -> None:
     self.manager.wait_until_finished()
     self.manager.close()
+    if kind is not None:
+      # A run that failed before it wrote anything leaves nothing.
+      with suppress(OSError):
+        for folder in self.made:
+          folder.rmdir()
 
   def save(self, state: State, config: ConfigDict, batch: Batch) -> None:
-    """Write `state` in the background, in place of a checkpoint of this step that was passed over.
+    """Write `state` in the background.
 
     The shapes of a training batch go with it, so that a run can be used without its data.
     """
     step = int(jax.device_get(state.step))
-    if step in self.manager.all_steps():
-      self.manager.delete(step)
     about = {
       "config": json.loads(config.to_json()),
       "batch": {k: [v.dtype.name, list(v.shape)] for k, v in batch.items()},
       "shapes": shapes(state),
       "sha256": digest(state),
     }
-    self.manager.save(
-      step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), about=ocp.args.JsonSave(about))
-    )
+    items = ocp.args.Composite(state=ocp.args.StandardSave(state), about=ocp.args.JsonSave(about))
+    if not self.manager.save(step, args=items):
+      raise RuntimeError(f"Orbax did not save step {step} in {self.folder}.")
 
   def latest(self) -> tuple[ConfigDict, dict[str, jax.ShapeDtypeStruct]]:
     """The resolved config of the newest checkpoint and the abstract batch it was trained on."""
@@ -104,41 +124,52 @@ class Checkpoints:
   def restore(self, target: State, config: ConfigDict) -> State | None:
     """The newest whole checkpoint on the shapes and shardings of `target`, None if there is none at all.
 
-    A checkpoint that is incomplete or damaged is passed over with a warning.
+    A checkpoint that is incomplete or damaged is passed over with a warning; where training goes on
+    (`create`), it is deleted, for Orbax saves nothing older than what is there.
 
     Raises:
-      UserError: the checkpoint is of another method or of other shapes, or all are damaged.
+      UserError: the checkpoint does not fit the config, or none is whole.
     """
     steps = self._steps()
-    for step in steps:
+    for i, step in enumerate(steps):
       about = self._about(step)
       if about is None:
         continue
-      saved = about["config"]["method"]["name"]
-      if saved != config.method.name:
-        raise UserError(
-          f"{self.folder} holds a run of method {saved!r}, not {config.method.name!r}: "
-          "choose another --workdir or the run's own config."
-        )
-      theirs, ours = about["shapes"], shapes(target)
-      for path in sorted(theirs.keys() | ours.keys()):
-        if theirs.get(path) != ours.get(path):
-          raise UserError(
-            f"{self.folder} does not fit the config: {path} is {theirs.get(path, 'missing')} there and "
-            f"{ours.get(path, 'missing')} here; choose another --workdir or the run's own config."
-          )
+      self._check_fit(about, target, config)
       try:
         args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
         state = self.manager.restore(step, args=args)["state"]
       except Exception as error:  # a damaged file raises whatever its reader raises, down to Exception itself
         log.warning("Checkpoint %d in %s cannot be read (%s).", step, self.folder, type(error).__name__)
         continue
-      if digest(state) == about["sha256"]:
-        return state
-      log.warning("Checkpoint %d in %s is damaged: its digest differs.", step, self.folder)
+      if digest(state) != about["sha256"]:
+        log.warning("Checkpoint %d in %s is damaged: its digest differs.", step, self.folder)
+        continue
+      for newer in steps[:i] if self.create else []:
+        self.manager.delete(newer)
+      return state
     if steps:
-      raise UserError(f"No checkpoint in {self.folder} is whole: delete the folder to start anew.")
+      raise UserError(f"No checkpoint in {self.folder} can be read: choose another --workdir to start anew.")
     return None
+
+  def _check_fit(self, about: dict[str, Any], target: State, config: ConfigDict) -> None:
+    """Refuse a checkpoint of another method, of other shapes or, to train on, of another run."""
+    advice = "choose another --workdir or the run's own config."
+    theirs, ours = config_from_json(json.dumps(about["config"])), config
+    if theirs.method.name != ours.method.name:
+      raise UserError(
+        f"{self.folder} holds a run of method {theirs.method.name!r}, not {ours.method.name!r}: {advice}"
+      )
+    pairs = [(about["shapes"], shapes(target))]
+    if self.create:
+      pairs.append((_fixed_keys(theirs), _fixed_keys(ours)))
+    for there, here in pairs:
+      for path in sorted(there.keys() | here.keys()):
+        if there.get(path) != here.get(path):
+          raise UserError(
+            f"{self.folder} does not fit the config: {path} is {there.get(path, 'missing')} there and "
+            f"{here.get(path, 'missing')} here; {advice}"
+          )
 
   def _steps(self) -> list[int]:
     return sorted(self.manager.all_steps(), reverse=True)

@@ -2,10 +2,10 @@
 
 import argparse
 import importlib
-import importlib.util
 import logging
 import os
 import pkgutil
+import runpy
 import shlex
 import sys
 import traceback
@@ -26,16 +26,19 @@ def load_config(name: str) -> ConfigDict:
   Raises:
     UserError: there is none.
   """
-  if name.endswith(".py"):
-    spec = importlib.util.spec_from_file_location("config", name)
-    if spec is None or spec.loader is None or not Path(name).is_file():
-      raise UserError(f"--config {name} is no file: give a config's name or the path of a Python file.")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config()
-  folder = importlib.import_module("sr_jax.configs").__path__
-  names = {info.name: info.name for info in pkgutil.iter_modules(folder) if info.name != "base"}
-  return importlib.import_module(f"sr_jax.configs.{choose(names, name, '--config')}").get_config()
+  if not name.endswith(".py"):
+    folder = importlib.import_module("sr_jax.configs").__path__
+    names = {info.name: info.name for info in pkgutil.iter_modules(folder) if info.name != "base"}
+    return importlib.import_module(f"sr_jax.configs.{choose(names, name, '--config')}").get_config()
+  if not Path(name).is_file():
+    raise UserError(f"--config {name} is no file: give a config's name or the path of a Python file.")
+  try:
+    config = runpy.run_path(name)["get_config"]()
+  except Exception as error:  # it is a program of the user's
+    raise UserError(f"--config {name} fails ({type(error).__name__}: {error}): mend it.") from error
+  if not isinstance(config, ConfigDict):
+    raise UserError(f"--config {name}: its get_config() must return a ConfigDict, as configs/base.py does.")
+  return config
 
 
 def override(config: ConfigDict, arguments: Sequence[str]) -> ConfigDict:
@@ -48,6 +51,8 @@ def override(config: ConfigDict, arguments: Sequence[str]) -> ConfigDict:
     key = argument.removeprefix("--config.").split("=", 1)[0]
     if not argument.startswith("--config.") or "=" not in argument:
       raise UserError(f"{argument!r} is no option: keys of the config are set by --config.KEY=VALUE.")
+    if key in ("method.name", "network.name"):
+      raise UserError(f"{argument!r}: other methods and networks have other keys, choose another --config.")
     _check_key(config, key)
   values, words = flags.FlagValues(), ["sr-jax", *arguments]
   try:
@@ -72,28 +77,32 @@ def _check_key(config: ConfigDict, key: str) -> None:
 def _train(arguments: argparse.Namespace, overrides: list[str]) -> int:
   config = override(load_config(arguments.config), overrides)
   from sr_jax import parallel
-  from sr_jax.evaluate import evaluate_run
+  from sr_jax.evaluate import check_eval, evaluate_run
   from sr_jax.train import train
 
   if arguments.distributed:
     parallel.start_processes(arguments.distributed)
+  check_eval(config)
   run = train(config, arguments.workdir)
   done = int(run.state.step)
   if done < config.train.rounds:
     print(f"Stopped after round {done} of {config.train.rounds}; the same command goes on from there.")
     return STOPPED
   if run.method.sample is not None:
-    print(
-      evaluate_run(run._replace(state=parallel.localise(run.state)), arguments.workdir, arguments.command)
-    )
+    run = run._replace(state=parallel.localise(run.state))
+    print(evaluate_run(run, arguments.workdir, arguments.command))
   return 0
 
 
 def _evaluate(arguments: argparse.Namespace, overrides: list[str]) -> int:
-  from sr_jax.evaluate import evaluate_run
+  from sr_jax import parallel
+  from sr_jax.evaluate import check_eval, evaluate_run
   from sr_jax.run import load_run, saved_config
 
+  if arguments.distributed:
+    parallel.start_processes(arguments.distributed)
   config = override(saved_config(arguments.workdir), overrides)
+  check_eval(config)
   run = load_run(arguments.workdir, config)
   print(evaluate_run(run, arguments.out or arguments.workdir, arguments.command))
   return 0
@@ -138,17 +147,19 @@ def _parser() -> argparse.ArgumentParser:
   train = verb("train", _train, "train a config, or go on with it, then evaluate it", epilog=keys_are)
   train.add_argument("--config", required=True, help="name of a config, or path of a Python file")
   train.add_argument("--workdir", required=True, help="folder of the run: checkpoints, metrics, tables")
-  train.add_argument(
-    "--distributed",
-    nargs="?",
-    const="auto",
-    metavar="HOST:PORT,NUMBER,COUNT",
-    help="this is one of several processes; without a value the cluster says which",
-  )
 
   evaluate = verb("evaluate", _evaluate, "measure a trained run beside the baselines", epilog=keys_are)
   evaluate.add_argument("--workdir", required=True, help="folder of a trained run")
   evaluate.add_argument("--out", help="folder to write evaluation/ into, instead of the run's")
+
+  for several in (train, evaluate):
+    several.add_argument(
+      "--distributed",
+      nargs="?",
+      const="auto",
+      metavar="HOST:PORT,NUMBER,COUNT",
+      help="this is one of several processes; without a value the cluster says which",
+    )
 
   upscale = verb("upscale", _upscale, "plausible enlargements of one picture")
   upscale.add_argument("picture", help="a PNG, JPEG, ... file")

@@ -15,19 +15,43 @@ from sr_jax import parallel
 from sr_jax.baselines import BASELINES, Sampler, bicubic
 from sr_jax.data import open_source, test_batches
 from sr_jax.data.sources import Source
-from sr_jax.errors import choose
-from sr_jax.metrics import Protocol, measure
-from sr_jax.ops import Operator, to_float
+from sr_jax.errors import UserError, choose
+from sr_jax.metrics import METRICS, Protocol, lookup, measure
+from sr_jax.ops import LUMA, Operator, to_float
 from sr_jax.report import picture_grid, write_report
-from sr_jax.run import Run
+from sr_jax.run import Run, check_config
 
 log = logging.getLogger(__name__)
 
 Pictures = list[dict[str, np.ndarray]]
+Objective = Callable[[dict[str, jax.Array], jax.Array], dict[str, jax.Array]]
+
+
+def check_eval(config: ConfigDict) -> None:
+  """Everything that would stop an evaluation, before a training is spent on it.
+
+  Raises:
+    UserError: a baseline, metric or luma that does not exist, or a test set that is not there.
+  """
+  check_config(config)
+  for name in config.eval.baselines:
+    choose(BASELINES, name, "config.eval.baselines")
+  for name in config.eval.metrics:
+    lookup(name)
+  if not config.eval.metrics:
+    raise UserError(f"config.eval.metrics is empty: choose some of {', '.join(METRICS)}.")
+  choose(LUMA, config.eval.luma, "config.eval.luma")
+  open_source(config.eval.data, "config.eval.data")
 
 
 def evaluate(
-  sampler: Sampler, source: Source, config: ConfigDict, operator: Operator, *, samples: int
+  sampler: Sampler,
+  source: Source,
+  config: ConfigDict,
+  operator: Operator,
+  *,
+  samples: int,
+  objective: Objective | None = None,
 ) -> tuple[dict[str, float], Pictures]:
   """Metrics of `samples` draws per picture, over a test set.
 
@@ -40,6 +64,7 @@ def evaluate(
     config: the run's config; `config.eval` says how to measure.
     operator: A, for inputs that the set does not bring and for the consistency metrics.
     samples: n.
+    objective: (batch, key) -> {name: [B]}, measured beside the metrics.
 
   Returns:
     The mean of every metric over the set, and the first `config.eval.pictures` pictures with their samples.
@@ -61,7 +86,8 @@ def evaluate(
   )
   for rows in batches:
     batch = parallel.put_local(rows, mesh)
-    drawn, x, values = _measure(sampler, batch, samples, keys.seed, operator, protocol, tuple(keys.metrics))
+    names = tuple(keys.metrics)
+    drawn, x, values = _measure(sampler, objective, batch, samples, keys.seed, operator, protocol, names)
     for name, value in values.items():
       average = Average.from_model_output(value, mask=batch["mask"])
       totals[name] = totals[name].merge(average) if name in totals else average
@@ -75,6 +101,7 @@ def evaluate(
 @partial(jax.jit, static_argnames=("n", "seed", "operator", "protocol", "names"))
 def _measure(
   sampler: Sampler,
+  objective: Objective | None,
   batch: dict[str, jax.Array],
   n: int,
   seed: int,
@@ -85,11 +112,13 @@ def _measure(
   """Samples [n, B, H, W, C], inputs [B, h, w, C] and metrics [B] of one batch."""
   x, y = operator.lr(batch), to_float(batch["hr"])
 
-  def draw(lr: jax.Array, index: jax.Array) -> jax.Array:
-    return sampler(lr[None], jax.random.fold_in(jax.random.key(seed), index), n)[:, 0]
+  def of_one(row: dict[str, jax.Array], lr: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+    key = jax.random.fold_in(jax.random.key(seed), row["index"])
+    losses = objective(jax.tree.map(lambda v: v[None], row), key) if objective else {}
+    return sampler(lr[None], key, n)[:, 0], {name: value[0] for name, value in losses.items()}
 
-  drawn = jax.vmap(draw, out_axes=1)(x, batch["index"])
-  return drawn, x, measure(names, drawn, {"hr": y, "lr": x}, protocol)
+  drawn, losses = jax.vmap(of_one, out_axes=(1, 0))(batch, x)
+  return drawn, x, measure(names, drawn, {"hr": y, "lr": x}, protocol) | losses
 
 
 def _rows(means: dict[str, float]) -> dict[str, dict[str, float]]:
@@ -113,17 +142,18 @@ def evaluate_run(run: Run, workdir: str | Path, command: str = "") -> str:
     The table in Markdown.
   """
   config, keys = run.config, run.config.eval
-  source = open_source(keys.data)
+  source = open_source(keys.data, "config.eval.data")
   row = partial(evaluate, source=source, config=config, operator=run.operator)
   table: dict[str, dict[str, float]] = {}
   for name in keys.baselines:
-    make: Callable[[Operator], Sampler] = choose(BASELINES, name, "config.eval.baselines")
     # A Partial without leaves: a pytree that jit compares by the function it holds.
-    table[name] = _rows(row(jax.tree_util.Partial(make(run.operator)), samples=1)[0])[""]
-  means, pictures = row(run.sampler(keys.temperature), samples=keys.samples)
+    table[name] = _rows(row(jax.tree_util.Partial(BASELINES[name](run.operator)), samples=1)[0])[""]
+  objective = jax.tree_util.Partial(run.method.objective, run.state) if keys.objective else None
+  means, pictures = row(run.sampler(keys.temperature), samples=keys.samples, objective=objective)
   titles = {"": "", "best": f", best of {keys.samples}", "mean_picture": f", mean of {keys.samples}"}
   for kind, values in _rows(means).items():
-    table[config.method.name + titles[kind]] = values
+    if keys.samples > 1 or not kind:
+      table[config.method.name + titles[kind]] = values
   enlarge = bicubic(run.operator)
   for picture in pictures:
     x = jnp.asarray(picture["input"])[None]
@@ -131,13 +161,18 @@ def evaluate_run(run: Run, workdir: str | Path, command: str = "") -> str:
   if parallel.process()[0] != 0:
     return ""
   folder = Path(workdir) / "evaluation"
+  count = min(keys.limit or len(source), len(source))
   meta = {
     "command": command,
     "round": int(run.state.step),
-    "pictures": f"{len(source) if not keys.limit else keys.limit} of {keys.data.name} ({keys.data.split})",
+    "pictures": f"{count} of {keys.data.name}" + f" ({keys.data.split})" * (keys.data.name != "folder"),
+    "operator": str(run.operator),
     **{name: keys[name] for name in ("samples", "temperature", "seed", "border", "luma")},
   }
-  text = write_report(folder, "table", table, meta)
-  picture_grid(pictures, folder / "samples.png")
+  try:
+    text = write_report(folder, "table", table, meta)
+    picture_grid(pictures, folder / "samples.png")
+  except OSError as error:
+    raise UserError(f"{folder} cannot be written ({error.strerror}): choose another folder.") from error
   log.info("Tables and pictures are in %s.", folder)
   return text

@@ -1,6 +1,7 @@
 """The contract between a paper and the loop: State, Method and descend."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -16,7 +17,7 @@ Params = Any
 # `hr` uint8 [B, H, W, C]; `lr` uint8 [B, h, w, C] if the record brings its own; `index` int32 [B], the
 # record's global position; `mask` bool [B], False on padding; `label` if the source has one.
 Batch = dict[str, Array]
-# Float32 scalars of one round.
+# Float32 scalars of one round: means over `images` examples, 0 in a round that measured nothing.
 Metrics = dict[str, Array]
 
 
@@ -46,6 +47,10 @@ class Method(NamedTuple):
     objective: (state, batch, key) -> {name: [B]}: held-out value of the paper's own loss, per example.
     sample: see `Sample`; None for a helper that draws nothing (a denoiser, a density).
     rounds_per_batch: how many rounds one batch is kept for (IMLE's pool).
+    rows: the smallest number of examples that `step` works on at once, which the devices must be able to
+      share equally; 0: the batch.
+    weights: frozen networks that come from files, name -> a function that reads their parameters. `init`
+      gives them placeholders of the same shapes, so that a trained run is used without the files.
   """
 
   init: Callable[[Key, Batch], State]
@@ -53,6 +58,8 @@ class Method(NamedTuple):
   objective: Callable[[State, Batch, Key], dict[str, Array]]
   sample: Sample | None = None
   rounds_per_batch: int = 1
+  rows: int = 0
+  weights: Mapping[str, Callable[[], Params]] = MappingProxyType({})
 
 
 def optimiser(config: ConfigDict, updates: int) -> optax.GradientTransformation:

@@ -53,10 +53,13 @@ def make_mesh(devices: list[Any] | None = None) -> Mesh:
   return jax.make_mesh((len(found),), (AXIS,), axis_types=(AxisType.Auto,), devices=found)
 
 
-def check_batch(size: int, mesh: Mesh, key: str) -> None:
-  """Refuse a batch that the devices can't share equally."""
-  if size % mesh.size:
-    raise UserError(f"{key} is {size}, which {mesh.size} devices cannot share equally: make it a multiple.")
+def check_shared(rows: int, mesh: Mesh) -> None:
+  """Refuse a number of examples worked on at once that the devices can't share equally."""
+  if rows % mesh.size:
+    raise UserError(
+      f"{rows} examples at once cannot be shared equally by {mesh.size} devices: make config.train.batch, "
+      "or the method's minibatch, a multiple."
+    )
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -115,6 +118,19 @@ def compile_step(method: Method, mesh: Mesh, seed: int) -> Callable[[State, Batc
   return jax.jit(
     step, in_shardings=(everywhere, sharded(mesh)), out_shardings=(everywhere, everywhere), donate_argnums=0
   )
+
+
+def put_weights(state: State, weights: dict[str, Any], mesh: Mesh) -> State:
+  """The state with the frozen networks in `weights` (host arrays) in place of their placeholders.
+
+  Raises:
+    UserError: they are of other shapes.
+  """
+  for name, params in weights.items():
+    ours, theirs = (jax.tree.map(np.shape, tree) for tree in (state.params[name], params))
+    if ours != theirs:
+      raise UserError(f"The weight file of {name!r} holds {theirs}, not {ours}: give the network's own.")
+  return state.replace(params=state.params | jax.device_put(weights, replicated(mesh)))
 
 
 def gather_sums(totals: dict[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """A run: the config, and what it makes."""
 
+from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,8 +17,55 @@ from sr_jax.methods import make_method
 from sr_jax.ops import Operator, make_operator
 
 
+def check_config(config: ConfigDict) -> None:
+  """Refuse values that no method could work with.
+
+  Raises:
+    UserError: a number out of its range, or a crop that is none.
+  """
+  least = {
+    "seed": 0,
+    "train.rounds": 1,
+    "train.batch": 1,
+    "train.log_every": 1,
+    "train.checkpoint_every": 1,
+    "train.keep": 1,
+    "data.threads": 1,
+    "data.cache_mb": 0,
+    "data.max_corrupt": 0,
+    "eval.samples": 1,
+    "eval.batch": 1,
+    "eval.border": 0,
+    "eval.limit": 0,
+    "eval.pictures": 0,
+  }
+  for path, minimum in least.items():
+    section, _, key = path.rpartition(".")
+    value = config[section][key] if section else config[key]
+    if value < minimum:
+      raise UserError(f"config.{path} is {value}: make it {minimum} or more.")
+  crop = config.data.crop
+  if not isinstance(crop, tuple) or (crop and (len(crop) != 2 or min(crop) < 1)):
+    raise UserError(f"config.data.crop is {crop}: give (rows, columns), or () for whole pictures.")
+  if config.eval.data.channels != config.data.channels:
+    raise UserError(
+      f"config.data.channels is {config.data.channels} and config.eval.data.channels is "
+      f"{config.eval.data.channels}: make them the same."
+    )
+
+
+@lru_cache
+def _drawing(sample: Callable[..., jax.Array], temperature: float) -> Callable[..., jax.Array]:
+  """One function for each method and temperature: what is compiled for it is compiled once."""
+
+  def draw(state: State, lr: jax.Array, key: jax.Array, n: int) -> jax.Array:
+    return sample(state, lr, key, n=n, temperature=temperature)
+
+  return draw
+
+
 class Run(NamedTuple):
-  """A trained method, on the devices of this process."""
+  """A trained method. `load_run` puts its state on the devices of this process, `train` on all."""
 
   config: ConfigDict
   operator: Operator
@@ -32,12 +81,9 @@ class Run(NamedTuple):
     sample = self.method.sample
     if sample is None:
       raise UserError(f"Method {self.config.method.name!r} draws no pictures: give a run of one that does.")
-
-    def draw(state: State, lr: jax.Array, key: jax.Array, n: int) -> jax.Array:
-      return sample(state, lr, key, n=n, temperature=temperature)
-
     # A pytree: jit takes the weights as arguments, not as constants of the program.
-    return jax.tree_util.Partial(draw, self.state)
+    function: Callable[..., jax.Array] = sample
+    return jax.tree_util.Partial(_drawing(function, temperature), self.state)
 
 
 def saved_config(workdir: str | Path) -> ConfigDict:
@@ -55,6 +101,7 @@ def load_run(workdir: str | Path, config: ConfigDict | None = None) -> Run:
   with Checkpoints(workdir) as checkpoints:
     saved, batch = checkpoints.latest()
     config = config or saved
+    check_config(config)
     operator = make_operator(config)
     method = make_method(config, operator)
     target = parallel.abstract_state(method, parallel.local_mesh(), batch)

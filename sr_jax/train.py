@@ -1,6 +1,7 @@
 """The training loop. It knows no method: batches go in, rounds come out, the state is all there is."""
 
 import logging
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from sr_jax.method import Batch, Metrics
 from sr_jax.methods import make_method
 from sr_jax.ops import make_operator
 from sr_jax.report import Writer, progress_line
-from sr_jax.run import Run
+from sr_jax.run import Run, check_config
 
 log = logging.getLogger(__name__)
 
@@ -34,10 +35,11 @@ def train(config: ConfigDict, workdir: str | Path) -> Run:
   Raises:
     UserError: a wrong key, missing data, a checkpoint that does not fit, or a loss that is not finite.
   """
+  check_config(config)
   operator = make_operator(config)
   method = make_method(config, operator)
   mesh = parallel.make_mesh()
-  parallel.check_batch(config.train.batch, mesh, "config.train.batch")
+  parallel.check_shared(method.rows or config.train.batch, mesh)
   source = open_source(config.data)
   process, processes = parallel.process()
 
@@ -53,55 +55,54 @@ def train(config: ConfigDict, workdir: str | Path) -> Run:
     )
     return (parallel.put_batch(r, mesh) for r in rows)
 
-  batch = next(batches(0))
+  stream, held = batches(0), 0
+  batch = next(stream)
+  target = parallel.abstract_state(method, mesh, batch)
   with (
     Checkpoints(workdir, config.train.keep, create=True) as checkpoints,
     parallel.stop_signals() as asked_to_stop,
   ):
-    target = parallel.abstract_state(method, mesh, batch)
     state = checkpoints.restore(target, config)
     if state is None:
       state = parallel.compile_init(method, mesh, config.seed)(batch)
+      state = parallel.put_weights(state, {name: read() for name, read in method.weights.items()}, mesh)
       log.info("Parameters:\n%s", parameter_overview.get_parameter_overview(state.params))
     begin, rounds = int(state.step), config.train.rounds
     if begin:
       log.info("Resuming after round %d of %d.", begin, rounds)
+      held = begin // method.rounds_per_batch
+      stream = batches(held)
+      batch = next(stream)
     run_round = parallel.compile_step(method, mesh, config.seed)
-    stream, held = batches(begin // method.rounds_per_batch), -1
-    profiled = slice(config.train.profile_from, config.train.profile_from + PROFILED_ROUNDS)
+    profile = config.train.profile_from
     history: list[Metrics] = []
     with Writer(Path(workdir), begin, enabled=process == 0) as writer:
-      clock = time.perf_counter()
+      clock, clocked = time.perf_counter(), begin
       for step in range(begin + 1, rounds + 1):
-        number = (step - 1) // method.rounds_per_batch
-        if number != held:
-          batch, held = next(stream), number
-        if step == profiled.start:
+        if held != (step - 1) // method.rounds_per_batch:
+          batch, held = next(stream), held + 1
+        if step == profile:
           profiler.start(str(Path(workdir) / "profile"))
         with jax.transfer_guard("disallow"):
           state, metrics = run_round(state, batch)
-        if step == begin + 1:  # compilation is no part of the pace
-          jax.block_until_ready(metrics)
-          clock = time.perf_counter()
         history.append(metrics)
         # The host stays one round ahead: signals are heard, and no queue grows.
         jax.block_until_ready(history[-2:][0])
-        if step == profiled.stop and begin < profiled.start:
+        if step == begin + 1:  # compilation is no part of the pace
+          clock, clocked = time.perf_counter(), step
+        if begin < profile == step - PROFILED_ROUNDS + 1:
           jax.block_until_ready(state)
           profiler.stop()
         stopping = asked_to_stop(step)
-        last = stopping or step == rounds
-        saves = last or step % config.train.checkpoint_every == 0
+        saves = stopping or step == rounds or step % config.train.checkpoint_every == 0
         if saves or step % config.train.log_every == 0:
-          means = _means(history, step)
-          seconds = time.perf_counter() - clock
-          images = means.pop("images") * len(history) / max(seconds, 1e-9)
-          left = (rounds - step) * seconds / len(history)
-          line = progress_line(step, rounds, means, images, left)
+          means, images = _means(history, step)
+          pace = (step - clocked) / (time.perf_counter() - clock) or math.nan  # rounds a second
+          line = progress_line(step, rounds, means, images * pace, (rounds - step) / pace)
           log.info("%s", line)
           platform.work_unit().set_notes(line)  # for clusters that show it
-          writer.write(step, means | {"images_per_second": images})
-          history, clock = [], time.perf_counter()
+          writer.write(step, means | {"images_per_second": images * pace})
+          history, clock, clocked = [], time.perf_counter(), step
         if saves:
           checkpoints.save(state, config, batch)
         if stopping:
@@ -109,14 +110,20 @@ def train(config: ConfigDict, workdir: str | Path) -> Run:
   return Run(config, operator, method, state)
 
 
-def _means(history: list[Metrics], step: int) -> dict[str, float]:
-  """Means over the rounds since the last report; a number that is not finite ends the run."""
+def _means(history: list[Metrics], step: int) -> tuple[dict[str, float], float]:
+  """Means over the images since the last report, and the images of a round.
+
+  Raises:
+    UserError: one is not finite.
+  """
   rounds = jax.device_get(history)
-  means = {name: float(np.mean([r[name] for r in rounds])) for name in rounds[0]}
+  images = np.array([r.pop("images") for r in rounds])
+  weights = images if images.any() else np.ones_like(images)
+  means = {name: float(np.average([r[name] for r in rounds], weights=weights)) for name in rounds[0]}
   for name, value in means.items():
     if not np.isfinite(value):
       raise UserError(
-        f"{name} is {value} at round {step}: lower config.optim's learning rate or set its clip; the last "
-        "checkpoint is from before, and the same command goes on from it."
+        f"{name} is {value} at round {step}: nothing of it was saved, so lower the learning rate in "
+        "config.optim or set its clip, and start anew in another --workdir."
       )
-  return means
+  return means, float(images.mean())

@@ -1,12 +1,14 @@
 """One picture in, n plausible larger pictures out."""
 
+from functools import partial
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
 
+from sr_jax.baselines import Sampler
+from sr_jax.data.decode import CorruptRecord, decode
 from sr_jax.errors import UserError
 from sr_jax.ops import to_float, to_uint8
 from sr_jax.report import save_png
@@ -42,9 +44,7 @@ def upscale(
       f"The picture would become {width}x{height} pixels, more than the {MAX_PIXELS:,} that are computed at "
       "once: crop it or make it smaller."
     )
-  draw = jax.jit(run.sampler(temperature), static_argnums=2)
-  y = draw(to_float(jnp.asarray(picture))[None], jax.random.key(seed), samples)[:, 0]
-  return np.asarray(to_uint8(y))
+  return np.asarray(_draw(run.sampler(temperature), jnp.asarray(picture), jax.random.key(seed), samples))
 
 
 def read_picture(path: str | Path, channels: int) -> np.ndarray:
@@ -53,14 +53,18 @@ def read_picture(path: str | Path, channels: int) -> np.ndarray:
   Raises:
     UserError: there is no such file, or it is no picture.
   """
+  if not Path(path).is_file():
+    raise UserError(f"{path} does not exist: give the path of a picture.")
   try:
-    with Image.open(path) as image:
-      upright = ImageOps.exif_transpose(image).convert("RGB" if channels == 3 else "L")
-  except FileNotFoundError as error:
-    raise UserError(f"{path} does not exist: give the path of a picture.") from error
-  except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-    raise UserError(f"{path} cannot be read as a picture ({error}): give a PNG, JPEG or the like.") from error
-  return np.asarray(upright).reshape(upright.height, upright.width, channels)
+    return decode(Path(path), str(path), channels)
+  except CorruptRecord as error:
+    raise UserError(f"{error}: give a PNG, JPEG or the like.") from error
+
+
+@partial(jax.jit, static_argnums=3)
+def _draw(sampler: Sampler, picture: jax.Array, key: jax.Array, samples: int) -> jax.Array:
+  """uint8 [h, w, C] -> uint8 [n, H, W, C]."""
+  return to_uint8(sampler(to_float(picture)[None], key, samples)[:, 0])
 
 
 def upscale_file(

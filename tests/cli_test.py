@@ -115,19 +115,63 @@ def test_an_unknown_key_is_named_with_the_nearest_right_one(capsys, tmp_path):
   words = ["train", "--config", "srim_demo", "--workdir", str(tmp_path / "run")]
   assert "did you mean 'rounds'" in refusal(capsys, *words, "--config.train.round=3")
   assert "did you mean 'srim_demo'" in refusal(capsys, *words[:2], "srim_dem", *words[3:])
-  assert "did you mean 'srim'" in refusal(capsys, *words, "--config.method.name=srimm")
+  assert "choose another --config" in refusal(capsys, *words, "--config.method.name=regression")
   assert "'--wat' is no option" in refusal(capsys, *words, "--wat")
   assert "correct its value" in refusal(capsys, *words, "--config.train.rounds=many")
   assert "is a value, not a section" in refusal(capsys, *words, "--config.seed.x=1")
   assert not (tmp_path / "run").exists()
 
 
-def test_missing_data_is_one_sentence_and_nothing_is_written(capsys, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+  ("argument", "words"),
+  [
+    ("train.batch=0", "config.train.batch is 0: make it 1 or more"),
+    ("train.keep=0", "config.train.keep is 0"),
+    ("eval.samples=0", "config.eval.samples is 0"),
+    ("eval.border=-1", "config.eval.border is -1"),
+    ("eval.metrics=()", "config.eval.metrics is empty"),
+    ("eval.metrics=('psnrr',)", "did you mean 'psnr'"),
+    ("eval.luma=bt602", "did you mean 'bt601'"),
+    ("eval.data.channels=1", "make them the same"),
+    ("data.crop=(16,)", "give (rows, columns)"),
+    ("data.crop=(160,160)", "smaller than the crop"),
+    ("data.crop=(18,18)", "cannot be reduced by"),
+    ("operator.kernel=cubic", "must be one of bicubic"),
+    ("network.norm=group", "config.network.norm is 'group'"),
+    ("dtype=float33", "did you mean 'float32'"),
+    ("method.chunk=0", "config.method.chunk is 0"),
+    ("method.candidates=3", "a multiple of"),
+    ("method.features.file=gone.npz", "gone.npz does not exist"),
+    ("optim.generator.schedule=step", "config.optim"),
+  ],
+)
+def test_a_wrong_value_is_refused_before_anything_is_written(
+  capsys, tmp_path, monkeypatch, trained, argument, words
+):
+  monkeypatch.setenv("SR_JAX_TRAIN_DIR", str(trained[0]))
   workdir = tmp_path / "run"
-  words = ["train", f"--config={CONFIG}", f"--workdir={workdir}"]
-  assert "there is no folder" in refusal(capsys, *words, f"--config.data.dir={tmp_path / 'gone'}")
+  answer = refusal(capsys, "train", "--config", CONFIG, "--workdir", str(workdir), f"--config.{argument}")
+  assert words in answer
+  assert not workdir.exists()
+
+
+def test_a_config_file_that_is_none_is_one_sentence(capsys, tmp_path):
+  for text, words in (("def", "SyntaxError"), ("x = 1", "KeyError"), ("get_config = dict", "ConfigDict")):
+    (tmp_path / "config.py").write_text(text)
+    words_of_command = ["train", "--config", str(tmp_path / "config.py"), "--workdir", str(tmp_path / "run")]
+    assert words in refusal(capsys, *words_of_command)
+
+
+def test_missing_data_is_one_sentence_and_nothing_is_written(capsys, tmp_path, monkeypatch, trained):
+  workdir = tmp_path / "run"
+  words = ["train", f"--config={CONFIG}", f"--workdir={workdir}", f"--config.eval.data.dir={trained[0]}"]
+  assert "config.data.dir: there is no folder" in refusal(
+    capsys, *words, f"--config.data.dir={tmp_path / 'gone'}"
+  )
   monkeypatch.delenv("SR_JAX_TRAIN_DIR", raising=False)
   assert "SR_JAX_TRAIN_DIR" in refusal(capsys, *words)
+  monkeypatch.setenv("SR_JAX_TRAIN_DIR", str(tmp_path))
+  assert "has no pictures" in refusal(capsys, *words)
   assert not workdir.exists()
 
 
@@ -135,6 +179,7 @@ def test_a_workdir_that_cannot_be_written_is_one_sentence(capsys, trained, tmp_p
   file = tmp_path / "file"
   file.write_text("")
   words = ["train", f"--config={CONFIG}", f"--config.data.dir={trained[0]}"]
+  words.append(f"--config.eval.data.dir={trained[0]}")
   assert "cannot be written" in refusal(capsys, *words, f"--workdir={file / 'run'}")
 
 
@@ -143,7 +188,7 @@ def test_what_is_no_picture_is_one_sentence(capsys, trained, tmp_path):
   text = tmp_path / "text.png"
   text.write_text("not a picture")
   words = [f"--workdir={workdir}", f"--out={tmp_path / 'out'}"]
-  assert "cannot be read as a picture" in refusal(capsys, "upscale", str(text), *words)
+  assert "cannot be read: " in refusal(capsys, "upscale", str(text), *words)
   assert "does not exist" in refusal(capsys, "upscale", str(tmp_path / "gone.png"), *words)
   large = tmp_path / "large.png"
   Image.new("RGB", (MAX_PIXELS // 4000, 1000)).save(large)

@@ -166,7 +166,7 @@ def test_pictures_are_measured_alone():
   ("name", "nearest"), [("pnsr", "psnr"), ("ssimy", "ssim_y"), ("lr_psnr8", "lr_psnr")]
 )
 def test_an_unknown_metric_is_named_with_the_nearest_right_one(name, nearest):
-  with pytest.raises(UserError, match=rf"'{name}'; did you mean '{nearest}"):
+  with pytest.raises(UserError, match=rf"'{name}', which does not exist: did you mean '{nearest}"):
     lookup(name)
 
 

@@ -185,7 +185,7 @@ def test_flat_sampling_chooses_one_number_for_all_stages_and_hierarchical_one_ea
 def vgg_file(tmp_path):
   """A narrow VGG-19 up to conv2_2, in torchvision's layout."""
   rng, arrays, width = np.random.default_rng(0), {}, 3
-  for number, features in zip((0, 2, 5, 7), (4, 4, 6, 6), strict=True):
+  for number, features in zip((0, 2, 5, 7), (4, 4, 8, 8), strict=True):
     arrays[f"features.{number}.weight"] = rng.normal(size=(features, width, 3, 3)).astype(np.float32)
     arrays[f"features.{number}.bias"] = np.zeros(features, np.float32)
     width = features
@@ -198,11 +198,12 @@ def test_alpha_gives_every_part_of_phi_the_same_mean_square_and_stays(vgg_file):
   from sr_jax.networks.vgg import vgg_features
 
   config = srim_network()
-  config.method.features.update({"file": vgg_file, "layers": ("conv1_2", "conv2_2")})
+  config.method.features.update({"file": vgg_file, "layers": ("conv1_2", "conv2_2"), "width": 4})
   method = make_method(config, make_operator(config))
   mesh = parallel.make_mesh(jax.devices()[:1])
   batch = parallel.put_batch(random_batch(), mesh)
   state = parallel.compile_init(method, mesh, 0)(batch)
+  state = parallel.put_weights(state, {"vgg": method.weights["vgg"]()}, mesh)
   step = parallel.compile_step(method, mesh, 0)
   frozen = jax.device_get(state.params["vgg"])
   state, _ = step(state, batch)
@@ -229,13 +230,27 @@ def test_no_device_gathers_the_pool():
   state = parallel.abstract_state(method, mesh, batch)
   hlo = parallel.compile_step(method, mesh, 0).lower(state, batch).compile().as_text()
   assert "all-reduce" in hlo
+  assert "collective-permute" not in hlo
   gathers = re.findall(r"= \(?(\w+)\[([\d,]*)\][^=]* all-(?:gather|to-all)\(", hlo)
+  reduces = re.findall(r"= \(?(\w+)\[([\d,]*)\][^=]* all-reduce\(", hlo)
   sizes = [int(np.prod([int(d) for d in dims.split(",") if d])) for _, dims in gathers]
   # What may travel: numbers of candidates and distances, a few for each picture of a minibatch.
   assert max(sizes, default=0) <= 8 * config.method.candidates, gathers
+  reduced = [int(np.prod([int(d) for d in dims.split(",") if d])) for _, dims in reduces]
+  assert max(reduced) <= max(leaf.size for leaf in jax.tree.leaves(state.params)), reduces
 
 
 def test_a_pool_that_is_no_multiple_of_the_minibatch_is_one_sentence():
   config = srim_network(minibatch=3)
   with pytest.raises(UserError, match=r"config\.train\.batch \(8\) must be a multiple"):
     make_method(config, make_operator(config))
+
+
+def test_weights_of_other_shapes_are_one_sentence(vgg_file):
+  config = srim_network()
+  config.method.features.update({"file": vgg_file, "layers": ("conv2_2",), "width": 2})
+  method = make_method(config, make_operator(config))
+  mesh = parallel.make_mesh(jax.devices()[:1])
+  state = parallel.compile_init(method, mesh, 0)(parallel.put_batch(random_batch(), mesh))
+  with pytest.raises(UserError, match="weight file of 'vgg'"):
+    parallel.put_weights(state, {"vgg": method.weights["vgg"]()}, mesh)

@@ -138,9 +138,9 @@ def test_metrics_are_written_once_a_round_also_after_a_resume(uninterrupted, tmp
 def test_a_loss_that_is_not_finite_ends_the_run_and_is_not_saved(pictures, tmp_path):
   config = runs.get_config()
   config.optim.generator.update({"name": "sgd", "learning_rate": 1e30})
-  with pytest.raises(UserError, match=r"(loss|gradient_norm) is (nan|inf) at round 4: lower"):
+  with pytest.raises(UserError, match=r"(loss|gradient_norm) is (nan|inf) at round 4: nothing of it was saved"):
     train(config.lock(), tmp_path)
-  assert not list((tmp_path / "checkpoints").iterdir())
+  assert not (tmp_path / "checkpoints").exists()
 
 
 def test_a_checkpoint_of_another_shape_is_one_sentence(uninterrupted):
@@ -148,6 +148,24 @@ def test_a_checkpoint_of_another_shape_is_one_sentence(uninterrupted):
   config.network.width = 9
   with pytest.raises(UserError, match=r"does not fit the config: .*float32\[.*8\].* there"):
     train(config.lock(), uninterrupted[0])
+
+
+def test_a_run_does_not_go_on_under_another_config(uninterrupted):
+  config = runs.get_config()
+  config.train.rounds = 30  # a longer run, measured otherwise, is still this run
+  config.eval.samples = 1
+  config.optim.generator.learning_rate = 1e-3
+  with pytest.raises(UserError, match=r"learning_rate is 0\.0001 there and 0\.001 here"):
+    train(config.lock(), uninterrupted[0])
+
+
+def test_a_damaged_checkpoint_of_a_later_round_does_not_stop_saving(uninterrupted, tmp_path):
+  shutil.copytree(uninterrupted[0], tmp_path, dirs_exist_ok=True)
+  empty(tmp_path / "checkpoints" / "20")
+  config = runs.get_config()
+  config.train.rounds = 18
+  train(config.lock(), tmp_path)
+  assert int(load_run(tmp_path).state.step) == 18
 
 
 def test_a_checkpoint_of_another_method_is_one_sentence(uninterrupted, pictures):
@@ -168,9 +186,8 @@ def cut(checkpoint: Path) -> None:
 
 def change(checkpoint: Path) -> None:
   """What a flipped bit does: the numbers are others than those of the digest."""
-  about = checkpoint / "about" / "metadata"
-  content = json.loads(about.read_text())
-  about.write_text(json.dumps(content | {"sha256": "0" * 64}))
+  shutil.rmtree(checkpoint / "state")
+  shutil.copytree(checkpoint.with_name("16") / "state", checkpoint / "state")
 
 
 def empty(checkpoint: Path) -> None:

@@ -57,8 +57,9 @@ def train_batches(
   rows = rows.map_with_index(lambda i, record: (i, record)).random_map(augment)
   # A slice of batches, not of rows, keeps each process's rows contiguous.
   parts = rows.batch(batch // processes, drop_remainder=True)[process::processes][start:]
-  threads = cfg.get("threads", 8)
-  return iter(parts.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)))
+  # A thread makes a whole batch: as many are made ahead as there are threads, but few of a large pool.
+  ahead = max(1, min(cfg.get("threads", 8), 512 * processes // batch))
+  return iter(parts.to_iter_dataset(grain.ReadOptions(num_threads=ahead, prefetch_buffer_size=ahead)))
 
 
 def _augment(record: Record, crop: tuple[int, ...], flip: bool, rng: np.random.Generator) -> Record:
@@ -93,13 +94,15 @@ class _Usable:
 
   def __getitem__(self, index: Any) -> Record:
     # The replacement depends on the record alone, never on what was read before: a resumed run agrees.
+    reason: Exception | None = None
     for k in range(len(self)):
       i = (int(index) + k) % len(self)
       try:
         return self._checked(i)
       except CorruptRecord as error:
+        reason = error
         self._count(i, error)
-    raise UserError(f"none of the {len(self)} records can be used, the last is {self.source.name(i)}")
+    raise UserError(f"none of the {len(self)} records can be used; the last: {reason}")
 
   def _checked(self, i: int) -> Record:
     record = self.source[i]

@@ -36,24 +36,25 @@ class Source(Protocol):
   def name(self, i: int) -> str: ...
 
 
-def open_source(cfg: ConfigDict) -> Source:
+def open_source(cfg: ConfigDict, key: str = "config.data") -> Source:
   """The source that `config.data` or `config.eval.data` describes.
 
   Args:
     cfg: `name` ("folder" or a TFDS data set), `split`, `dir`, `channels`; if present `cache_mb` (MiB of
       decoded pictures kept in memory) and `lr_dir` (of a folder).
+    key: where `cfg` stands in the config, for messages.
 
   Raises:
     UserError: a folder is missing or empty, an environment variable is not set, a data set or split is
       unknown or not prepared.
   """
   if cfg.channels not in (1, 3):
-    raise UserError(f"data.channels is {cfg.channels}; choose 3 (RGB) or 1 (grey)")
+    raise UserError(f"{key}.channels is {cfg.channels}; choose 3 (RGB) or 1 (grey)")
   lr_dir = cfg.get("lr_dir", "")
   if cfg.name == "folder":
-    source: Source = Folder(cfg.dir, lr_dir, cfg.channels)
+    source: Source = Folder(cfg.dir, lr_dir, cfg.channels, key)
   elif lr_dir:
-    raise UserError(f"data.lr_dir goes with data.name='folder', not with {cfg.name!r}; leave it empty")
+    raise UserError(f"{key}.lr_dir goes with {key}.name='folder', not with {cfg.name!r}; leave it empty")
   else:
     source = Tfds(cfg.name, cfg.split, expand(cfg.dir), cfg.channels)
   cache_mb = cfg.get("cache_mb", 0)
@@ -74,16 +75,16 @@ def expand(path: str) -> str:
 class Folder:
   """The pictures of one or more folders, sorted by path within each; no copy is made."""
 
-  def __init__(self, folders: str, lr_folders: str, channels: int):
+  def __init__(self, folders: str, lr_folders: str, channels: int, key: str):
     self.channels = channels
-    roots = [self._root(part, "data.dir") for part in expand(folders).split(":")]
+    roots = [self._root(part, f"{key}.dir") for part in expand(folders).split(":")]
     files = [[path.relative_to(root) for path in _pictures(root)] for root in roots]
     self.files = [root / file for root, found in zip(roots, files, strict=True) for file in found]
     self.lr_files: list[Path] = []
     if lr_folders:
-      lr_roots = [self._root(part, "data.lr_dir") for part in expand(lr_folders).split(":")]
+      lr_roots = [self._root(part, f"{key}.lr_dir") for part in expand(lr_folders).split(":")]
       if len(lr_roots) != len(roots):
-        raise UserError(f"data.lr_dir has {len(lr_roots)} folders and data.dir {len(roots)}; pair them")
+        raise UserError(f"{key}.lr_dir has {len(lr_roots)} folders and {key}.dir {len(roots)}; pair them")
       self.lr_files = [root / file for root, found in zip(lr_roots, files, strict=True) for file in found]
       missing = [path for path in self.lr_files if not path.is_file()]
       if missing:

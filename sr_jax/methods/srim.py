@@ -67,6 +67,9 @@ def srim(config: ConfigDict, operator: Operator) -> Method:
   """Keys: `config.method`, explained in `configs/base.py`; `config.train.batch` is the pool's size."""
   keys, size = config.method, config.train.batch
   rows, m = keys.minibatch, keys.candidates
+  positive = ("minibatch", "candidates", "chunk", "inner_rounds")
+  if wrong := [name for name in positive if keys[name] < 1]:
+    raise UserError(f"config.method.{wrong[0]} is {keys[wrong[0]]}: make it 1 or more.")
   if size % rows or m % keys.chunk:
     raise UserError(
       f"config.train.batch ({size}) must be a multiple of config.method.minibatch ({rows}), and "
@@ -129,7 +132,7 @@ def srim(config: ConfigDict, operator: Operator) -> Method:
     params, stats = init(net, key, x, zero_codes(net, x))
     return State(
       step=jnp.int32(0),
-      params={"generator": params, **features.frozen},
+      params={"generator": params, **features.placeholders(key)},
       stats={"generator": stats},
       opt={"generator": tx.init(params)},
       aux=Pool(
@@ -165,8 +168,8 @@ def srim(config: ConfigDict, operator: Operator) -> Method:
       choice, d = choose_codes(state, y, x, ids, pool_key)
       return state.aux.choice.at[ids].set(choice), d.mean()
 
-    selecting = turn < columns
-    choice, d = jax.lax.cond(selecting & ~warm, select, lambda: (state.aux.choice, state.aux.distance))
+    selecting = (turn < columns) & ~warm
+    choice, d = jax.lax.cond(selecting, select, lambda: (state.aux.choice, state.aux.distance))
     state = state.replace(aux=state.aux.replace(choice=choice, distance=d))
 
     y, x, ids = draw_minibatch(minibatch_columns(pool_key, rows, columns, turn - columns))
@@ -186,7 +189,7 @@ def srim(config: ConfigDict, operator: Operator) -> Method:
     # little beside the m forward passes of a selection.
     moved, metrics = descend(state, "generator", loss_fn, tx)
     state = jax.tree.map(lambda old, new: jnp.where(selecting, old, new), state, moved)
-    metrics |= {"selected": d, "images": jnp.float32(rows)}
+    metrics |= {"selected": d, "images": jnp.where(selecting, 0.0, float(rows))}
     return state.replace(step=state.step + 1), metrics
 
   def objective(state: State, batch: Batch, key: Key) -> dict[str, Array]:
@@ -209,4 +212,4 @@ def srim(config: ConfigDict, operator: Operator) -> Method:
     # One sample after another: memory does not grow with n.
     return jax.lax.map(one, jax.random.split(key, n))
 
-  return Method(init_state, step, objective, sample, rounds_per_batch)
+  return Method(init_state, step, objective, sample, rounds_per_batch, rows, features.weights)

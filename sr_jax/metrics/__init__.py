@@ -1,12 +1,11 @@
 """The metrics by name, and their summary over the samples of a picture."""
 
-import difflib
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from sr_jax.errors import UserError
+from sr_jax.errors import choose
 from sr_jax.metrics.consistency import lr_l1, lr_mse, lr_psnr, lr_psnr_8bit
 from sr_jax.metrics.diversity import std
 from sr_jax.metrics.fidelity import mae, mse, psnr, psnr_y, ssim, ssim_y
@@ -44,10 +43,7 @@ METRICS: dict[str, Metric] = {
 
 def lookup(name: str) -> Metric:
   """The metric of that name; raises UserError with the nearest right one."""
-  if name not in METRICS:
-    nearest = difflib.get_close_matches(name, METRICS, n=1, cutoff=0)[0]
-    raise UserError(f"There is no metric {name!r}; did you mean {nearest!r}? All: {', '.join(METRICS)}.")
-  return METRICS[name]
+  return choose(METRICS, name, "config.eval.metrics")
 
 
 def measure(names: Iterable[str], samples: Array, batch: Batch, protocol: Protocol) -> dict[str, Array]:

@@ -27,8 +27,9 @@ def make_generator(config: ConfigDict) -> Generator:
   """The generator of `config.network`, for `config.operator.factor` and `config.data.channels`."""
   keys = config.network.to_dict()
   network = choose(NETWORKS, keys.pop("name"), "config.network.name")
+  dtype = choose({"float32": jnp.float32, "bfloat16": jnp.bfloat16}, config.dtype, "config.dtype")
   return network(
-    factor=tuple(config.operator.factor), channels=config.data.channels, dtype=jnp.dtype(config.dtype), **keys
+    factor=tuple(config.operator.factor), channels=config.data.channels, dtype=jnp.dtype(dtype), **keys
   )
 
 

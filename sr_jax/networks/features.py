@@ -1,5 +1,7 @@
 """phi of SRIM (section 2.2.2): a picture's pixels beside scaled activations of VGG-19."""
 
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -7,7 +9,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from sr_jax.errors import UserError, choose
-from sr_jax.networks.vgg import load_vgg, vgg_features
+from sr_jax.networks.vgg import PADDINGS, load_vgg, random_vgg, vgg_features
 
 Array = jax.Array
 
@@ -16,20 +18,26 @@ class FeatureSpace(NamedTuple):
   """Where pictures are compared: the pixels, and the layers of a network if there are weights for one.
 
   Attributes:
-    frozen: {"vgg": weights}, to stand among the parameters of a state, or {}.
+    weights: {"vgg": a function that reads the weights}, or {}; as of `Method`.
+    width: channels of VGG-19's first block.
     layers: VGG-19 layers whose pre-activations are parts of phi, besides the pixels.
     padding: of VGG-19, "zero" | "reflect".
     distance: of a part: the "sum" (SRIM) or "mean" of its squared differences.
   """
 
-  frozen: dict[str, Any]
+  weights: Mapping[str, Callable[[], Any]]
+  width: int
   layers: tuple[str, ...]
   padding: str
   distance: str
 
+  def placeholders(self, key: Array) -> dict[str, Any]:
+    """Random parameters in the shapes of `weights`, to stand among those of a state."""
+    return {"vgg": random_vgg(key, self.layers, self.width)} if self.weights else {}
+
   def parts(self, params: dict[str, Any], images: Array) -> list[Array]:
     """phi_k of images [B, H, W, C], unscaled: the images, then [B, H_k, W_k, C_k] of each layer."""
-    if not self.frozen:
+    if not self.weights:
       return [images]
     return [images, *vgg_features(params["vgg"], images, self.layers, self.padding)]
 
@@ -54,13 +62,14 @@ def make_features(keys: ConfigDict, channels: int) -> FeatureSpace:
   """The feature space of the keys `file`, `sha256`, `layers`, `padding` and `distance`, for C = `channels`.
 
   Raises:
-    UserError: the weight file is missing, damaged or lacks a layer; a value that is not allowed.
+    UserError: a value that is not allowed.
   """
   choose({"sum": 0, "mean": 0}, keys.distance, "config.method.features.distance")
-  choose({"zero": 0, "reflect": 0}, keys.padding, "config.method.features.padding")
+  choose(PADDINGS, keys.padding, "config.method.features.padding")
   if keys.file and channels != 3:
     raise UserError(
       f"config.data.channels is {channels}, but VGG-19 sees RGB: set it to 3 or leave out the weight file."
     )
-  frozen = {"vgg": load_vgg(keys.file, keys.layers, keys.sha256)} if keys.file else {}
-  return FeatureSpace(frozen, tuple(keys.layers) if frozen else (), keys.padding, keys.distance)
+  layers = tuple(keys.layers) if keys.file else ()
+  weights = {"vgg": partial(load_vgg, keys.file, layers, keys.sha256)} if layers else {}
+  return FeatureSpace(weights, keys.width, layers, keys.padding, keys.distance)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from sr_jax.errors import choose
 from sr_jax.ops.resize import resize
 
 Array = jax.Array
@@ -42,6 +43,11 @@ class SRResNet(nn.Module):
   def stage_codes(self, lr_shape: Sequence[int]) -> list[tuple[int, int, int]]:
     """Shape of one picture's code for an input [h, w, C]."""
     return [(lr_shape[0], lr_shape[1], self.noise_channels)]
+
+  def __post_init__(self) -> None:
+    choose({"batch": 0, "none": 0}, self.norm, "config.network.norm")
+    choose({"shuffle": 0, "direct": 0}, self.tail, "config.network.tail")
+    super().__post_init__()
 
   @nn.compact
   def stage(self, s: int, x: Array, previous: Array, code: Array, train: bool) -> Array:

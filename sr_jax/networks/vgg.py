@@ -13,7 +13,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jax import Array, lax
+from jax import Array, lax, random
 
 from sr_jax.errors import UserError, choose
 
@@ -83,6 +83,20 @@ def _read(arrays: Mapping[str, np.ndarray], file: Path, layers: Sequence[str]) -
       raise UserError(f"{file} does not hold the layer {layer} ('{key}.weight' and '{key}.bias').")
     params[layer] = _convolution(arrays, key)
   return params
+
+
+def random_vgg(key: Array, layers: Sequence[str], width: int = 64) -> dict[str, dict[str, Array]]:
+  """Random parameters in the shapes of `load_vgg`, with `width` channels in the first block."""
+  shapes, channels = {"preprocess": (1, 1, 3, 3)}, 3
+  for layer in LAYERS[: _deepest(layers) + 1]:
+    features = width * min(8, 2 ** BLOCK[layer])
+    shapes[layer] = (3, 3, channels, features)
+    channels = features
+  keys = random.split(key, len(shapes))
+  return {
+    layer: {"kernel": nn.initializers.he_normal()(k, shape), "bias": jnp.zeros(shape[-1])}
+    for k, (layer, shape) in zip(keys, shapes.items(), strict=True)
+  }
 
 
 def vgg_features(
