@@ -128,3 +128,14 @@ def get_config(method: str = "regression", network: str = "srresnet") -> ConfigD
       },
     }
   )
+
+
+def without_noise(config: ConfigDict, batch: int = 16) -> ConfigDict:
+  """Regression (MSE) with everything else as in `config`, its network without noise; one sample is all."""
+  ours = get_config("regression", config.network.name)
+  for section in ("operator", "network", "data", "eval", "train", "optim", "consistency"):
+    ours[section] = config[section]
+  ours.network.noise_channels = 0
+  ours.eval.samples = 1
+  ours.train.batch = batch
+  return ours

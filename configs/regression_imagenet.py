@@ -3,7 +3,7 @@
   (the folders of srim_imagenet)
   sr-jax train --config regression_imagenet --workdir runs/regression_imagenet
 
-The paper has no such row; it tells what the codes of srim_imagenet add to the same network.
+The paper has no such row; it tells what the codes of srim_imagenet add to the same network. Not run yet.
 """
 
 from ml_collections import ConfigDict
@@ -12,11 +12,4 @@ from sr_jax.configs import base, srim_imagenet
 
 
 def get_config() -> ConfigDict:
-  config = base.get_config("regression", "srim")
-  ours = srim_imagenet.get_config()
-  for section in ("network", "data", "eval", "train", "optim"):
-    config[section] = ours[section]
-  config.network.noise_channels = 0
-  config.eval.samples = 1
-  config.train.batch = 16
-  return config
+  return base.without_noise(srim_imagenet.get_config())

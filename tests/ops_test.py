@@ -154,6 +154,14 @@ def test_rounding_twice_is_matlab_imresize_of_bytes(factor, border):
   np.testing.assert_array_equal(to_uint8(lr)[..., 0], expected)
 
 
+def test_a_golden_picture_keeps_its_bytes():
+  i, j = np.indices((16, 16))
+  hr = ((37 * i + 59 * j + 11 * i * j) % 256).astype(np.uint8)[..., None]
+  golden = [[124, 141, 116, 128], [128, 138, 122, 131], [126, 110, 126, 123], [136, 121, 131, 131]]
+  lr = to_uint8(Operator(rounding="twice").degrade(to_float(hr)))
+  np.testing.assert_array_equal(lr[..., 0], golden)
+
+
 def test_a_gaussian_output_pixel_weighs_nine_taps_around_its_centre():
   for stride, centre in [(2, 4 * 2), (3, 4 * 3 + 1), (4, 4 * 4 + 1)]:
     row = resize_matrix(9 * stride, 9, "gaussian")[4]

@@ -138,7 +138,9 @@ def test_metrics_are_written_once_a_round_also_after_a_resume(uninterrupted, tmp
 def test_a_loss_that_is_not_finite_ends_the_run_and_is_not_saved(pictures, tmp_path):
   config = runs.get_config()
   config.optim.generator.update({"name": "sgd", "learning_rate": 1e30})
-  with pytest.raises(UserError, match=r"(loss|gradient_norm) is (nan|inf) at round 4: nothing of it was saved"):
+  with pytest.raises(
+    UserError, match=r"(loss|gradient_norm) is (nan|inf) at round 4: nothing of it was saved"
+  ):
     train(config.lock(), tmp_path)
   assert not (tmp_path / "checkpoints").exists()
 
