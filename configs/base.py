@@ -55,7 +55,7 @@ NETWORKS = {
 
 
 def get_config(method: str = "regression", network: str = "srresnet") -> ConfigDict:
-  """A complete config for `method` with generator `network`; unlocked, for a config file to change."""
+  """A complete config for `method` with generator `network`; a key that it has not cannot be added."""
   picture_source = {
     # "folder", or a TFDS data set by name: "photos" is embedded, others are prepared once with
     # `sr-jax prepare NAME`.
@@ -121,19 +121,19 @@ def get_config(method: str = "regression", network: str = "srresnet") -> ConfigD
           "b1": 0.9,
           "b2": 0.999,
           "schedule": "constant",  # constant | cosine (to 0 over the run) | halve
-          "halve_at": (),  # updates after which the rate halves, with schedule = "halve"
+          "halve_at": (),  # updates after the warm-up at which the rate halves, with schedule = "halve"
           "warmup": 0,  # updates of linear warm-up
           "clip": 0.0,  # global gradient norm, 0: none
         },
       },
     }
-  )
+  ).lock()
 
 
 def without_noise(config: ConfigDict, batch: int = 16) -> ConfigDict:
   """Regression (MSE) with everything else as in `config`, its network without noise; one sample is all."""
   ours = get_config("regression", config.network.name)
-  for section in ("operator", "network", "data", "eval", "train", "optim", "consistency"):
+  for section in ours.keys() - {"method"}:
     ours[section] = config[section]
   ours.network.noise_channels = 0
   ours.eval.samples = 1

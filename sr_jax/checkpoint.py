@@ -48,14 +48,21 @@ def shapes(tree: Any) -> dict[str, str]:
   return {jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in leaves}
 
 
-def _fixed_keys(config: ConfigDict, path: str = "config") -> dict[str, Any]:
+def _fixed_keys(config: ConfigDict) -> dict[str, Any]:
   """Every key that a run may not change when it goes on, by its path."""
-  values: dict[str, Any] = {}
-  for key, value in config.items():
-    name = f"{path}.{key}"
-    if name not in FREE:
-      values |= _fixed_keys(value, name) if isinstance(value, ConfigDict) else {name: value}
-  return values
+  # A rate that falls over the whole run is another one in a run of another length.
+  cosine = any(network.schedule == "cosine" for network in config.optim.values())
+  free = FREE - {"config.train.rounds"} if cosine else FREE
+
+  def fixed(node: ConfigDict, path: str) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key, value in node.items():
+      name = f"{path}.{key}"
+      if name not in free:
+        values |= fixed(value, name) if isinstance(value, ConfigDict) else {name: value}
+    return values
+
+  return fixed(config, "config")
 
 
 class Checkpoints:

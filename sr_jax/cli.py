@@ -166,7 +166,7 @@ def _parser() -> argparse.ArgumentParser:
   upscale.add_argument("--workdir", required=True, help="folder of a trained run")
   upscale.add_argument("--out", default=".", help="folder for the PNG files")
   upscale.add_argument("--samples", type=_positive, default=4, help="how many pictures")
-  upscale.add_argument("--seed", type=int, default=0)
+  upscale.add_argument("--seed", type=_seed, default=0)
   upscale.add_argument("--temperature", type=float, default=1.0, help="1: the model, 0: its mode")
 
   prepare = verb("prepare", _prepare, "prepare a TFDS data set as array_record, once")
@@ -183,6 +183,13 @@ def _positive(text: str) -> int:
   return value
 
 
+def _seed(text: str) -> int:
+  value = int(text)
+  if not 0 <= value < 2**31:
+    raise argparse.ArgumentTypeError("must lie between 0 and 2147483647")
+  return value
+
+
 def main(argv: Sequence[str] | None = None) -> int:
   """Run the command line; returns the exit code: 0, 2 for what the user can mend, 75 for a stopped run."""
   argv = list(sys.argv[1:] if argv is None else argv)
@@ -196,6 +203,9 @@ def main(argv: Sequence[str] | None = None) -> int:
   except UserError as error:
     print(f"sr-jax: {error}", file=sys.stderr)
     code = 2
+  except KeyboardInterrupt:
+    print("sr-jax: interrupted; what was saved stays, and the same command goes on.", file=sys.stderr)
+    code = 130
   except Exception:
     traceback.print_exc()
     code = 1

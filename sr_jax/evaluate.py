@@ -17,7 +17,7 @@ from sr_jax.data import open_source, test_batches
 from sr_jax.data.sources import Source
 from sr_jax.errors import UserError, choose
 from sr_jax.metrics import METRICS, Protocol, lookup, measure
-from sr_jax.ops import LUMA, Operator, to_float
+from sr_jax.ops import LUMA, Operator, make_operator, to_float
 from sr_jax.report import picture_grid, write_report
 from sr_jax.run import Run, check_config
 
@@ -28,10 +28,11 @@ Objective = Callable[[dict[str, jax.Array], jax.Array], dict[str, jax.Array]]
 
 
 def check_eval(config: ConfigDict) -> None:
-  """Everything that would stop an evaluation, before a training is spent on it.
+  """What would stop an evaluation at its first picture, before a training is spent on it.
 
   Raises:
-    UserError: a baseline, metric or luma that does not exist, or a test set that is not there.
+    UserError: a baseline, metric or luma that does not exist, a test set that is not there, or one whose
+      first picture cannot be read or measured.
   """
   check_config(config)
   for name in config.eval.baselines:
@@ -41,7 +42,13 @@ def check_eval(config: ConfigDict) -> None:
   if not config.eval.metrics:
     raise UserError(f"config.eval.metrics is empty: choose some of {', '.join(METRICS)}.")
   choose(LUMA, config.eval.luma, "config.eval.luma")
-  open_source(config.eval.data, "config.eval.data")
+  source, operator = open_source(config.eval.data, "config.eval.data"), make_operator(config)
+  first = next(test_batches(source, config.eval.data, batch=1, factor=operator.factor, limit=1))
+  hr = jax.ShapeDtypeStruct(first["hr"].shape, jnp.float32)
+  lr = jax.ShapeDtypeStruct(operator.lr_shape(hr.shape), jnp.float32)
+  samples = jax.ShapeDtypeStruct((1, *hr.shape), jnp.float32)
+  protocol = Protocol(operator, config.eval.border, config.eval.luma)
+  jax.eval_shape(lambda s, b: measure(config.eval.metrics, s, b, protocol), samples, {"hr": hr, "lr": lr})
 
 
 def evaluate(
@@ -143,6 +150,11 @@ def evaluate_run(run: Run, workdir: str | Path, command: str = "") -> str:
   """
   config, keys = run.config, run.config.eval
   source = open_source(keys.data, "config.eval.data")
+  folder = Path(workdir) / "evaluation"
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise UserError(f"{folder} cannot be written ({error.strerror}): choose another folder.") from error
   row = partial(evaluate, source=source, config=config, operator=run.operator)
   table: dict[str, dict[str, float]] = {}
   for name in keys.baselines:
@@ -160,7 +172,6 @@ def evaluate_run(run: Run, workdir: str | Path, command: str = "") -> str:
     picture["bicubic"] = np.asarray(enlarge(x, jax.random.key(0), 1)[0, 0])
   if parallel.process()[0] != 0:
     return ""
-  folder = Path(workdir) / "evaluation"
   count = min(keys.limit or len(source), len(source))
   meta = {
     "command": command,
@@ -169,10 +180,7 @@ def evaluate_run(run: Run, workdir: str | Path, command: str = "") -> str:
     "operator": str(run.operator),
     **{name: keys[name] for name in ("samples", "temperature", "seed", "border", "luma")},
   }
-  try:
-    text = write_report(folder, "table", table, meta)
-    picture_grid(pictures, folder / "samples.png")
-  except OSError as error:
-    raise UserError(f"{folder} cannot be written ({error.strerror}): choose another folder.") from error
+  text = write_report(folder, "table", table, meta)
+  picture_grid(pictures, folder / "samples.png")
   log.info("Tables and pictures are in %s.", folder)
   return text

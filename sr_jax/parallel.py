@@ -29,10 +29,13 @@ def start_processes(where: str) -> None:
       address of process 0, this process's number and how many there are.
 
   Raises:
-    UserError: `where` is neither.
+    UserError: `where` is neither, or there is no cluster.
   """
   if where == "auto":
-    jax.distributed.initialize()
+    try:
+      jax.distributed.initialize()
+    except ValueError as error:
+      raise UserError("--distributed finds no cluster here: give it HOST:PORT,NUMBER,COUNT.") from error
     return
   try:
     address, number, count = where.split(",")

@@ -16,6 +16,8 @@ from sr_jax.method import Method, State
 from sr_jax.methods import make_method
 from sr_jax.ops import Operator, make_operator
 
+MAX_SEED = 2**31 - 1
+
 
 def check_config(config: ConfigDict) -> None:
   """Refuse values that no method could work with.
@@ -24,7 +26,6 @@ def check_config(config: ConfigDict) -> None:
     UserError: a number out of its range, or a crop that is none.
   """
   least = {
-    "seed": 0,
     "train.rounds": 1,
     "train.batch": 1,
     "train.log_every": 1,
@@ -40,10 +41,12 @@ def check_config(config: ConfigDict) -> None:
     "eval.pictures": 0,
   }
   for path, minimum in least.items():
-    section, _, key = path.rpartition(".")
-    value = config[section][key] if section else config[key]
-    if value < minimum:
-      raise UserError(f"config.{path} is {value}: make it {minimum} or more.")
+    section, key = path.split(".")
+    if config[section][key] < minimum:
+      raise UserError(f"config.{path} is {config[section][key]}: make it {minimum} or more.")
+  for seed in (config.seed, config.eval.seed):
+    if not 0 <= seed <= MAX_SEED:
+      raise UserError(f"A seed is {seed}: choose one from 0 to {MAX_SEED}.")
   crop = config.data.crop
   if not isinstance(crop, tuple) or (crop and (len(crop) != 2 or min(crop) < 1)):
     raise UserError(f"config.data.crop is {crop}: give (rows, columns), or () for whole pictures.")

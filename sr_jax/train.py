@@ -59,8 +59,8 @@ def train(config: ConfigDict, workdir: str | Path) -> Run:
   batch = next(stream)
   target = parallel.abstract_state(method, mesh, batch)
   with (
+    parallel.stop_signals() as asked_to_stop,  # until the last checkpoint is written
     Checkpoints(workdir, config.train.keep, create=True) as checkpoints,
-    parallel.stop_signals() as asked_to_stop,
   ):
     state = checkpoints.restore(target, config)
     if state is None:

@@ -56,6 +56,12 @@ def open_source(cfg: ConfigDict, key: str = "config.data") -> Source:
   elif lr_dir:
     raise UserError(f"{key}.lr_dir goes with {key}.name='folder', not with {cfg.name!r}; leave it empty")
   else:
+    root = Path(expand(cfg.dir))
+    if cfg.dir and root.is_dir() and any(path.suffix in (".png", ".jpg", ".jpeg") for path in root.iterdir()):
+      raise UserError(
+        f"{key}.dir is {cfg.dir!r}, a folder of pictures, but {key}.name is the TFDS data set {cfg.name!r}: "
+        f"set {key}.name=folder"
+      )
     source = Tfds(cfg.name, cfg.split, expand(cfg.dir), cfg.channels)
   cache_mb = cfg.get("cache_mb", 0)
   return Cached(source, cache_mb * 2**20) if cache_mb else source

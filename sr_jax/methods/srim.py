@@ -78,7 +78,11 @@ def srim(config: ConfigDict, operator: Operator) -> Method:
   columns = size // rows
   rounds_per_batch = columns + keys.inner_rounds
   net = make_generator(config)
-  tx = optimiser(config.optim.generator, config.train.rounds * keys.inner_rounds // rounds_per_batch)
+  # Every round of the warm-up descends, which ends with a pool; after it those that do not select.
+  warm_rounds = min(config.train.rounds, -(-keys.warmup_rounds // rounds_per_batch) * rounds_per_batch)
+  pools, rest = divmod(config.train.rounds - warm_rounds, rounds_per_batch)
+  updates = warm_rounds + pools * keys.inner_rounds + max(0, rest - columns)
+  tx = optimiser(config.optim.generator, updates)
   features = make_features(keys.features, config.data.channels)
 
   def nearest(draw: Callable[[Array], Array], y: Array, state: State) -> tuple[Array, Array]:
