@@ -133,7 +133,7 @@ def get_config(method: str = "regression", network: str = "srresnet") -> ConfigD
 def without_noise(config: ConfigDict, batch: int = 16) -> ConfigDict:
   """Regression (MSE) with everything else as in `config`, its network without noise; one sample is all."""
   ours = get_config("regression", config.network.name)
-  for section in ours.keys() - {"method"}:
+  for section in set(ours.keys()) - {"method"}:
     ours[section] = config[section]
   ours.network.noise_channels = 0
   ours.eval.samples = 1
