@@ -14,12 +14,12 @@ from sr_jax.configs import base
 def get_config() -> ConfigDict:
   config = base.get_config("srim", "srresnet")
   config.network.update(
-    {"blocks": 2, "outer_kernel": 3, "norm": "none", "tail": "direct", "residual": True, "noise_channels": 3}
+    {"blocks": 3, "outer_kernel": 3, "norm": "none", "tail": "direct", "residual": True, "noise_channels": 3}
   )
   config.consistency = "project"
   config.method.update(
-    {"candidates": 8, "chunk": 8, "minibatch": 16, "inner_rounds": 56, "warmup_rounds": 1920}
+    {"candidates": 8, "chunk": 8, "minibatch": 16, "inner_rounds": 56, "warmup_rounds": 3200}
   )
-  config.train.update({"batch": 128, "rounds": 4800, "log_every": 200, "checkpoint_every": 1600})
+  config.train.update({"batch": 128, "rounds": 8000, "log_every": 200, "checkpoint_every": 1600})
   config.optim.generator.update({"learning_rate": 1e-3, "schedule": "cosine"})
   return config
