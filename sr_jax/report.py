@@ -86,7 +86,8 @@ def _is_before(line: str, start: int) -> bool:
 def progress_line(
   step: int, rounds: int, metrics: Mapping[str, float], images_per_second: float, seconds_left: float
 ) -> str:
-  """One line about a running training: round, losses, speed, time left ("?" while it is not finite)."""
+  """One line about a running training: round, losses, speed, time left ("?" while it is not known)."""
+  pace = f"{images_per_second:.1f}" if math.isfinite(images_per_second) else "?"
   left = str(timedelta(seconds=round(seconds_left))) if math.isfinite(seconds_left) else "?"
   losses = [f"{name} {float(value):.5g}" for name, value in metrics.items() if "loss" in name]
   place = f"round {step:>{len(f'{rounds:,}')},}/{rounds:,}"

@@ -6,21 +6,21 @@ import sys
 
 import numpy as np
 import pytest
-import runs
 from PIL import Image
 
+import small_runs
 from sr_jax import cli
 from sr_jax.run import load_run
 from sr_jax.upscale import MAX_PIXELS, upscale
 
-CONFIG = runs.__file__
+CONFIG = small_runs.__file__
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
   """(pictures, workdir) of a run that was trained and evaluated from the command line."""
   folder = tmp_path_factory.mktemp("cli")
-  pictures, workdir = runs.write_pictures(folder / "pictures"), folder / "run"
+  pictures, workdir = small_runs.write_pictures(folder / "pictures"), folder / "run"
   words = [
     "train",
     f"--config={CONFIG}",

@@ -13,20 +13,20 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-import runs
 
+import small_runs
 from sr_jax.checkpoint import Checkpoints
 from sr_jax.errors import UserError
 from sr_jax.evaluate import evaluate_run
 from sr_jax.run import load_run
 from sr_jax.train import train
 
-CONFIG = str(Path(__file__).with_name("runs.py"))
+CONFIG = str(Path(__file__).with_name("small_runs.py"))
 
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-  folder = runs.write_pictures(tmp_path_factory.mktemp("data") / "pictures")
+  folder = small_runs.write_pictures(tmp_path_factory.mktemp("data") / "pictures")
   os.environ["SR_JAX_TRAIN_DIR"] = str(folder)
   yield folder
   del os.environ["SR_JAX_TRAIN_DIR"]
@@ -35,7 +35,7 @@ def pictures(tmp_path_factory):
 @pytest.fixture(scope="module")
 def uninterrupted(pictures, tmp_path_factory):
   workdir = tmp_path_factory.mktemp("whole")
-  return workdir, jax.device_get(train(runs.get_config().lock(), workdir).state)
+  return workdir, jax.device_get(train(small_runs.get_config().lock(), workdir).state)
 
 
 def assert_same(a, b):
@@ -57,10 +57,10 @@ def wait_for(path: Path, process: subprocess.Popen) -> None:
 
 def test_a_resumed_run_equals_the_uninterrupted_one(uninterrupted, tmp_path):
   """Stopped in the middle of a pool, with chosen codes that only the checkpoint remembers."""
-  config = runs.get_config()
+  config = small_runs.get_config()
   config.train.rounds = 11
   train(config.lock(), tmp_path)
-  assert_same(train(runs.get_config().lock(), tmp_path).state, uninterrupted[1])
+  assert_same(train(small_runs.get_config().lock(), tmp_path).state, uninterrupted[1])
 
 
 def test_a_killed_run_resumes_to_the_same_state(uninterrupted, tmp_path):
@@ -68,7 +68,7 @@ def test_a_killed_run_resumes_to_the_same_state(uninterrupted, tmp_path):
   wait_for(tmp_path / "checkpoints" / "8", process)
   process.send_signal(signal.SIGKILL)
   process.communicate()
-  assert_same(train(runs.get_config().lock(), tmp_path).state, uninterrupted[1])
+  assert_same(train(small_runs.get_config().lock(), tmp_path).state, uninterrupted[1])
 
 
 def test_sigterm_saves_and_says_how_to_go_on(uninterrupted, tmp_path):
@@ -110,7 +110,7 @@ def test_two_processes_train_what_one_trains(pictures, tmp_path):
     for process in two:
       process.kill()  # JAX catches SIGTERM
   assert [process.returncode for process in two] == [0, 0], errors
-  config = runs.get_config()
+  config = small_runs.get_config()
   config.optim.generator.update({"name": "sgd", "learning_rate": 1e-5})
   one = train(config.lock(), tmp_path / "one")
   for a, b in zip(jax.tree.leaves(load_run(tmp_path / "two").state), jax.tree.leaves(one.state), strict=True):
@@ -124,10 +124,10 @@ def test_two_processes_train_what_one_trains(pictures, tmp_path):
 
 
 def test_metrics_are_written_once_a_round_also_after_a_resume(uninterrupted, tmp_path):
-  config = runs.get_config()
+  config = small_runs.get_config()
   config.train.rounds = 10
   train(config.lock(), tmp_path)
-  train(runs.get_config().lock(), tmp_path)
+  train(small_runs.get_config().lock(), tmp_path)
   for workdir in (tmp_path, uninterrupted[0]):
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if line["step"] % 5 == 0] == [5, 10, 15, 20]
@@ -136,7 +136,7 @@ def test_metrics_are_written_once_a_round_also_after_a_resume(uninterrupted, tmp
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_is_not_saved(pictures, tmp_path):
-  config = runs.get_config()
+  config = small_runs.get_config()
   config.optim.generator.update({"name": "sgd", "learning_rate": 1e30})
   with pytest.raises(
     UserError, match=r"(loss|gradient_norm) is (nan|inf) at round 4: nothing of it was saved"
@@ -146,14 +146,14 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_is_not_saved(pictures, tmp_p
 
 
 def test_a_checkpoint_of_another_shape_is_one_sentence(uninterrupted):
-  config = runs.get_config()
+  config = small_runs.get_config()
   config.network.width = 9
   with pytest.raises(UserError, match=r"does not fit the config: .*float32\[.*8\].* there"):
     train(config.lock(), uninterrupted[0])
 
 
 def test_a_run_does_not_go_on_under_another_config(uninterrupted):
-  config = runs.get_config()
+  config = small_runs.get_config()
   config.train.rounds = 30  # a longer run, measured otherwise, is still this run
   config.eval.samples = 1
   config.optim.generator.learning_rate = 1e-3
@@ -164,7 +164,7 @@ def test_a_run_does_not_go_on_under_another_config(uninterrupted):
 def test_a_damaged_checkpoint_of_a_later_round_does_not_stop_saving(uninterrupted, tmp_path):
   shutil.copytree(uninterrupted[0], tmp_path, dirs_exist_ok=True)
   empty(tmp_path / "checkpoints" / "20")
-  config = runs.get_config()
+  config = small_runs.get_config()
   config.train.rounds = 18
   train(config.lock(), tmp_path)
   assert int(load_run(tmp_path).state.step) == 18
@@ -174,7 +174,7 @@ def test_a_checkpoint_of_another_method_is_one_sentence(uninterrupted, pictures)
   from sr_jax.configs import base
 
   config = base.get_config("regression")
-  config.data.update(runs.get_config().data)
+  config.data.update(small_runs.get_config().data)
   with pytest.raises(UserError, match="of method 'srim', not 'regression'"):
     train(config.lock(), uninterrupted[0])
 
@@ -205,7 +205,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_replaced(uninterrupted, tmp_pat
   harm(tmp_path / "checkpoints" / "20")
   assert int(load_run(tmp_path).state.step) == 16
   assert "Checkpoint 20" in caplog.text
-  train(runs.get_config().lock(), tmp_path)
+  train(small_runs.get_config().lock(), tmp_path)
   assert_same(load_run(tmp_path).state, uninterrupted[1])
 
 
