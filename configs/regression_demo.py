@@ -1,6 +1,8 @@
 """Regression on the embedded photographs: the network of srim_demo without its noise.
 
-sr-jax train --config regression_demo --workdir runs/regression_demo
+  sr-jax train --config regression_demo --workdir runs/regression_demo
+
+Two cores, 5 minutes.
 """
 
 from ml_collections import ConfigDict

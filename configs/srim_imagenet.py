@@ -5,7 +5,8 @@
   sr-jax train --config srim_imagenet --workdir runs/srim_imagenet --config.method.features.file=vgg19.npz
 
 vgg19.npz holds torchvision's VGG-19 weights under its own names (`features.0.weight`, ...).
-Not run at this size for want of the data. To expect (Table 1, luma of BT.709, 8 bits): PSNR 25.36, SSIM 0.7153; bicubic 23.38 and 0.6832.
+Not run at this size for want of the data. To expect (Table 1, luma of BT.709,
+8 bits): PSNR 25.36, SSIM 0.7153; bicubic 23.38 and 0.6832.
 The paper does not give |S|, m, M, b and the learning rate: base.py's are the authors' later choice.
 """
 

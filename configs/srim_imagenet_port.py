@@ -3,7 +3,8 @@
   (the data and the weight file of srim_imagenet)
   sr-jax train --config srim_imagenet_port --workdir runs/srim_port --config.method.features.file=vgg19.npz
 
-Not run for want of the data. m = 100, |S| = 640, b = 16, M = 20,000; Adam at 1e-4, halved after 80k, 160k, 240k and 320k updates of 400k.
+Not run for want of the data. m = 100, |S| = 640, b = 16, M = 20,000; Adam at 1e-4, halved after 80k, 160k,
+240k and 320k updates of 400k.
 """
 
 from ml_collections import ConfigDict

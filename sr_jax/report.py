@@ -91,7 +91,7 @@ def progress_line(
   left = str(timedelta(seconds=round(seconds_left))) if math.isfinite(seconds_left) else "?"
   losses = [f"{name} {float(value):.5g}" for name, value in metrics.items() if "loss" in name]
   place = f"round {step:>{len(f'{rounds:,}')},}/{rounds:,}"
-  return "  ".join([place, *losses, f"{images_per_second:.1f} images/s", f"{left} left"])
+  return "  ".join([place, *losses, f"{pace} images/s", f"{left} left"])
 
 
 def table(rows: Rows, columns: Sequence[str] | None = None) -> str:
