@@ -114,6 +114,17 @@ def test_the_chosen_candidate_is_the_nearest_of_all(first_state):
   np.testing.assert_array_equal(state.aux.choice[:, 0], np.argmin(distances, axis=0))
 
 
+def test_a_pool_keeps_its_key_and_the_next_one_has_another(first_state):
+  method, mesh, batch, _ = make(config_of("srim", inner_rounds=2))
+  step, state, keys = parallel.compile_step(method, mesh, 0), jax.tree.map(jnp.copy, first_state), []
+  for _ in range(2 * method.rounds_per_batch):
+    state, _ = step(state, batch)
+    keys.append(np.asarray(state.aux.key).tobytes())
+  first, second = keys[: len(keys) // 2], keys[len(keys) // 2 :]
+  assert len(set(first)) == len(set(second)) == 1
+  assert first[0] != second[0]
+
+
 def test_in_the_warm_up_nothing_is_chosen_and_codes_are_zero(first_state):
   _, distance = selected(first_state, warmup_rounds=1)
   assert distance == 0

@@ -58,7 +58,7 @@ def wait_for(path: Path, process: subprocess.Popen) -> None:
 def test_a_resumed_run_equals_the_uninterrupted_one(uninterrupted, tmp_path):
   """Stopped in the middle of a pool, with chosen codes that only the checkpoint remembers."""
   config = small_runs.get_config()
-  config.train.rounds = 11
+  config.train.rounds = 17
   train(config.lock(), tmp_path)
   assert_same(train(small_runs.get_config().lock(), tmp_path).state, uninterrupted[1])
 
