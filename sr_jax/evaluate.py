@@ -95,12 +95,15 @@ def evaluate(
     batch = parallel.put_local(rows, mesh)
     names = tuple(keys.metrics)
     drawn, x, values = _measure(sampler, objective, batch, samples, keys.seed, operator, protocol, names)
+    # On the host: eager reductions of sharded arrays are programs of their own on all devices, and on a
+    # CPU with several of them such programs wait for each other for ever.
+    drawn, x, values = jax.device_get((drawn, x, values))
     for name, value in values.items():
-      average = Average.from_model_output(value, mask=batch["mask"])
+      average = Average.from_model_output(value, mask=rows["mask"])
       totals[name] = totals[name].merge(average) if name in totals else average
     for i in np.flatnonzero(rows["mask"])[: keys.pictures - len(pictures)]:
       truth = rows["hr"][i] / np.float32(255)
-      pictures.append({"input": np.asarray(x[i]), "samples": np.asarray(drawn[:, i]), "truth": truth})
+      pictures.append({"input": x[i], "samples": drawn[:, i], "truth": truth})
   sums = parallel.gather_sums({k: (np.asarray(v.total), np.asarray(v.count)) for k, v in totals.items()})
   return {name: float(total / count) for name, (total, count) in sums.items()}, pictures
 

@@ -3,4 +3,8 @@
 import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+os.environ["XLA_FLAGS"] = (
+  "--xla_force_host_platform_device_count=4"
+  # On a busy machine four devices on two cores meet later than XLA's 40 seconds.
+  " --xla_cpu_collective_call_terminate_timeout_seconds=300"
+)
