@@ -5,7 +5,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from sr_jax.ops import Operator, resize
+from sr_jax.errors import UserError
+from sr_jax.ops import Operator, resize, swiss_roll
 
 Array = jax.Array
 # (lr [B, h, w, C], key, n) -> [n, B, H, W, C]
@@ -35,4 +36,21 @@ def pinv(operator: Operator) -> Sampler:
   return sampler
 
 
-BASELINES: dict[str, Callable[[Operator], Sampler]] = {"bicubic": bicubic, "pinv": pinv}
+def swiss_roll_map(operator: Operator) -> Sampler:
+  """The MAP estimate on the Swiss roll, by brute force; of its [1, 2, 1] pictures alone."""
+
+  def sampler(lr: Array, key: Array, n: int) -> Array:
+    del key
+    if operator.hr_shape(lr.shape)[1:] != swiss_roll.SHAPE:
+      raise UserError(f"swiss_roll_map is of the data set swiss_roll, not of inputs of {lr.shape[1:]}.")
+    y = swiss_roll.mode(lr)
+    return jnp.broadcast_to(y, (n, *y.shape))
+
+  return sampler
+
+
+BASELINES: dict[str, Callable[[Operator], Sampler]] = {
+  "bicubic": bicubic,
+  "pinv": pinv,
+  "swiss_roll_map": swiss_roll_map,
+}

@@ -21,6 +21,10 @@ class CorruptRecord(Exception):  # noqa: N818 (it says what it is)
     self.reason = reason
 
 
+class Unwanted(CorruptRecord):
+  """A record that a config leaves out; the next one takes its place, silently."""
+
+
 def decode(file: Path | io.BytesIO, name: str, channels: int) -> np.ndarray:
   """A picture as uint8 [H, W, channels], upright by its EXIF orientation; raises CorruptRecord.
 

@@ -1,16 +1,18 @@
-"""Batches of uint8 pictures, the same whatever the number of processes and wherever a run resumes."""
+"""Batches of pictures, the same whatever the number of processes and wherever a run resumes."""
 
+import contextlib
 import itertools
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import grain
 import numpy as np
 from ml_collections import ConfigDict
 
-from sr_jax.data.sources import CorruptRecord, Record, Source
+from sr_jax.data.arrays import Arrays, array_batches
+from sr_jax.data.sources import CorruptRecord, Record, Source, Unwanted
 from sr_jax.errors import UserError
 
 Batch = dict[str, np.ndarray]
@@ -35,8 +37,8 @@ def train_batches(
     process, processes: which part of each batch this is.
 
   Yields:
-    hr uint8 [B/P, h, w, C]; lr uint8 if the records bring their own; index int32, i modulo 2^31;
-    mask bool, all True; label int32 if there is one.
+    hr uint8 [B/P, h, w, C] (float32 if the source's are); lr uint8 if the records bring their own; index
+    int32, i modulo 2^31; mask bool, all True; label int32 if there is one.
 
   Raises:
     UserError: the batch cannot be divided; whole pictures of several sizes; a crop of records with their
@@ -46,6 +48,10 @@ def train_batches(
     raise UserError(f"a batch of {batch} cannot be divided among {processes} processes; choose a multiple")
   if seed < 0:
     raise UserError(f"the seed is {seed}; choose one of at least 0")
+  if isinstance(source, Arrays):
+    if cfg.crop or cfg.flip:
+      raise UserError(f"{source.title} is neither cropped nor mirrored: set data.crop=() and data.flip=False")
+    return array_batches(source, seed=seed, batch=batch, start=start, process=process, processes=processes)
   usable = _Usable(source, tuple(cfg.crop), cfg.max_corrupt)
 
   def augment(element: tuple[int, Record], rng: np.random.Generator) -> Record:
@@ -123,7 +129,7 @@ class _Usable:
 
   def _count(self, i: int, error: CorruptRecord) -> None:
     with self.lock:
-      if i in self.corrupt:
+      if i in self.corrupt or isinstance(error, Unwanted):
         return
       self.corrupt.add(i)
       if len(self.corrupt) > self.max_corrupt:
@@ -169,7 +175,7 @@ def test_batches(
   end = min(limit or len(source), len(source))
   # A process without a record of its own gets the first one, masked: every process has some batch.
   numbers = range(process, end, processes) or [0]
-  rows = (_test_row(source, cfg, i, factor, real=i % processes == process) for i in numbers)
+  rows = _test_rows(source, cfg, numbers, factor, lambda i: i % processes == process)
   for _, run in itertools.groupby(rows, key=lambda row: row["hr"].shape):
     while part := list(itertools.islice(run, batch)):
       size = min(batch, 1 << (len(part) - 1).bit_length())
@@ -177,9 +183,23 @@ def test_batches(
       yield {key: np.stack([row[key] for row in part + padding]) for key in part[0]}
 
 
+def _test_rows(
+  source: Source,
+  cfg: ConfigDict,
+  numbers: Iterable[int],
+  factor: tuple[int, int],
+  real: Callable[[int], bool],
+) -> Iterator[Record]:
+  for i in numbers:
+    with contextlib.suppress(Unwanted):
+      yield _test_row(source, cfg, i, factor, real(i))
+
+
 def _test_row(source: Source, cfg: ConfigDict, i: int, factor: tuple[int, int], real: bool) -> Record:
   try:
     record = source[i]
+  except Unwanted:
+    raise
   except CorruptRecord as error:
     raise UserError(f"{error}; mend it or take it out of the test set ({cfg.name})") from error
   h, w = (side // f for side, f in zip(record["hr"].shape, factor, strict=False))

@@ -13,11 +13,12 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 from PIL import Image
 
+from sr_jax.data.arrays import ARRAYS
 from sr_jax.data.catalogue import prepare, tfds_builder
-from sr_jax.data.decode import CorruptRecord, decode
+from sr_jax.data.decode import CorruptRecord, Unwanted, decode
 from sr_jax.errors import UserError
 
-__all__ = ["CorruptRecord", "Record", "Source", "open_source", "prepare"]
+__all__ = ["CorruptRecord", "Record", "Source", "Unwanted", "open_source", "prepare"]
 
 Record = dict[str, Any]
 
@@ -40,8 +41,9 @@ def open_source(cfg: ConfigDict, key: str = "config.data") -> Source:
   """The source that `config.data` or `config.eval.data` describes.
 
   Args:
-    cfg: `name` ("folder" or a TFDS data set), `split`, `dir`, `channels`; if present `cache_mb` (MiB of
-      decoded pictures kept in memory) and `lr_dir` (of a folder).
+    cfg: `name` ("folder", an entry of ARRAYS or a TFDS data set), `split`, `dir`, `channels`, `min_bytes`,
+      `centre`, `resize`; if present `cache_mb` (MiB of decoded pictures kept in memory) and `lr_dir` (of a
+      folder).
     key: where `cfg` stands in the config, for messages.
 
   Raises:
@@ -51,8 +53,10 @@ def open_source(cfg: ConfigDict, key: str = "config.data") -> Source:
   if cfg.channels not in (1, 3):
     raise UserError(f"{key}.channels is {cfg.channels}; choose 3 (RGB) or 1 (grey)")
   lr_dir = cfg.get("lr_dir", "")
+  if cfg.name in ARRAYS:
+    return ARRAYS[cfg.name](cfg.split)
   if cfg.name == "folder":
-    source: Source = Folder(cfg.dir, lr_dir, cfg.channels, key)
+    source: Source = Folder(cfg.dir, lr_dir, cfg.channels, key, cfg.split, cfg.min_bytes)
   elif lr_dir:
     raise UserError(f"{key}.lr_dir goes with {key}.name='folder', not with {cfg.name!r}; leave it empty")
   else:
@@ -62,7 +66,9 @@ def open_source(cfg: ConfigDict, key: str = "config.data") -> Source:
         f"{key}.dir is {cfg.dir!r}, a folder of pictures, but {key}.name is the TFDS data set {cfg.name!r}: "
         f"set {key}.name=folder"
       )
-    source = Tfds(cfg.name, cfg.split, expand(cfg.dir), cfg.channels)
+    source = Tfds(cfg.name, cfg.split, expand(cfg.dir), cfg.channels, cfg.min_bytes)
+  if cfg.centre or cfg.resize:
+    source = Framed(source, cfg.centre, cfg.resize, key)
   cache_mb = cfg.get("cache_mb", 0)
   return Cached(source, cache_mb * 2**20) if cache_mb else source
 
@@ -79,12 +85,23 @@ def expand(path: str) -> str:
 
 
 class Folder:
-  """The pictures of one or more folders, sorted by path within each; no copy is made."""
+  """The pictures of one or more folders, sorted by path within each; no copy is made.
 
-  def __init__(self, folders: str, lr_folders: str, channels: int, key: str):
+  Of a split such as "train[:90%]" or "test[-100:]" a folder knows the brackets alone: that part of each
+  folder's pictures in their order. Files smaller than `min_bytes` are left out before.
+  """
+
+  def __init__(
+    self, folders: str, lr_folders: str, channels: int, key: str, split: str = "", min_bytes: int = 0
+  ):
     self.channels = channels
     roots = [self._root(part, f"{key}.dir") for part in expand(folders).split(":")]
-    files = [[path.relative_to(root) for path in _pictures(root)] for root in roots]
+    files = []
+    for root in roots:
+      found = [path.relative_to(root) for path in _pictures(root) if path.stat().st_size >= min_bytes]
+      files.append(found[_part(split, len(found), f"{key}.split")])
+    if not any(files):
+      raise UserError(f"{key}.split {split!r} and {key}.min_bytes {min_bytes} leave no picture; widen them")
     self.files = [root / file for root, found in zip(roots, files, strict=True) for file in found]
     self.lr_files: list[Path] = []
     if lr_folders:
@@ -116,6 +133,20 @@ class Folder:
     return str(self.files[i])
 
 
+def _part(split: str, count: int, key: str) -> slice:
+  """The brackets of a split, in percent or records, as a slice of `count` records; all without brackets."""
+  match = re.fullmatch(r"\w*(?:\[(-?\d+%?)?:(-?\d+%?)?\])?", split)
+  if not match:
+    raise UserError(
+      f"{key} is {split!r}; of a folder take a part by its brackets, such as train[:90%] or [-100:]"
+    )
+
+  def place(text: str | None) -> int | None:
+    return round(count * int(text[:-1]) / 100) if text and text.endswith("%") else int(text) if text else None
+
+  return slice(place(match[1]), place(match[2]))
+
+
 def _pictures(root: Path) -> list[Path]:
   """The visible files under `root` with the extension of a picture format that PIL reads, sorted."""
   # Without the MIME type, PIL's list has HDF5, MPEG and PostScript in it too.
@@ -134,8 +165,8 @@ def _pictures(root: Path) -> list[Path]:
 class Tfds:
   """A split of a TFDS data set that was prepared as array_record; "photos" is prepared on first use."""
 
-  def __init__(self, name: str, split: str, data_dir: str, channels: int):
-    self.dataset, self.split, self.channels = name, split, channels
+  def __init__(self, name: str, split: str, data_dir: str, channels: int, min_bytes: int = 0):
+    self.dataset, self.split, self.channels, self.min_bytes = name, split, channels, min_bytes
     builder = tfds_builder(name, data_dir)
     if not builder.is_prepared() and builder.name == "photos":
       prepare(name, data_dir)
@@ -169,6 +200,8 @@ class Tfds:
 
   def __getitem__(self, i: int) -> Record:
     example = self.records[i]
+    if len(example[self.hr]) < self.min_bytes:
+      raise Unwanted(self.name(i), f"it has fewer than {self.min_bytes} bytes")
     record: Record = {"hr": decode(io.BytesIO(example[self.hr]), self.name(i), self.channels)}
     if self.lr:
       record["lr"] = decode(io.BytesIO(example[self.lr]), self.name(i), self.channels)
@@ -178,6 +211,43 @@ class Tfds:
 
   def name(self, i: int) -> str:
     return f"record {i} of {self.dataset}, split {self.split}"
+
+
+class Framed:
+  """The pictures of a source, cut to their centre and resized.
+
+  Args:
+    centre: (rows, columns) cut from the middle; () for the largest part that has the shape of `resize`.
+    resize: (rows, columns) to which that is resized (PIL's bicubic, antialiased); () to leave it.
+  """
+
+  def __init__(self, source: Source, centre: tuple[int, ...], resize: tuple[int, ...], key: str):
+    for name, size in (("centre", centre), ("resize", resize)):
+      if size and (len(size) != 2 or min(size) < 1):
+        raise UserError(f"{key}.{name} is {size}; give (rows, columns), or () for none")
+    self.source, self.centre, self.resize = source, centre, resize
+    self.name: Callable[[int], str] = source.name
+
+  def __len__(self) -> int:
+    return len(self.source)
+
+  def __getitem__(self, i: int) -> Record:
+    record = self.source[i]
+    hr = record["hr"]
+    height, width = hr.shape[:2]
+    rows, columns = self.centre or self.resize
+    if not self.centre:
+      scale = min(height / rows, width / columns)
+      rows, columns = round(rows * scale), round(columns * scale)
+    if height < rows or width < columns:
+      raise CorruptRecord(self.name(i), f"{height}x{width} is smaller than its centre of {rows}x{columns}")
+    top, left = (height - rows) // 2, (width - columns) // 2
+    hr = hr[top : top + rows, left : left + columns]
+    if self.resize:
+      picture = Image.fromarray(hr[..., 0] if hr.shape[-1] == 1 else hr)
+      resized = picture.resize((self.resize[1], self.resize[0]), Image.Resampling.BICUBIC)
+      hr = np.asarray(resized).reshape(*self.resize, -1)
+    return record | {"hr": hr}
 
 
 class Cached:

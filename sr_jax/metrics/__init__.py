@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from sr_jax.errors import choose
 from sr_jax.metrics.consistency import lr_l1, lr_mse, lr_psnr, lr_psnr_8bit
 from sr_jax.metrics.diversity import std
-from sr_jax.metrics.fidelity import mae, mse, psnr, psnr_y, ssim, ssim_y
+from sr_jax.metrics.fidelity import mae, mse, psnr, psnr_y, ssim, ssim_y, swiss_roll_nll
 from sr_jax.metrics.protocol import Array, Batch, Protocol
 
 __all__ = ["METRICS", "Batch", "Metric", "Protocol", "lookup", "measure"]
@@ -37,6 +37,7 @@ METRICS: dict[str, Metric] = {
   "lr_psnr_8bit": Metric(lr_psnr_8bit, jnp.max),
   "lr_mse": Metric(lr_mse, jnp.min),
   "lr_l1": Metric(lr_l1, jnp.min),
+  "swiss_roll_nll": Metric(swiss_roll_nll, jnp.min),
   "std": Metric(std, None),
 }
 

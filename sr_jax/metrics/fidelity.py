@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from sr_jax.errors import UserError
 from sr_jax.metrics.protocol import Array, Batch, Protocol, as_saved, as_saved_luma, crop, decibels
+from sr_jax.ops import swiss_roll
 
 FLOOR = 1e-10  # of the mean squared error: a perfect picture has 100 dB
 WINDOW = 11  # pixels across the Gaussian of SSIM
@@ -51,6 +52,13 @@ def mse(samples: Array, batch: Batch, protocol: Protocol) -> Array:
 def mae(samples: Array, batch: Batch, protocol: Protocol) -> Array:
   """Mean absolute error on the [0, 1] scale, of clipped but unrounded samples without the border."""
   return jnp.mean(jnp.abs(_clipped(samples, protocol) - crop(batch["hr"], protocol)), PIXELS)
+
+
+def swiss_roll_nll(samples: Array, batch: Batch, protocol: Protocol) -> Array:
+  """-log p(sample) in nats under the density of the Swiss roll; its mean is the cross-entropy H[q, p_Y]."""
+  if samples.shape[-3:] != swiss_roll.SHAPE:
+    raise UserError(f"swiss_roll_nll is of the data set swiss_roll, not of pictures of {samples.shape[-3:]}.")
+  return -swiss_roll.log_density(samples)
 
 
 def _clipped(samples: Array, protocol: Protocol) -> Array:

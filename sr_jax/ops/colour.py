@@ -14,8 +14,9 @@ LUMA = {
 
 
 def to_float(images: Array) -> Array:
-  """Bytes [...] in 0..255 as float32 [...] in [0, 1]."""
-  return jnp.asarray(images, jnp.float32) / 255
+  """Bytes [...] in 0..255 as float32 [...] in [0, 1]; floats, of data without a range, as they are."""
+  scale = 255 if jnp.issubdtype(images.dtype, jnp.integer) else 1
+  return jnp.asarray(images, jnp.float32) / scale
 
 
 def to_uint8(images: Array) -> Array:

@@ -17,7 +17,8 @@ from sr_jax.ops import colour
 from sr_jax.ops.resize import BORDERS, KERNELS, apply_columns, apply_rows, resize_matrix
 
 ROUNDINGS = ("none", "once", "twice")
-CONSISTENCIES = ("none", "project")
+# "learned": the network projects its output itself (networks/projection.py).
+CONSISTENCIES = ("none", "project", "learned")
 
 
 @lru_cache(maxsize=256)
@@ -40,7 +41,7 @@ class Operator:
     factor: by how much rows and columns shrink.
     border: "replicate" | "symmetric" | "renormalise".
     rounding: of `degrade`: "none" | "once" (to 8 bits at the end) | "twice" (after each axis, MATLAB).
-    consistency: of `head`: "none" | "project".
+    consistency: of `head`: "none" | "project" | "learned", which leaves it to the network.
 
   Raises:
     UserError: a value that is not allowed.
