@@ -7,8 +7,9 @@ import pytest
 
 from sr_jax.errors import UserError
 from sr_jax.networks import eval_pass, init, zero_codes
+from sr_jax.networks.shuffle import depth_to_space
 from sr_jax.networks.srim import SRIM
-from sr_jax.networks.srresnet import SRResNet, depth_to_space
+from sr_jax.networks.srresnet import SRResNet
 from sr_jax.ops import resize
 
 F32 = jnp.dtype("float32")

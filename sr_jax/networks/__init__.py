@@ -6,7 +6,7 @@ picture; `net.stage(s, x, previous, code, train)` runs stage s alone, so that co
 stage. Zero noise channels make it deterministic.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,22 +15,53 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from sr_jax.errors import choose
+from sr_jax.networks.convnet import ConvNet, Critic, Denoiser
+from sr_jax.networks.pixelcnn import PixelDensity
+from sr_jax.networks.projection import LearnedProjection
 from sr_jax.networks.srim import SRIM
 from sr_jax.networks.srresnet import SRResNet
+from sr_jax.ops import make_operator
 
-Generator = SRIM | SRResNet
+Generator = SRIM | SRResNet | ConvNet | LearnedProjection
 
-NETWORKS: dict[str, Callable[..., Generator]] = {"srim": SRIM, "srresnet": SRResNet}
+NETWORKS: dict[str, Callable[..., Generator]] = {"srim": SRIM, "srresnet": SRResNet, "convnet": ConvNet}
+STARTS = {"trained": 0, "random": 0}
 
 
 def make_generator(config: ConfigDict) -> Generator:
-  """The generator of `config.network`, for `config.operator.factor` and `config.data.channels`."""
+  """The generator of `config.network`, for `config.operator.factor` and `config.data.channels`.
+
+  With `config.consistency` "learned" it projects its output itself, by `config.projection`.
+  """
   keys = config.network.to_dict()
   network = choose(NETWORKS, keys.pop("name"), "config.network.name")
-  dtype = choose({"float32": jnp.float32, "bfloat16": jnp.bfloat16}, config.dtype, "config.dtype")
-  return network(
-    factor=tuple(config.operator.factor), channels=config.data.channels, dtype=jnp.dtype(dtype), **keys
+  net = network(
+    factor=tuple(config.operator.factor), channels=config.data.channels, dtype=make_dtype(config), **keys
   )
+  if config.consistency != "learned":
+    return net
+  choose(STARTS, config.projection.start, "config.projection.start")
+  return LearnedProjection(net, make_operator(config), **config.projection)
+
+
+def make_critic(config: ConfigDict) -> Critic:
+  """The discriminator of `config.method.discriminator`."""
+  return Critic(dtype=make_dtype(config), **config.method.discriminator)
+
+
+def make_denoiser(config: ConfigDict) -> Denoiser:
+  """The denoiser of `config.method.prior.network`."""
+  return Denoiser(dtype=make_dtype(config), **config.method.prior.network)
+
+
+def make_density(config: ConfigDict) -> PixelDensity:
+  """The density of `config.method.prior.network`."""
+  return PixelDensity(config.data.channels, dtype=make_dtype(config), **config.method.prior.network)
+
+
+def make_dtype(config: ConfigDict) -> jnp.dtype:
+  """What the networks compute in."""
+  return jnp.dtype(choose({"float32": jnp.float32, "bfloat16": jnp.bfloat16}, config.dtype, "config.dtype"))
 
 
 def init(net: nn.Module, key: jax.Array, *args: Any) -> tuple[Any, Any]:
@@ -52,6 +83,14 @@ def eval_pass(net: nn.Module, params: Any, stats: Any, *args: Any, method: str |
   return net.apply({"params": params, "batch_stats": stats}, *args, train=False, method=method)
 
 
-def zero_codes(net: Generator, x: jax.Array) -> Sequence[jax.Array]:
+def zero_codes(net: Generator, x: jax.Array) -> list[jax.Array]:
   """Codes of zeros for inputs x [B, h, w, C]: the input of a generator that draws nothing."""
   return [jnp.zeros((x.shape[0], *shape)) for shape in net.stage_codes(x.shape[1:])]
+
+
+def normal_codes(net: Generator, x: jax.Array, key: jax.Array) -> list[jax.Array]:
+  """Codes N(0, I) for inputs x [B, h, w, C], one of each stage."""
+  shapes = net.stage_codes(x.shape[1:])
+  return [
+    jax.random.normal(jax.random.fold_in(key, s), (x.shape[0], *shape)) for s, shape in enumerate(shapes)
+  ]

@@ -7,16 +7,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from sr_jax.errors import choose
+from sr_jax.networks.shuffle import depth_to_space
 from sr_jax.ops.resize import resize
 
 Array = jax.Array
-
-
-def depth_to_space(x: Array, factor: tuple[int, int]) -> Array:
-  """Sub-pixel shuffle: [B, h, w, fy * fx * C] -> [B, fy * h, fx * w, C] (Shi et al., 2016)."""
-  (b, h, w, c), (fy, fx) = x.shape, factor
-  x = x.reshape(b, h, w, fy, fx, c // (fy * fx))
-  return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, h * fy, w * fx, -1)
 
 
 class SRResNet(nn.Module):

@@ -1,0 +1,19 @@
+"""Sub-pixel shuffles between space and channels (Shi et al., 2016)."""
+
+import jax
+
+Array = jax.Array
+
+
+def depth_to_space(x: Array, factor: tuple[int, int]) -> Array:
+  """[B, h, w, fy * fx * C] -> [B, fy * h, fx * w, C]."""
+  (b, h, w, c), (fy, fx) = x.shape, factor
+  x = x.reshape(b, h, w, fy, fx, c // (fy * fx))
+  return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, h * fy, w * fx, -1)
+
+
+def space_to_depth(y: Array, factor: tuple[int, int]) -> Array:
+  """The inverse: [B, fy * h, fx * w, C] -> [B, h, w, fy * fx * C]."""
+  (b, height, width, c), (fy, fx) = y.shape, factor
+  y = y.reshape(b, height // fy, fy, width // fx, fx, c)
+  return y.transpose(0, 1, 3, 2, 4, 5).reshape(b, height // fy, width // fx, fy * fx * c)
