@@ -1,0 +1,121 @@
+"""Masked convolutions, and a PixelCNN density of pictures with real values."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from sr_jax.errors import UserError, choose
+from sr_jax.networks.mcgsm import MCGSM
+
+Array = jax.Array
+
+
+def colour_group(n: int, groups: int) -> np.ndarray:
+  """The colour group of each of n units: `groups` contiguous parts, [n] of 0 to groups - 1."""
+  return np.arange(n) * groups // n
+
+
+def causal_mask(kernel: tuple[int, int], inputs: int, outputs: int, groups: int, first: bool) -> np.ndarray:
+  """Ones where a pixel may look, for the rows of a kernel down to its centre: [k_y // 2 + 1, k_x, in, out].
+
+  At the centre a unit of colour group g sees the groups below g, and with `first` False g itself too: a
+  first layer sees colours, of which its own is to be predicted; later layers see units that may be seen.
+  """
+  rows, centre = kernel[0] // 2 + 1, kernel[1] // 2
+  seen, seeing = colour_group(inputs, groups)[:, None], colour_group(outputs, groups)
+  mask = np.ones((rows, kernel[1], inputs, outputs), np.float32)
+  mask[-1, centre + 1 :] = 0
+  mask[-1, centre] = seen < seeing if first else seen <= seeing
+  return mask
+
+
+class MaskedConv(nn.Module):
+  """Convolution of a pixel's units with what comes before them in raster and colour order, as in PixelCNN.
+
+  `kernel` gives the odd sizes (k_y, k_x) of the whole kernel, of which only the rows down to the centre
+  exist: (1, k) looks to the left alone. `first` chooses mask A, otherwise B (see `causal_mask`).
+  Source: van den Oord, Kalchbrenner and Kavukcuoglu, 2016, section 3.4.
+  """
+
+  features: int
+  kernel: tuple[int, int]
+  groups: int
+  first: bool
+  dtype: jnp.dtype
+  use_bias: bool = True
+
+  def __post_init__(self) -> None:
+    if not all(size % 2 for size in self.kernel):
+      raise UserError(f"The kernel of a masked convolution is {self.kernel}: take odd sizes.")
+    super().__post_init__()
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    """[B, H, W, in] -> [B, H, W, features]."""
+    up, side = self.kernel[0] // 2, self.kernel[1] // 2
+    mask = causal_mask(self.kernel, x.shape[-1], self.features, self.groups, self.first)
+
+    def init(key: Array, shape: tuple[int, ...]) -> Array:
+      # LeCun's variance of 1 / fan-in, with a fan-in of its own for each output: the weights that it has.
+      fan_in = np.maximum(mask.sum(axis=(0, 1, 2)), 1)
+      return nn.initializers.lecun_normal()(key, shape) * np.sqrt(mask[..., 0].size / fan_in)
+
+    kernel = self.param("kernel", init, mask.shape) * mask
+    y = jax.lax.conv_general_dilated(
+      x.astype(self.dtype),
+      kernel.astype(self.dtype),
+      window_strides=(1, 1),
+      padding=((up, 0), (side, side)),
+      dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    if self.use_bias:
+      y += self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
+    return y
+
+
+class PixelDensity(nn.Module):
+  """log p(y) of a picture as the sum of log p(y_j | y_<j), j in raster order and within a pixel by colour.
+
+  `layers` masked convolutions with batch normalisation and ReLU, each but the first added to its input, as
+  in PixelCNN; then one MCGSM for each colour on the features that this colour may see. The order holds
+  exactly in evaluation mode; in training mode batch statistics mix all pixels.
+  Source: Sonderby et al., arXiv 1610.04490, section 3.4 and appendix D (AffLL).
+  """
+
+  channels: int
+  dtype: jnp.dtype
+  width: int = 64
+  layers: int = 4
+  kernel: int = 5
+  first_kernel: int = 7
+  components: int = 32
+  quadratic: int = 32
+  scales: int = 4
+  norm: str = "batch"
+
+  def __post_init__(self) -> None:
+    choose({"batch": 0, "none": 0}, self.norm, "config.method.prior.network.norm")
+    super().__post_init__()
+
+  @nn.compact
+  def __call__(self, y: Array, train: bool) -> Array:
+    """y [B, H, W, C], values about [0, 1] -> log p(y_j | y_<j) [B, H, W, C], nats per unit of y, float32."""
+
+    def layer(h: Array, kernel: int, first: bool) -> Array:
+      size, batch_norm = (kernel, kernel), self.norm == "batch"
+      # Batch normalisation has the bias of the convolution before it.
+      h = MaskedConv(self.width, size, self.channels, first, self.dtype, use_bias=not batch_norm)(h)
+      if batch_norm:
+        h = nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=self.dtype)(h)
+      return nn.relu(h)
+
+    h = layer(y, self.first_kernel, first=True)
+    for _ in range(self.layers - 1):
+      h = h + layer(h, self.kernel, first=False)
+    group, densities = colour_group(self.width, self.channels), []
+    for c in range(self.channels):
+      mixture = MCGSM(self.components, self.quadratic, self.scales, name=f"colour_{c}")
+      seen = np.sum(group <= c)
+      densities.append(mixture(h[..., :seen], y[..., c]))
+    return jnp.stack(densities, axis=-1)
