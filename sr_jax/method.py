@@ -49,6 +49,8 @@ class Method(NamedTuple):
     rounds_per_batch: how many rounds one batch is kept for (IMLE's pool).
     rows: the smallest number of examples that `step` works on at once, which the devices must be able to
       share equally; 0: the batch.
+    needs: frozen networks that another run made, whose own start is of no use: `config.init_from` must name
+      them.
     weights: frozen networks that come from files, name -> a function that reads their parameters. `init`
       gives them placeholders of the same shapes, so that a trained run is used without the files.
   """
@@ -59,6 +61,7 @@ class Method(NamedTuple):
   sample: Sample | None = None
   rounds_per_batch: int = 1
   rows: int = 0
+  needs: tuple[str, ...] = ()
   weights: Mapping[str, Callable[[], Params]] = MappingProxyType({})
 
 

@@ -14,27 +14,44 @@ from sr_jax.methods import METHODS, make_method
 from sr_jax.ops import Operator, make_operator
 
 BATCH, SIZE = 8, 16
+# More than a batch is kept for, so that every kind of round is among them.
+ROUNDS = 6
+STOCHASTIC = {"srim", "amap_gan"}  # whose samples differ
+DRAWING = {*STOCHASTIC, "denoiser", "density"}  # whose rounds draw
 
 
 def tiny(name: str):
   """A preset of each method that compiles in seconds; a new method adds its own line."""
-  presets = {"regression": ("srresnet", {}), "srim": ("srim", {"candidates": 4, "chunk": 2})}
-  network, keys = presets[name]
-  config = base.get_config(name, network)
-  config.network.width = 8
+  networks = {"regression": "srresnet", "srim": "srim"}
+  config = base.get_config(name, networks.get(name, "convnet"))
   config.data.crop = (SIZE, SIZE)
   config.train.batch = BATCH
-  config.train.rounds = 100
+  config.train.rounds = ROUNDS
   config.consistency = "project"
-  config.optim.generator.learning_rate = 1e-2
-  if network == "srresnet":
-    config.network.update({"blocks": 1, "outer_kernel": 3})
-  else:
-    config.network.update({"layers": 3, "kernel": 3})
+  for optim in config.optim.values():
+    optim.learning_rate = 1e-2
+  config.network.update(
+    {
+      "srresnet": {"width": 8, "blocks": 1, "outer_kernel": 3},
+      "srim": {"width": 8, "layers": 3, "kernel": 3},
+      "convnet": {"widths": (8, 8)},
+    }[config.network.name]
+  )
   if name == "srim":
-    config.method.update({"minibatch": 4, "inner_rounds": 3, **keys})
+    config.method.update({"minibatch": 4, "inner_rounds": 3, "candidates": 4, "chunk": 2})
     # A frozen network, narrow and with its placeholder weights: the file is not read here.
     config.method.features.update({"file": "vgg.npz", "width": 2, "layers": ("conv2_2",)})
+  if name == "amap_gan":
+    config.network.noise_channels = 1
+    config.method.discriminator_updates = 2
+    config.method.discriminator.update({"widths": (4, 4), "strides": (2, 2)})
+  if "prior" in config.method:
+    config.method.prior.snapshots = 2
+    config.method.prior.network.update(
+      {"width": 6, "layers": 2, "components": 2, "quadratic": 2, "scales": 2}
+      if name in ("density", "amap_ll")
+      else {"widths": (8,)}
+    )
   return config
 
 
@@ -78,11 +95,11 @@ def sampler(name: str):
 
 
 every_method = pytest.mark.parametrize("name", METHODS)
-# More than a batch is kept for, so that every kind of round is among them.
-ROUNDS = 6
+# Helpers draw nothing.
+every_sampler = pytest.mark.parametrize("name", [name for name in METHODS if made(name)[0].sample])
 
 
-@every_method
+@every_sampler
 def test_samples_have_the_shape_of_the_high_resolution_pictures(name):
   method, operator = made(name)
   assert method.rounds_per_batch < ROUNDS
@@ -93,7 +110,7 @@ def test_samples_have_the_shape_of_the_high_resolution_pictures(name):
   assert np.isfinite(y).all()
 
 
-@every_method
+@every_sampler
 def test_projected_samples_return_the_input(name):
   _, operator = made(name)
   x = operator.lr(batch())
@@ -101,7 +118,7 @@ def test_projected_samples_return_the_input(name):
   assert np.square(operator.A(y) - x).mean() < 1e-12
 
 
-@every_method
+@every_sampler
 def test_sampling_is_deterministic_in_its_key_and_its_spread_is_that_of_the_temperature(name):
   _, operator = made(name)
   x, state, draw = operator.lr(batch()), run(name, 1), sampler(name)
@@ -109,7 +126,7 @@ def test_sampling_is_deterministic_in_its_key_and_its_spread_is_that_of_the_temp
   assert equal(first, draw(state, x, jax.random.key(0), n=2))
   stochastic = not equal(first[0], first[1])
   assert stochastic == (not equal(first, draw(state, x, jax.random.key(1), n=2)))
-  assert stochastic == (name != "regression")
+  assert stochastic == (name in STOCHASTIC)
   cold = draw(state, x, jax.random.key(0), n=2, temperature=0.0)
   assert equal(cold[0], cold[1])
 
@@ -120,7 +137,12 @@ def test_trained_networks_move_and_frozen_ones_do_not(name):
   for network, params in before.params.items():
     moved = jax.tree.map(lambda a, b: not np.array_equal(a, b), params, after.params[network])
     trained = network in before.opt
-    assert trained != (network in made(name)[0].weights)
+    method = made(name)[0]
+    # Snapshots are copies of a trained network, made by the helper that needs none.
+    copied = network == "snapshots" and not method.needs
+    assert trained != (network in method.weights or network in method.needs or copied)
+    if copied:
+      moved, trained = moved["net"], True
     assert all(m == trained for m in jax.tree.leaves(moved)), network
 
 
@@ -134,7 +156,7 @@ def test_another_seed_gives_another_start_and_another_round_of_a_method_that_dra
   assert not equal(run(name, 0).params, run(name, 0, seed=1).params)
   data = programs(name, 1)[2]
   rounds = [programs(name, 1, seed)[1](run(name, 0), data)[0] for seed in (0, 1)]
-  assert equal(*rounds) == (name == "regression")
+  assert equal(*rounds) == (name not in DRAWING)
 
 
 @every_method
@@ -154,7 +176,9 @@ def test_a_state_that_went_through_the_host_goes_on_as_if_it_had_not(name):
 def test_one_device_equals_four(name):
   """With plain gradient descent: Adam would hide a gradient that is too large, and magnify rounding."""
   config = tiny(name)
-  config.optim.generator.update({"name": "sgd", "learning_rate": 1e-3 if name == "srim" else 1e-2})
+  rates = {"srim": 1e-3, "amap_dg": 1e-6, "amap_ll": 1e-6}
+  for optim in config.optim.values():
+    optim.update({"name": "sgd", "learning_rate": rates.get(name, 1e-2)})
   method = make_method(config, make_operator(config))
   moves, rest = [], []
   for count in (1, 4):
@@ -166,16 +190,17 @@ def test_one_device_equals_four(name):
     for _ in range(ROUNDS):
       state, _ = step(state, data)
     end = jax.device_get(state)
-    moved = jax.tree.map(np.subtract, end.params["generator"], start.params["generator"])
+    trained = [[state.params[network] for network in end.opt] for state in (end, start)]
+    moved = jax.tree.map(np.subtract, *trained)
     moves.append(np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(moved)]))
     rest.append(jax.tree.leaves((end.stats, end.aux)))
-  assert np.linalg.norm(moves[0]) > 1e-3
+  assert np.linalg.norm(moves[0]) > 1e-4
   assert np.linalg.norm(moves[0] - moves[1]) < 1e-3 * np.linalg.norm(moves[0])
   for one, four in zip(*rest, strict=True):
     np.testing.assert_allclose(one, four, rtol=1e-3, atol=1e-5)
 
 
-@every_method
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "amap_gan"])  # its opponent learns too
 def test_the_objective_is_one_finite_number_per_example_and_falls_in_training(name):
   method, _ = made(name)
   objective = jax.jit(method.objective)
@@ -184,4 +209,4 @@ def test_the_objective_is_one_finite_number_per_example_and_falls_in_training(na
   after = objective(run(name, 40), data, jax.random.key(0))
   for key, value in before.items():
     assert value.shape == (BATCH,)
-    assert after[key].mean() < value.mean()
+    assert key == "lr_mae" or after[key].mean() < value.mean()

@@ -6,6 +6,9 @@ from ml_collections import ConfigDict
 
 from sr_jax.errors import choose
 from sr_jax.method import Method
+from sr_jax.methods.amap_gan import amap_gan
+from sr_jax.methods.amap_guided import guided
+from sr_jax.methods.priors import denoiser_prior, density_prior, train_prior
 from sr_jax.methods.regression import regression
 from sr_jax.methods.srim import srim
 from sr_jax.ops import Operator
@@ -13,6 +16,11 @@ from sr_jax.ops import Operator
 METHODS: dict[str, Callable[[ConfigDict, Operator], Method]] = {
   "regression": regression,
   "srim": srim,
+  "amap_gan": amap_gan,
+  "amap_dg": guided(denoiser_prior),
+  "amap_ll": guided(density_prior),
+  "denoiser": train_prior(denoiser_prior),
+  "density": train_prior(density_prior),
 }
 
 

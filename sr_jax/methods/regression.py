@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from sr_jax.errors import choose
 from sr_jax.method import Array, Batch, Key, Method, Metrics, State, descend, optimiser
+from sr_jax.methods.generator import make_sample
 from sr_jax.networks import eval_pass, init, make_generator, train_pass, zero_codes
 from sr_jax.ops import Operator, to_float
 
@@ -51,10 +52,11 @@ def regression(config: ConfigDict, operator: Operator) -> Method:
     x = operator.lr(batch)
     return {config.method.loss: error(predict(state, x), batch, x)}
 
+  draw = make_sample(net, operator)
+
   def sample(state: State, lr: Array, key: Key, *, n: int, temperature: float = 1.0) -> Array:
     """One prediction n times: a point estimate has no spread at any temperature."""
-    del key, temperature
-    y = operator.head(predict(state, lr), lr)
-    return jnp.broadcast_to(y, (n, *y.shape))
+    del temperature
+    return draw(state, lr, key, n=n, temperature=0.0)
 
   return Method(init_state, step, objective, sample)

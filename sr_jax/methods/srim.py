@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 
 from sr_jax.errors import UserError
 from sr_jax.method import Array, Batch, Key, Method, Metrics, Params, State, descend, optimiser
+from sr_jax.methods.generator import make_sample
 from sr_jax.networks import eval_pass, init, make_generator, train_pass, zero_codes
 from sr_jax.networks.features import make_features
 from sr_jax.ops import Operator, to_float
@@ -202,18 +203,6 @@ def srim(config: ConfigDict, operator: Operator) -> Method:
     _, d = choose_codes(state, y, x, jnp.arange(y.shape[0]), key)
     return {"nearest": d}
 
-  def sample(state: State, lr: Array, key: Key, *, n: int, temperature: float = 1.0) -> Array:
-    """temperature scales the codes: 0 gives T(x, 0)."""
-
-    def one(sample_key: Key) -> Array:
-      codes = [
-        temperature * jax.random.normal(jax.random.fold_in(sample_key, s), (lr.shape[0], *shape))
-        for s, shape in enumerate(net.stage_codes(lr.shape[1:]))
-      ]
-      y = eval_pass(net, state.params["generator"], state.stats["generator"], lr, codes)[-1]
-      return operator.head(y, lr)
-
-    # One sample after another: memory does not grow with n.
-    return jax.lax.map(one, jax.random.split(key, n))
-
-  return Method(init_state, step, objective, sample, rounds_per_batch, rows, features.weights)
+  return Method(
+    init_state, step, objective, make_sample(net, operator), rounds_per_batch, rows, weights=features.weights
+  )

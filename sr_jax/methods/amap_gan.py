@@ -1,0 +1,143 @@
+"""AffGAN and SoftGAN: amortised MAP inference by an adversary (Sonderby et al., arXiv 1610.04490).
+
+Objective (Eq. 10): D minimises -E log D(y) - E log(1 - D(G(x))), G minimises -E log D(G(x)) / (1 - D(G(x))),
+which is -E of D's logit and descends on KL[q_G || p_Y] (appendix A). With `consistency` "project" it is
+AffGAN; with "none" and a `soft_weight` SoftGAN, G then also minimises MAE(x, A G(x)). A generator with noise
+channels is the stochastic AffGAN of appendix F, which minimises E_x KL[q(y | x) || p(y | x)] (Eq. 47).
+Deviations: `discriminator_updates` other than 1 and the logarithmic ("exponential") anneal; the paper's are
+  defaults.
+
+Instance noise (section 3.2.1, appendix C) of standard deviation sigma is added to real and generated pictures
+alike. A round is some updates of D, each on minibatches of its own, and one of G.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from sr_jax.errors import UserError, choose
+from sr_jax.method import Array, Batch, Key, Method, Metrics, Params, State, descend, optimiser
+from sr_jax.methods.generator import make_sample
+from sr_jax.networks import eval_pass, init, make_critic, make_generator, normal_codes, train_pass
+from sr_jax.ops import Operator, to_float
+
+
+def make_anneal(keys: ConfigDict, rounds: int) -> Callable[[Array, Array, Array], Array]:
+  """The noise of the next round: (rounds done, noise of this round, discriminator's loss) -> sigma.
+
+  "constant_loss" is the heuristic of appendix C: noise falls while the discriminator's loss is above `target`
+  and grows while it is below, so that the loss stays where it is as the generator improves.
+  """
+
+  def part(step: Array) -> Array:
+    return jnp.minimum(step / max(1, round(keys.until * rounds)), 1.0)
+
+  anneals: dict[str, Callable[[Array, Array, Array], Array]] = {
+    "linear": lambda step, sigma, loss: keys.start + (keys.end - keys.start) * part(step),
+    "exponential": lambda step, sigma, loss: (
+      keys.start ** (1 - part(step)) * jnp.maximum(keys.end, 1e-8) ** part(step)
+    ),
+    "constant_loss": lambda step, sigma, loss: jnp.clip(
+      sigma * jnp.exp(keys.rate * (keys.target - loss)), keys.end, keys.start
+    ),
+  }
+  return choose(anneals, keys.anneal, "config.method.noise.anneal")
+
+
+def amap_gan(config: ConfigDict, operator: Operator) -> Method:
+  """Keys: `config.method`, explained in `configs/base.py`."""
+  rounds, columns, weight = (
+    config.train.rounds,
+    config.method.discriminator_updates,
+    config.method.soft_weight,
+  )
+  if columns < 1 or config.train.batch % columns:
+    raise UserError(
+      f"config.train.batch ({config.train.batch}) must be a multiple of config.method.discriminator_updates "
+      f"({columns}), 1 or more: each update takes its own part of a batch."
+    )
+  net, critic = make_generator(config), make_critic(config)
+  tx = {
+    "generator": optimiser(config.optim.generator, rounds),
+    "discriminator": optimiser(config.optim.discriminator, rounds * columns),
+  }
+  anneal = make_anneal(config.method.noise, rounds)
+
+  def noisy(y: Array, sigma: Array, key: Key) -> Array:
+    return y + sigma * jax.random.normal(key, y.shape)
+
+  def soft(y: Array, x: Array) -> Array:
+    """MAE(x, Ay) of each example."""
+    return jnp.abs(operator.A(y) - x).mean(axis=(1, 2, 3))
+
+  def init_state(key: Key, batch: Batch) -> State:
+    x = operator.lr(batch)
+    players = {
+      "generator": init(net, jax.random.fold_in(key, 0), x, normal_codes(net, x, key)),
+      "discriminator": init(critic, jax.random.fold_in(key, 1), to_float(batch["hr"])),
+    }
+    return State(
+      step=jnp.int32(0),
+      params={name: params for name, (params, _) in players.items()},
+      stats={name: stats for name, (_, stats) in players.items()},
+      opt={name: tx[name].init(params) for name, (params, _) in players.items()},
+      aux={"noise": jnp.float32(config.method.noise.start)},
+    )
+
+  def generate(state: State, params: Params, x: Array, key: Key) -> tuple[Array, Params]:
+    """The head's output in training mode, and the new batch statistics."""
+    outputs, stats = train_pass(net, params, state.stats["generator"], x, normal_codes(net, x, key))
+    return operator.head(outputs[-1], x), stats
+
+  def update_discriminator(state: State, y: Array, x: Array, keys: Array) -> tuple[State, Metrics]:
+    code_key, real_key, fake_key = keys
+    fake, _ = generate(state, state.params["generator"], x, code_key)
+    real, fake = noisy(y, state.aux["noise"], real_key), noisy(fake, state.aux["noise"], fake_key)
+
+    def loss_fn(params: Params):
+      on_real, stats = train_pass(critic, params, state.stats["discriminator"], real)
+      on_fake, stats = train_pass(critic, params, stats, fake)
+      return (jax.nn.softplus(-on_real) + jax.nn.softplus(on_fake)).mean(), (stats, {})
+
+    return descend(state, "discriminator", loss_fn, tx["discriminator"])
+
+  def update_generator(state: State, x: Array, keys: Array) -> tuple[State, Metrics]:
+    code_key, _, fake_key = keys
+    judge = partial(train_pass, critic, state.params["discriminator"], state.stats["discriminator"])
+
+    def loss_fn(params: Params):
+      y, stats = generate(state, params, x, code_key)
+      logit, _ = judge(noisy(y, state.aux["noise"], fake_key))
+      miss = soft(y, x).mean()
+      return weight * miss - logit.mean(), (stats, {"lr_mae": miss})
+
+    return descend(state, "generator", loss_fn, tx["generator"])
+
+  def step(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
+    sigma = state.aux["noise"]
+    # Columns, not blocks: a draw from a sharded batch stays on its device.
+    rows = jax.tree.map(lambda v: v.reshape(-1, columns, *v.shape[1:]), batch)
+    for column in range(columns):
+      part = {name: value[:, column] for name, value in rows.items()}
+      y, x = to_float(part["hr"]), operator.lr(part)
+      keys = jax.random.split(jax.random.fold_in(key, column), 3)
+      state, judged = update_discriminator(state, y, x, keys)
+    # On the last part and with its draws, so that one pass of the generator serves both players.
+    state, metrics = update_generator(state, x, keys)
+    noise = anneal(state.step + 1, sigma, judged["loss"])
+    state = state.replace(step=state.step + 1, aux={"noise": jnp.float32(noise)})
+    images = jnp.float32(batch["hr"].shape[0])
+    return state, metrics | {"discriminator_loss": judged["loss"], "noise": sigma, "images": images}
+
+  def objective(state: State, batch: Batch, key: Key) -> dict[str, Array]:
+    """The discriminator's estimate of log q / p of one sample, without noise, and MAE(x, Ay)."""
+    x = operator.lr(batch)
+    y = sample(state, x, key, n=1)[0]
+    logit = eval_pass(critic, state.params["discriminator"], state.stats["discriminator"], y)
+    return {"log_ratio": -logit, "lr_mae": soft(y, x)}
+
+  sample = make_sample(net, operator)
+  return Method(init_state, step, objective, sample, rows=config.train.batch // columns)

@@ -1,0 +1,274 @@
+"""Amortised MAP Inference: projections, adversary, priors and the Swiss roll, against mathematics."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sr_jax.configs import amap_swiss_roll, base
+from sr_jax.data import open_source
+from sr_jax.errors import UserError
+from sr_jax.methods import make_method
+from sr_jax.methods.amap_gan import make_anneal
+from sr_jax.methods.priors import denoiser_prior, density_prior
+from sr_jax.networks import init, make_generator, train_pass, zero_codes
+from sr_jax.networks.projection import apply_kernels, learn_pinv, pinv_losses
+from sr_jax.ops import Operator, make_operator, swiss_roll, to_float
+
+GAUSSIAN = Operator("gaussian", (4, 4))
+
+
+# The learned projection (appendix B).
+
+
+def test_the_learned_pseudo_inverse_solves_equation_23_at_sizes_it_was_not_trained_on():
+  kernels = jnp.asarray(learn_pinv(GAUSSIAN))
+  assert kernels.shape == (5, 5, 1, 16)
+  x = jax.random.normal(jax.random.key(0), (4, 13, 20, 3))
+  y = jax.random.normal(jax.random.key(1), (4, 52, 80, 3))
+  l1, l2 = pinv_losses(kernels, GAUSSIAN, y, x)
+  assert l1 < 1e-9
+  assert l2 < 1e-6
+  np.testing.assert_allclose(GAUSSIAN.A(apply_kernels(kernels, x, (4, 4))), x, atol=1e-3)
+  untrained = pinv_losses(jnp.zeros_like(kernels).at[2, 2].set(1.0), GAUSSIAN, y, x)
+  assert untrained[0] > 1e-4
+
+
+def learned(trainable: bool, start: str):
+  config = base.get_config("regression", "convnet")
+  config.network.update({"widths": (8,), "norm": "none"})
+  config.operator.update({"kernel": "gaussian", "rounding": "none"})
+  config.consistency = "learned"
+  config.projection.update({"trainable": trainable, "start": start})
+  net = make_generator(config)
+  x = jax.random.uniform(jax.random.key(0), (2, 8, 8, 3))
+  return net, x, *init(net, jax.random.key(1), x, zero_codes(net, x))
+
+
+@pytest.mark.parametrize("trainable", [True, False])
+def test_a_learned_projection_moves_only_if_it_is_trainable(trainable):
+  net, x, params, stats = learned(trainable, "trained")
+
+  def loss(p):
+    return jnp.sum(jnp.square(train_pass(net, p, stats, x, zero_codes(net, x))[0][-1]))
+
+  moves = np.abs(jax.grad(loss)(params)["pinv"]).max() > 0
+  assert moves == trainable
+
+
+def test_a_trained_projection_starts_consistent_and_a_random_one_does_not():
+  for start, bound in (("trained", 1e-6), ("random", np.inf)):
+    net, x, params, stats = learned(False, start)
+    y = train_pass(net, params, stats, x, zero_codes(net, x))[0][-1]
+    miss = float(jnp.square(GAUSSIAN.A(y) - x).mean())
+    assert miss < bound
+  assert miss > 1e-3  # the random one
+
+
+def test_the_gradient_through_the_projection_is_its_high_pass_part():
+  """Appendix B.2: d project(f, x) / df = I - A+A, a symmetric projector for the Moore-Penrose inverse."""
+  operator = Operator("gaussian", (4, 4), consistency="project")
+  f, x = (jax.random.normal(jax.random.key(i), s) for i, s in enumerate([(1, 16, 12, 1), (1, 4, 3, 1)]))
+  g = jax.random.normal(jax.random.key(2), f.shape)
+  gradient = jax.grad(lambda f: jnp.vdot(operator.head(f, x), g))(f)
+  np.testing.assert_allclose(gradient, g - operator.pinv(operator.A(g)), atol=1e-5)
+  assert np.abs(operator.A(gradient)).max() < 1e-5
+
+
+# The adversary (Eq. 10, appendix C).
+
+
+def noise(**keys):
+  config = base.get_config("amap_gan", "convnet").method.noise
+  config.update(keys)
+  return config
+
+
+@pytest.mark.parametrize(("anneal", "middle"), [("linear", 1.05), ("exponential", np.sqrt(0.2))])
+def test_instance_noise_falls_from_start_to_end(anneal, middle):
+  sigma = make_anneal(noise(anneal=anneal, start=2.0, end=0.1, until=0.5), rounds=100)
+  at = [float(sigma(jnp.int32(step), jnp.float32(0), jnp.float32(0))) for step in (0, 25, 50, 100)]
+  np.testing.assert_allclose(at, [2.0, middle, 0.1, 0.1], rtol=1e-5)
+
+
+def test_the_constant_loss_heuristic_adds_noise_when_the_discriminator_wins_and_stays_in_its_bounds():
+  sigma = make_anneal(noise(anneal="constant_loss", start=1.0, end=0.01, target=1.0, rate=0.1), rounds=100)
+  step, now = jnp.int32(5), jnp.float32(0.5)
+  assert sigma(step, now, jnp.float32(0.2)) > now
+  assert sigma(step, now, jnp.float32(1.3)) < now
+  np.testing.assert_allclose(sigma(step, now, jnp.float32(1.0)), now)
+  assert sigma(step, jnp.float32(1.0), jnp.float32(0.0)) == 1.0
+  np.testing.assert_allclose(sigma(step, jnp.float32(0.01), jnp.float32(9.0)), 0.01)
+
+
+def test_a_trained_discriminator_estimates_the_log_ratio_that_the_generator_descends_on():
+  """Appendix A: at the optimum of Eq. 10 the logit is log p / q; here both are known, N(0, 1) and a point."""
+  config = amap_swiss_roll.get_config("affgan")
+  config.train.update({"rounds": 600, "batch": 1024})
+  config.method.discriminator_updates = 1
+  config.method.noise.update({"start": 1.0, "end": 1.0, "anneal": "linear"})
+  config.optim.generator.learning_rate = 0.0
+  config.optim.discriminator.learning_rate = 1e-2
+  operator = make_operator(config)
+  method = make_method(config, operator)
+  # y = 0 everywhere, so that x = 0, G(x) = (d, -d), and with noise p = N(0, I), q = N((d, -d), I).
+  batch = {"hr": jnp.zeros((1024, 1, 2, 1)), "index": jnp.arange(1024)}
+  state = method.init(jax.random.key(0), batch)
+  state.params["generator"]["Conv_0"]["bias"] = jnp.array([0.7, -0.7])
+  step = jax.jit(method.step)
+  for i in range(600):
+    state, metrics = step(state, batch, jax.random.key(i))
+  y = method.sample(state, operator.lr(batch), jax.random.key(0), n=1)[0]
+  np.testing.assert_allclose(y[0].ravel(), [0.7, -0.7], atol=0.02)
+  # log q / p at the point itself is |d|^2 / 2 = 0.49.
+  log_ratio = method.objective(state, batch, jax.random.key(0))["log_ratio"]
+  assert abs(float(log_ratio.mean()) - 0.49) < 0.1
+  assert abs(float(metrics["loss"]) - 0.49) < 0.25  # KL[q || p], of noisy pictures
+
+
+def test_soft_consistency_is_the_mean_absolute_error_in_low_resolution():
+  config = amap_swiss_roll.get_config("softgan")
+  config.train.batch = 40
+  config.optim.generator.learning_rate = 0.0
+  operator = make_operator(config)
+  batch = {"hr": jnp.asarray(swiss_roll.draw(np.random.default_rng(0), 40)), "index": jnp.arange(40)}
+  losses = {}
+  for weight in (0.0, 10.0):
+    config.method.soft_weight = weight
+    method = make_method(config, operator)
+    state = method.init(jax.random.key(0), batch)
+    _, losses[weight] = jax.jit(method.step)(state, batch, jax.random.key(0))
+  np.testing.assert_allclose(
+    losses[10.0]["loss"] - losses[0.0]["loss"], 10 * losses[0.0]["lr_mae"], rtol=1e-4
+  )
+  x = operator.lr(batch)
+  y = method.sample(state, x, jax.random.key(0), n=1)[0]
+  objective = method.objective(state, batch, jax.random.key(0))["lr_mae"]
+  np.testing.assert_allclose(objective, np.abs(y.mean(axis=2) - x[:, :, 0])[:, 0, 0], rtol=1e-5)
+
+
+# Priors (Eq. 12, 28 to 32).
+
+
+def dg_config():
+  config = amap_swiss_roll.get_config("affdg")
+  config.method.prior.update({"start": 0.5, "end": 0.5, "snapshots": 1})
+  return config
+
+
+def test_the_optimal_denoisers_direction_is_the_score_of_a_gaussian():
+  """y ~ N(0, s^2): the best denoiser is y s^2 / (s^2 + sigma^2), the score of the noisy y -y / (s^2 + sigma^2)."""
+  s, sigma = 1.5, 0.5
+  prior = denoiser_prior(dg_config())
+  y = jax.random.normal(jax.random.key(0), (5, 1, 2, 1))
+
+  def energy(y):
+    return prior.energy(lambda v: v * s**2 / (s**2 + sigma**2), y, jax.random.key(0), sigma).sum()
+
+  np.testing.assert_allclose(-jax.grad(energy)(y), -y / (s**2 + sigma**2), rtol=1e-5)
+
+
+def test_a_denoiser_trained_on_a_gaussian_points_along_its_score():
+  config = dg_config()
+  with config.unlocked():
+    config.optim.prior = config.stages.prior.optim.prior
+  config.method.name = "denoiser"
+  config.method.prior.network.widths = (32, 32)
+  config.optim.prior.learning_rate = 1e-2
+  config.train.rounds = 400
+  method = make_method(config, make_operator(config))
+  draw = jax.random.normal(jax.random.key(9), (400, 256, 1, 2, 1))
+  state = method.init(jax.random.key(0), {"hr": draw[0]})
+  step = jax.jit(method.step)
+  for i in range(400):
+    state, _ = step(state, {"hr": draw[i]}, jax.random.key(i))
+  prior = denoiser_prior(config)
+  y = jnp.stack([jnp.linspace(-1.5, 1.5, 7), jnp.linspace(1, -1, 7)], axis=1)[:, None, :, None]
+
+  def energy(y):
+    net = lambda v: prior.net.apply({"params": state.params["prior"]}, v, False)  # noqa: E731
+    return prior.energy(net, y, jax.random.key(0), 0.5).sum()
+
+  np.testing.assert_allclose(-jax.grad(energy)(y), -y / 1.25, atol=0.15)
+  # The last snapshot is the trained denoiser.
+  kept = jax.tree.map(lambda v: v[-1], state.params["snapshots"]["net"])
+  assert all(
+    np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (kept, state.params["prior"])), strict=True)
+  )
+
+
+def test_a_snapshot_is_the_network_at_the_end_of_its_part_of_the_rounds():
+  config = dg_config()
+  with config.unlocked():
+    config.optim.prior = config.stages.prior.optim.prior
+  config.method.name = "denoiser"
+  config.method.prior.update({"start": 2.0, "end": 0.5, "snapshots": 2})
+  config.method.prior.network.widths = (4,)
+  config.train.rounds = 6
+  method = make_method(config, make_operator(config))
+  batch = {"hr": jnp.ones((8, 1, 2, 1))}
+  state = method.init(jax.random.key(0), batch)
+  at = []
+  for i in range(6):
+    state, _ = jax.jit(method.step)(state, batch, jax.random.key(i))
+    at.append(state.params["prior"]["Conv_0"]["kernel"])
+  kept = state.params["snapshots"]["net"]["Conv_0"]["kernel"]
+  np.testing.assert_array_equal(kept[0], at[2])
+  np.testing.assert_array_equal(kept[1], at[5])
+  np.testing.assert_allclose(state.params["snapshots"]["marks"], [2.0, 0.5])
+
+
+def test_bits_per_dimension_count_grey_levels():
+  config = base.get_config("amap_ll", "convnet")
+  prior = density_prior(config)
+  batch = {"hr": jnp.zeros((3, 4, 4, 3), jnp.uint8)}
+  # A density of 1 on [0, 1] gives each of 255 steps the same.
+  bits = prior.objective(jnp.zeros_like, batch, jax.random.key(0), jnp.float32(1))["bits_per_dim"]
+  np.testing.assert_allclose(bits, np.log2(255), rtol=1e-6)
+
+
+# The Swiss roll (section 5.1).
+
+
+def test_the_swiss_rolls_density_integrates_to_one():
+  side = np.arange(-13, 13, 0.1, dtype=np.float32)
+  grid = np.stack(np.meshgrid(side, side), axis=-1)[:, :, None, :, None]
+  total = sum(float(jnp.exp(swiss_roll.log_density(row)).sum()) for row in grid) * 0.1**2
+  assert abs(total - 1) < 1e-3
+
+
+def test_the_swiss_rolls_density_is_what_the_papers_estimate_tends_to():
+  """A kernel density of 50,000 noiseless draws with bandwidth 0.2 (appendix D)."""
+  rng = np.random.default_rng(0)
+  angle = rng.normal(10, 3, 50_000)
+  centres = 0.4 * angle[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+  points = swiss_roll.draw(rng, 300)
+  squared = ((points[:, 0, None, :, 0] - centres) ** 2).sum(axis=-1)
+  estimate = np.log(np.exp(-squared / 0.08).mean(axis=1) / (2 * np.pi * 0.04))
+  ours = np.asarray(swiss_roll.log_density(points))
+  assert abs(estimate.mean() - ours.mean()) < 0.02
+  assert np.median(np.abs(estimate - ours)) < 0.05
+
+
+def test_the_mode_is_consistent_and_nothing_on_its_line_is_more_probable():
+  x = jnp.linspace(-6, 6, 9).reshape(-1, 1, 1, 1)
+  y = swiss_roll.mode(x)
+  np.testing.assert_allclose(y.mean(axis=2, keepdims=True), x, atol=1e-5)
+  t = np.linspace(-14, 14, 5001, dtype=np.float32)
+  for mean, best in zip(x.ravel(), swiss_roll.log_density(y), strict=True):
+    line = jnp.stack([mean + t, mean - t], axis=-1)[:, None, :, None]
+    assert swiss_roll.log_density(line).max() < best + 1e-3
+
+
+def test_the_swiss_roll_is_unbounded_float_data_of_one_by_two_pixels():
+  config = amap_swiss_roll.get_config("mse")
+  source = open_source(config.data)
+  assert len(source) == 50_000
+  record = source[0]["hr"]
+  assert record.shape == (1, 2, 1)
+  assert record.dtype == np.float32
+  np.testing.assert_array_equal(to_float(record), record)
+  assert np.abs(source.hr).max() > 5
+  config.data.split = "trian"
+  with pytest.raises(UserError, match="train"):
+    open_source(config.data)
