@@ -10,10 +10,11 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from flax import traverse_util
 from ml_collections import ConfigDict
 
 from sr_jax.errors import UserError
-from sr_jax.method import Batch, State
+from sr_jax.method import Batch, Params, State
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 FREE = {"config.eval"}
 FREE |= {f"config.data.{key}" for key in ("dir", "cache_mb", "threads", "max_corrupt")}
 FREE |= {f"config.train.{key}" for key in ("rounds", "log_every", "checkpoint_every", "keep", "profile_from")}
+FREE |= {f"config.train.{key}" for key in ("eval_every", "eval_limit")}
 
 
 def config_from_json(text: str) -> ConfigDict:
@@ -63,6 +65,27 @@ def _fixed_keys(config: ConfigDict) -> dict[str, Any]:
     return values
 
   return fixed(config, "config")
+
+
+def read_weights(path: str | Path) -> tuple[Params, Any]:
+  """A network's parameters and batch statistics ({} if there are none) from an .npz file.
+
+  Its keys are the paths of the leaves in Flax's collections, "params/Conv_0/kernel", "batch_stats/...".
+
+  Raises:
+    UserError: it cannot be read, or has other keys.
+  """
+  try:
+    with np.load(Path(path).expanduser()) as file:
+      leaves = {tuple(key.split("/")): file[key] for key in file.files}
+  except (OSError, ValueError, EOFError) as error:
+    raise UserError(f"{path} is no .npz file ({error}): give one written by numpy.savez.") from error
+  tree = traverse_util.unflatten_dict(leaves)
+  if "params" not in tree or tree.keys() - {"params", "batch_stats"}:
+    raise UserError(
+      f"{path} has the keys {', '.join(tree)}: write its leaves as params/... and batch_stats/..."
+    )
+  return tree["params"], tree.get("batch_stats", {})
 
 
 class Checkpoints:

@@ -1,4 +1,4 @@
-"""sr-jax: train, evaluate, upscale, prepare."""
+"""sr-jax: train, sweep, evaluate, upscale, prepare."""
 
 import argparse
 import importlib
@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -20,8 +21,8 @@ from sr_jax.errors import UserError, choose
 STOPPED = 75  # sysexits' EX_TEMPFAIL: the same command goes on
 
 
-def load_config(name: str) -> ConfigDict:
-  """The config of that name (see `configs/`), or that a Python file's get_config() returns.
+def load_module(name: str) -> dict[str, Any]:
+  """What a config file defines, by the config's name (see `configs/`) or the path of a Python file.
 
   Raises:
     UserError: there is none.
@@ -29,16 +30,38 @@ def load_config(name: str) -> ConfigDict:
   if not name.endswith(".py"):
     folder = importlib.import_module("sr_jax.configs").__path__
     names = {info.name: info.name for info in pkgutil.iter_modules(folder) if info.name != "base"}
-    return importlib.import_module(f"sr_jax.configs.{choose(names, name, '--config')}").get_config()
+    return vars(importlib.import_module(f"sr_jax.configs.{choose(names, name, '--config')}"))
   if not Path(name).is_file():
     raise UserError(f"--config {name} is no file: give a config's name or the path of a Python file.")
   try:
-    config = runpy.run_path(name)["get_config"]()
+    return runpy.run_path(name)
   except Exception as error:  # it is a program of the user's
-    raise UserError(f"--config {name} fails ({type(error).__name__}: {error}): mend it.") from error
+    raise _failing(name, error) from error
+
+
+def load_config(name: str) -> ConfigDict:
+  """The config that get_config() of `name` (see `load_module`) returns; NAME:VARIANT gives it the variant.
+
+  Raises:
+    UserError: there is none.
+  """
+  name, colon, variant = name.partition(":")
+  module = load_module(name)
+  if "get_config" not in module:
+    raise UserError(f"--config {name} defines no get_config(): give a file that does, as configs/base.py.")
+  try:
+    config = module["get_config"](variant) if colon else module["get_config"]()
+  except UserError:
+    raise
+  except Exception as error:
+    raise _failing(name, error) from error
   if not isinstance(config, ConfigDict):
     raise UserError(f"--config {name}: its get_config() must return a ConfigDict, as configs/base.py does.")
   return config
+
+
+def _failing(name: str, error: Exception) -> UserError:
+  return UserError(f"--config {name} fails ({type(error).__name__}: {error}): mend it.")
 
 
 def override(config: ConfigDict, arguments: Sequence[str]) -> ConfigDict:
@@ -51,7 +74,7 @@ def override(config: ConfigDict, arguments: Sequence[str]) -> ConfigDict:
     key = argument.removeprefix("--config.").split("=", 1)[0]
     if not argument.startswith("--config.") or "=" not in argument:
       raise UserError(f"{argument!r} is no option: keys of the config are set by --config.KEY=VALUE.")
-    if key in ("method.name", "network.name"):
+    if key.endswith("method.name") or key == "network.name":
       raise UserError(f"{argument!r}: other methods and networks have other keys, choose another --config.")
     _check_key(config, key)
   values, words = flags.FlagValues(), ["sr-jax", *arguments]
@@ -77,20 +100,42 @@ def _check_key(config: ConfigDict, key: str) -> None:
 def _train(arguments: argparse.Namespace, overrides: list[str]) -> int:
   config = override(load_config(arguments.config), overrides)
   from sr_jax import parallel
-  from sr_jax.evaluate import check_eval, evaluate_run
-  from sr_jax.train import train
+  from sr_jax.evaluate import check_eval, evaluate_run, make_watch
+  from sr_jax.sweep import train_stages
 
   if arguments.distributed:
     parallel.start_processes(arguments.distributed)
   check_eval(config)
-  run = train(config, arguments.workdir)
-  done = int(run.state.step)
-  if done < config.train.rounds:
-    print(f"Stopped after round {done} of {config.train.rounds}; the same command goes on from there.")
+  run = train_stages(config, arguments.workdir, make_watch)
+  done, rounds = int(run.state.step), run.config.train.rounds
+  if done < rounds:
+    print(f"Stopped after round {done} of {rounds}; the same command goes on from there.")
     return STOPPED
-  if run.method.sample is not None:
-    run = run._replace(state=parallel.localise(run.state))
-    print(evaluate_run(run, arguments.workdir, arguments.command))
+  run = run._replace(state=parallel.localise(run.state))
+  print(evaluate_run(run, arguments.workdir, arguments.command))
+  return 0
+
+
+def _sweep(arguments: argparse.Namespace, overrides: list[str]) -> int:
+  from sr_jax.sweep import Trial, sweep
+
+  module = load_module(arguments.config)
+  if "sweep" not in module:
+    raise UserError(
+      f"--config {arguments.config} defines no sweep(): see configs/swiss_roll.py for one that does."
+    )
+  trials = [Trial(*trial) for trial in module["sweep"]()]
+
+  def configure(trial: Trial) -> ConfigDict:
+    name = arguments.config + (f":{trial.variant}" if trial.variant else "")
+    ours = [f"--config.{key}={value}" for key, value in trial.overrides.items()]
+    return override(load_config(name), [*ours, *overrides])
+
+  text = sweep(trials, configure, arguments.workdir, arguments.command)
+  if not text:
+    print("Stopped; the same command goes on from there.")
+    return STOPPED
+  print(text)
   return 0
 
 
@@ -145,8 +190,14 @@ def _parser() -> argparse.ArgumentParser:
 
   keys_are = "Any key of the config is set by --config.KEY=VALUE; configs/base.py explains them."
   train = verb("train", _train, "train a config, or go on with it, then evaluate it", epilog=keys_are)
-  train.add_argument("--config", required=True, help="name of a config, or path of a Python file")
+  train.add_argument("--config", required=True, help="name of a config or path of a Python file [:VARIANT]")
   train.add_argument("--workdir", required=True, help="folder of the run: checkpoints, metrics, tables")
+
+  sweep = verb("sweep", _sweep, "train what the sweep() of a config lists, into one table", epilog=keys_are)
+  sweep.add_argument("--config", required=True, help="name of a config, or path of a Python file")
+  sweep.add_argument(
+    "--workdir", required=True, help="folder of the sweep: a folder for each run, and the table"
+  )
 
   evaluate = verb("evaluate", _evaluate, "measure a trained run beside the baselines", epilog=keys_are)
   evaluate.add_argument("--workdir", required=True, help="folder of a trained run")

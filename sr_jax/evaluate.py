@@ -52,7 +52,7 @@ def check_eval(config: ConfigDict) -> None:
 
 
 def evaluate(
-  sampler: Sampler,
+  sampler: Sampler | None,
   source: Source,
   config: ConfigDict,
   operator: Operator,
@@ -66,7 +66,7 @@ def evaluate(
   devices or processes.
 
   Args:
-    sampler: (lr [B, h, w, C], key, n) -> [n, B, H, W, C].
+    sampler: (lr [B, h, w, C], key, n) -> [n, B, H, W, C]; None for a helper, of which the objective is all.
     source: the test set.
     config: the run's config; `config.eval` says how to measure.
     operator: A, for inputs that the set does not bring and for the consistency metrics.
@@ -101,7 +101,7 @@ def evaluate(
     for name, value in values.items():
       average = Average.from_model_output(value, mask=rows["mask"])
       totals[name] = totals[name].merge(average) if name in totals else average
-    for i in np.flatnonzero(rows["mask"])[: keys.pictures - len(pictures)]:
+    for i in np.flatnonzero(rows["mask"])[: keys.pictures - len(pictures) if sampler else 0]:
       truth = rows["hr"][i] / np.float32(255)
       pictures.append({"input": x[i], "samples": drawn[:, i], "truth": truth})
   sums = parallel.gather_sums({k: (np.asarray(v.total), np.asarray(v.count)) for k, v in totals.items()})
@@ -110,7 +110,7 @@ def evaluate(
 
 @partial(jax.jit, static_argnames=("n", "seed", "operator", "protocol", "names"))
 def _measure(
-  sampler: Sampler,
+  sampler: Sampler | None,
   objective: Objective | None,
   batch: dict[str, jax.Array],
   n: int,
@@ -125,10 +125,27 @@ def _measure(
   def of_one(row: dict[str, jax.Array], lr: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
     key = jax.random.fold_in(jax.random.key(seed), row["index"])
     losses = objective(jax.tree.map(lambda v: v[None], row), key) if objective else {}
-    return sampler(lr[None], key, n)[:, 0], {name: value[0] for name, value in losses.items()}
+    drawn = sampler(lr[None], key, n)[:, 0] if sampler else jnp.zeros((0,))
+    return drawn, {name: value[0] for name, value in losses.items()}
 
   drawn, losses = jax.vmap(of_one, out_axes=(1, 0))(batch, x)
-  return drawn, x, measure(names, drawn, {"hr": y, "lr": x}, protocol) | losses
+  return drawn, x, losses | (measure(names, drawn, {"hr": y, "lr": x}, protocol) if sampler else {})
+
+
+def make_watch(config: ConfigDict) -> Callable[[Run], dict[str, float]]:
+  """What measures a run of `config` while it trains: one sample and the objective, on some test pictures."""
+  source = open_source(config.eval.data, "config.eval.data")
+  config = config.copy_and_resolve_references()
+  config.eval.update({"limit": config.train.eval_limit, "pictures": 0})
+
+  def watch(run: Run) -> dict[str, float]:
+    run = run._replace(state=parallel.localise(run.state))
+    objective = jax.tree_util.Partial(run.method.objective, run.state)
+    sampler = run.sampler(config.eval.temperature) if run.method.sample else None
+    means, _ = evaluate(sampler, source, config, run.operator, samples=1, objective=objective)
+    return _rows(means)[""]
+
+  return watch
 
 
 def _rows(means: dict[str, float]) -> dict[str, dict[str, float]]:
@@ -160,11 +177,14 @@ def evaluate_run(run: Run, workdir: str | Path, command: str = "") -> str:
     raise UserError(f"{folder} cannot be written ({error.strerror}): choose another folder.") from error
   row = partial(evaluate, source=source, config=config, operator=run.operator)
   table: dict[str, dict[str, float]] = {}
-  for name in keys.baselines:
+  for name in keys.baselines if run.method.sample else ():
     # A Partial without leaves: a pytree that jit compares by the function it holds.
     table[name] = _rows(row(jax.tree_util.Partial(BASELINES[name](run.operator)), samples=1)[0])[""]
-  objective = jax.tree_util.Partial(run.method.objective, run.state) if keys.objective else None
-  means, pictures = row(run.sampler(keys.temperature), samples=keys.samples, objective=objective)
+  sampler = run.sampler(keys.temperature) if run.method.sample else None
+  # The objective is all that a helper has.
+  measures = keys.objective or sampler is None
+  objective = jax.tree_util.Partial(run.method.objective, run.state) if measures else None
+  means, pictures = row(sampler, samples=keys.samples, objective=objective)
   titles = {"": "", "best": f", best of {keys.samples}", "mean_picture": f", mean of {keys.samples}"}
   for kind, values in _rows(means).items():
     if keys.samples > 1 or not kind:

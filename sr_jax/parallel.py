@@ -123,17 +123,24 @@ def compile_step(method: Method, mesh: Mesh, seed: int) -> Callable[[State, Batc
   )
 
 
-def put_weights(state: State, weights: dict[str, Any], mesh: Mesh) -> State:
-  """The state with the frozen networks in `weights` (host arrays) in place of their placeholders.
+def put_networks(state: State, params: dict[str, Any], stats: dict[str, Any], mesh: Mesh) -> State:
+  """The state with networks (host arrays, by name) in the place of its own; their optimisers start anew.
 
   Raises:
-    UserError: they are of other shapes.
+    UserError: the state has no such network, or one of other shapes.
   """
-  for name, params in weights.items():
-    ours, theirs = (jax.tree.map(np.shape, tree) for tree in (state.params[name], params))
-    if ours != theirs:
-      raise UserError(f"The weight file of {name!r} holds {theirs}, not {ours}: give the network's own.")
-  return state.replace(params=state.params | jax.device_put(weights, replicated(mesh)))
+  for kind, ours, theirs in (("parameters", state.params, params), ("batch statistics", state.stats, stats)):
+    for name, tree in theirs.items():
+      if name not in state.params:
+        raise UserError(f"There is no network {name!r} to be set, but {', '.join(state.params)}: choose one.")
+      here, there = (jax.tree.map(np.shape, t) for t in (ours.get(name, {}), tree))
+      if here != there:
+        raise UserError(f"The {kind} given for {name!r} are {there}, not {here}: give the network's own.")
+  return state.replace(
+    params=state.params | jax.device_put(params, replicated(mesh)),
+    stats=state.stats
+    | jax.device_put({k: v for k, v in stats.items() if k in state.stats}, replicated(mesh)),
+  )
 
 
 def gather_sums(totals: dict[str, Any]) -> dict[str, Any]:

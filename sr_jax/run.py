@@ -31,6 +31,8 @@ def check_config(config: ConfigDict) -> None:
     "train.log_every": 1,
     "train.checkpoint_every": 1,
     "train.keep": 1,
+    "train.eval_every": 0,
+    "train.eval_limit": 1,
     "data.threads": 1,
     "data.cache_mb": 0,
     "data.max_corrupt": 0,

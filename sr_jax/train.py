@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -20,14 +20,19 @@ from sr_jax.methods import make_method
 from sr_jax.ops import make_operator
 from sr_jax.report import Writer, progress_line
 from sr_jax.run import Run, check_config
+from sr_jax.stages import check_start, read_networks
 
 log = logging.getLogger(__name__)
 
 PROFILED_ROUNDS = 10
 
+Watch = Callable[[Run], dict[str, float]]
 
-def train(config: ConfigDict, workdir: str | Path) -> Run:
-  """Train `config` in `workdir`, from its newest checkpoint if there is one.
+
+def train(config: ConfigDict, workdir: str | Path, watch: Watch | None = None) -> Run:
+  """Train `config` in `workdir`, from its newest checkpoint if there is one; its stages must be done.
+
+  `watch` measures the run every `config.train.eval_every` rounds; its numbers join the metrics as "eval/...".
 
   Ctrl-C and SIGTERM end it after the round, with a checkpoint; `run.state.step` tells how far it came.
   A run that was stopped or killed and then resumed equals one that never stopped, bit for bit.
@@ -38,6 +43,7 @@ def train(config: ConfigDict, workdir: str | Path) -> Run:
   check_config(config)
   operator = make_operator(config)
   method = make_method(config, operator)
+  check_start(config, method)
   mesh = parallel.make_mesh()
   parallel.check_shared(method.rows or config.train.batch, mesh)
   source = open_source(config.data)
@@ -65,7 +71,9 @@ def train(config: ConfigDict, workdir: str | Path) -> Run:
     state = checkpoints.restore(target, config)
     if state is None:
       state = parallel.compile_init(method, mesh, config.seed)(batch)
-      state = parallel.put_weights(state, {name: read() for name, read in method.weights.items()}, mesh)
+      params, stats = read_networks(config, workdir)
+      params |= {name: read() for name, read in method.weights.items()}
+      state = parallel.put_networks(state, params, stats, mesh)
       log.info("Parameters:\n%s", parameter_overview.get_parameter_overview(state.params))
     begin, rounds = int(state.step), config.train.rounds
     if begin:
@@ -103,6 +111,9 @@ def train(config: ConfigDict, workdir: str | Path) -> Run:
           platform.work_unit().set_notes(line)  # for clusters that show it
           writer.write(step, means | {"images_per_second": images * pace})
           history, clock, clocked = [], time.perf_counter(), step
+        if watch and step % config.train.eval_every == 0:
+          writer.write(step, {f"eval/{k}": v for k, v in watch(Run(config, operator, method, state)).items()})
+          clock, clocked = time.perf_counter(), step
         if saves:
           checkpoints.save(state, config, batch)
         if stopping:

@@ -7,7 +7,9 @@ import sr_jax
 
 FLOORS = [
   {"cli"},
+  {"sweep"},
   {"train", "evaluate", "upscale"},
+  {"stages"},
   {"run"},
   {"parallel", "checkpoint", "report", "data", "metrics", "methods", "baselines"},
   {"method", "networks"},

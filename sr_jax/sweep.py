@@ -1,0 +1,112 @@
+"""Runs one after another on this machine: the stages of a run, and the trials of a sweep in one table."""
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from sr_jax import parallel
+from sr_jax.errors import UserError
+from sr_jax.evaluate import check_eval, evaluate_run, make_watch
+from sr_jax.methods import make_method
+from sr_jax.ops import make_operator
+from sr_jax.report import write_report
+from sr_jax.run import Run, check_config
+from sr_jax.stages import check_start, stage_config
+from sr_jax.train import Watch, train
+
+log = logging.getLogger(__name__)
+
+
+MakeWatch = Callable[[ConfigDict], Watch]
+
+
+def train_stages(config: ConfigDict, workdir: str | Path, watch: MakeWatch | None = None) -> Run:
+  """Train the stages of `config` in folders of `workdir` of their names, then `config` itself in `workdir`.
+
+  A stage that is done is not done again. Returns the last run, which a stop may have left unfinished.
+
+  Raises:
+    UserError: as `train`; all stages are checked before the first begins.
+  """
+  stages = [(stage_config(config, name), Path(workdir) / name) for name in config.stages]
+  stages.append((config, Path(workdir)))
+  for stage, _ in stages:
+    check_config(stage)
+    check_start(stage, make_method(stage, make_operator(stage)))
+  for stage, folder in stages:
+    run = train(stage, folder, watch(stage) if watch and stage.train.eval_every else None)
+    if int(run.state.step) < stage.train.rounds:
+      break
+  return run
+
+
+class Trial(NamedTuple):
+  """One run of a sweep: what the sweep() of a config file yields, as a tuple.
+
+  Attributes:
+    row: its row in the table; trials that share a row (other seeds) are averaged.
+    variant: what get_config is called with; "" for nothing.
+    overrides: {"seed": 3, "optim.generator.learning_rate": 1e-3}, as --config.KEY=VALUE would set them.
+  """
+
+  row: str
+  variant: str = ""
+  overrides: Mapping[str, Any] = {}
+
+
+def sweep(
+  trials: Iterable[Trial], configure: Callable[[Trial], ConfigDict], workdir: str | Path, command: str = ""
+) -> str:
+  """Train and evaluate every trial in a folder of its own; go on where an earlier call stopped.
+
+  Args:
+    trials: what to run; all are checked before the first is.
+    configure: trial -> its config.
+    workdir: where the runs, sweep.md and sweep.json go.
+    command: kept in the JSON file.
+
+  Returns:
+    The table: the mean of each row's trials and, where there are several, their standard deviation; baselines
+    as in the first trial that has them. "" if Ctrl-C or SIGTERM stopped it.
+
+  Raises:
+    UserError: a config that cannot be run, or two trials that are the same.
+  """
+  trials = list(trials)
+  runs = {_folder(trial): (trial, configure(trial)) for trial in trials}
+  if len(runs) < len(trials):
+    raise UserError("sweep() lists a trial twice: give each its row or its own overrides.")
+  for _, config in runs.values():
+    check_eval(config)
+  measured: dict[str, list[dict[str, float]]] = {}
+  baselines: dict[str, dict[str, float]] = {}
+  for number, (name, (trial, config)) in enumerate(runs.items()):
+    folder = Path(workdir) / name
+    log.info("Trial %d of %d: %s", number + 1, len(runs), name)
+    run = train_stages(config, folder, make_watch)
+    if int(run.state.step) < run.config.train.rounds:
+      return ""
+    # Baselines know no seed: once is enough.
+    run.config.eval.baselines = tuple(name for name in config.eval.baselines if name not in baselines)
+    evaluate_run(run._replace(state=parallel.localise(run.state)), folder, command)
+    rows = json.loads((folder / "evaluation" / "table.json").read_text())["rows"]
+    measured.setdefault(trial.row, []).append(rows[config.method.name])
+    baselines |= {name: rows[name] for name in run.config.eval.baselines}
+  table = dict(baselines)
+  for row, values in measured.items():
+    columns = {c: np.array([v[c] for v in values], float) for c in values[0]}
+    table[row] = {c: float(v.mean()) for c, v in columns.items()}
+    if len(values) > 1:
+      table[f"{row}, +- over {len(values)}"] = {c: float(v.std(ddof=1)) for c, v in columns.items()}
+  return write_report(workdir, "sweep", table, {"command": command, "trials": len(runs)})
+
+
+def _folder(trial: Trial) -> str:
+  """The name of a trial's folder: its row and what it overrides."""
+  words = [trial.row, *(f"{key.rsplit('.', 1)[-1]}={value}" for key, value in trial.overrides.items())]
+  return "_".join("".join(c if c.isalnum() or c in "=.-" else "-" for c in word) for word in words)
