@@ -1,6 +1,45 @@
 """Every key of a run, explained once. The other configs change what their paper or machine changes."""
 
+import copy
+
 from ml_collections import ConfigDict
+
+from sr_jax.errors import choose
+
+# Priors that guide a generator (Amortised MAP Inference, sections 3.3 and 3.4), under `config.method.prior`.
+PRIORS = {
+  "denoiser": {
+    "snapshots": 8,  # kept while the prior is trained, used from coarse to fine while the generator is
+    "start": 0.5,  # standard deviation of the noise of the first snapshot,
+    "end": 0.01,  # and of the last
+    "anneal": "exponential",  # linear | exponential: how it falls from one to the next
+    "input": "clean",  # clean (Eq. 12) | noisy (Eq. 29): what the denoiser sees while it guides
+    "network": {
+      "widths": (128, 128, 128),  # the paper's four layers of convolution, with the output
+      "kernel": 3,
+      "norm": "batch",  # batch | none
+      "activation": "relu",  # as in convnet
+      "residual": False,  # predict the difference between clean and noisy
+      "fold": (1, 1),  # blocks of pixels that become channels
+      "scale": 1.0,  # inputs are divided by it
+    },
+  },
+  "density": {
+    "snapshots": 8,
+    # PixelCNN with MCGSM likelihood: four layers of 64, kernels of 5, the first of 7; 32 components and
+    # features.
+    "network": {
+      "width": 64,
+      "layers": 4,
+      "kernel": 5,
+      "first_kernel": 7,
+      "components": 32,
+      "quadratic": 32,
+      "scales": 4,  # the paper gives none
+      "norm": "batch",  # batch | none
+    },
+  },
+}
 
 # The keys of each method, under `config.method`.
 METHODS = {
@@ -28,7 +67,63 @@ METHODS = {
       "distance": "sum",  # of squared differences per part: sum (the paper) or mean
     },
   },
+  # AffGAN, SoftGAN and their stochastic kind (Amortised MAP Inference, Eq. 10, appendices C and F).
+  "amap_gan": {
+    "soft_weight": 0.0,  # of MAE(x, Ay) in the generator's loss, for SoftGAN; 0 with consistency = "project"
+    # Updates of the discriminator in a round, each on its own part of the batch, which is shared by them.
+    "discriminator_updates": 1,
+    "discriminator": {
+      "widths": (32, 64, 128, 256),  # the paper's grass network
+      "strides": (2, 2, 2, 2),
+      "kernel": 3,  # the paper gives none
+      "norm": "batch",  # batch | none
+      "activation": "relu",  # as in convnet
+      "fold": (1, 1),  # blocks of pixels that become channels
+      "scale": 1.0,  # inputs are divided by it
+    },
+    # Instance noise: standard deviation, added to real and generated pictures.
+    "noise": {
+      "start": 0.1,  # 0 with end = 0: none
+      "end": 0.0,
+      "anneal": "linear",  # linear | exponential | constant_loss (appendix C: holds the discriminator's loss)
+      "until": 1.0,  # part of the rounds after which `end` is reached
+      "target": 1.0,  # constant_loss: the discriminator's loss, log 4 = 1.386 when it sees no difference
+      "rate": 0.01,  # constant_loss: relative change of the noise in a round, per nat
+    },
+  },
+  # AffDG, SoftDG (Eq. 11 and 12) and AffLL (Eq. 32), after a stage that trains the prior.
+  "amap_dg": {"soft_weight": 0.0, "prior": PRIORS["denoiser"]},
+  "amap_ll": {"soft_weight": 0.0, "prior": PRIORS["density"]},
+  # Those stages alone.
+  "denoiser": {"prior": PRIORS["denoiser"]},
+  "density": {"prior": PRIORS["density"]},
 }
+
+# The keys of one network's optimiser, under `config.optim`.
+OPTIMISER = {
+  "name": "adam",  # adam | sgd
+  "learning_rate": 1e-4,
+  "b1": 0.9,
+  "b2": 0.999,
+  "schedule": "constant",  # constant | cosine (to 0 over the run) | halve
+  "halve_at": (),  # updates after the warm-up at which the rate halves, with schedule = "halve"
+  "warmup": 0,  # updates of linear warm-up
+  "clip": 0.0,  # global gradient norm, 0: none
+}
+
+# The networks that a method trains besides or instead of the generator.
+TRAINED = {"amap_gan": ("generator", "discriminator"), "denoiser": ("prior",), "density": ("prior",)}
+
+# The stages that come before a method's own rounds, and what it takes from them.
+STAGES = {
+  "amap_dg": {
+    "prior": {"method": {"name": "denoiser"}, "optim": {"prior": OPTIMISER}, "train": {"rounds": 100_000}}
+  },
+  "amap_ll": {
+    "prior": {"method": {"name": "density"}, "optim": {"prior": OPTIMISER}, "train": {"rounds": 100_000}}
+  },
+}
+INIT_FROM = {"amap_dg": ("snapshots=prior",), "amap_ll": ("snapshots=prior",)}
 
 # The keys of each generator, under `config.network`.
 NETWORKS = {
@@ -51,20 +146,35 @@ NETWORKS = {
     "noise_scale": 0.1,  # of the initial weights from the code, 1: as large as those from the input
     "residual": False,  # add the bicubic enlargement, so that the network learns the difference
   },
+  # Amortised MAP Inference, appendix D: all convolutions at the input's resolution, one shuffle at the end.
+  "convnet": {
+    "widths": (32, 32, 64, 64, 128),  # feature maps of each layer but the output (the paper's grass network)
+    "kernel": 3,  # the paper gives none
+    "skip": 2,  # layers between skip connections, 0: none
+    "norm": "batch",  # batch | none
+    "activation": "relu",  # relu | leaky_relu | softplus | swish | tanh
+    "output": "sigmoid",  # sigmoid | linear
+    "scale": 1.0,  # inputs are divided and outputs multiplied by it, for data without a range
+    "noise_channels": 0,  # as in srresnet
+    "noise_scale": 0.1,
+  },
 }
 
 
 def get_config(method: str = "regression", network: str = "srresnet") -> ConfigDict:
   """A complete config for `method` with generator `network`; a key that it has not cannot be added."""
   picture_source = {
-    # "folder", or a TFDS data set by name: "photos" is embedded, others are prepared once with
-    # `sr-jax prepare NAME`.
+    # "folder", "swiss_roll" (points as pictures of 1x2 unbounded pixels), or a TFDS data set by name:
+    # "photos" is embedded, others are prepared once with `sr-jax prepare NAME`.
     "name": "photos",
-    "split": "train",  # of a TFDS data set, sub-splits such as train[:90%] too; a folder has none
+    "split": "train",  # of a TFDS data set, or a part of it such as train[:90%]; a folder has only parts
     # folder: where the pictures are, several folders joined by ":"; TFDS: its data_dir, "" for TFDS's
     # own default. Environment variables are expanded: no config names a place.
     "dir": "",
     "channels": 3,  # 3: RGB, 1: grey
+    "min_bytes": 0,  # encoded pictures with fewer bytes are left out
+    "centre": (),  # rows and columns cut from the middle; (): as much as has the shape of `resize`
+    "resize": (),  # rows and columns to which that is resized; (): as it is
   }
   return ConfigDict(
     {
@@ -72,7 +182,15 @@ def get_config(method: str = "regression", network: str = "srresnet") -> ConfigD
       "method": {"name": method, **METHODS[method]},
       "network": {"name": network, **NETWORKS[network]},
       "dtype": "float32",  # what the networks compute in: float32 | bfloat16; parameters stay float32
-      "consistency": "none",  # none | project: the output is projected onto {y : Ay = x}
+      # none | project: the output is projected onto {y : Ay = x} | learned: by the network, with an A+ of its
+      # own
+      "consistency": "none",
+      # That A+ (Amortised MAP Inference, appendix B), with consistency = "learned".
+      "projection": {
+        "kernel": 5,  # side of its kernels
+        "start": "trained",  # trained by SGD (Eq. 21 to 23), some seconds when a run begins | random
+        "trainable": False,  # let it move with the generator
+      },
       # A, the linear downsampling that makes x from y.
       "operator": {
         "kernel": "bicubic",  # bicubic (antialiased, a = -0.5) | area | bilinear | gaussian (9x9, sigma 1.5)
@@ -111,21 +229,17 @@ def get_config(method: str = "regression", network: str = "srresnet") -> ConfigD
         "log_every": 100,  # rounds between two progress lines
         "checkpoint_every": 5_000,  # rounds between two checkpoints
         "keep": 2,  # checkpoints kept
+        "eval_every": 0,  # rounds between two evaluations of held-out pictures, into the metrics; 0: none
+        "eval_limit": 64,  # of the first pictures of the test set
         "profile_from": 0,  # round at which a profile of 10 rounds begins, 0: none
       },
       # One optimiser per trained network.
-      "optim": {
-        "generator": {
-          "name": "adam",  # adam | sgd
-          "learning_rate": 1e-4,
-          "b1": 0.9,
-          "b2": 0.999,
-          "schedule": "constant",  # constant | cosine (to 0 over the run) | halve
-          "halve_at": (),  # updates after the warm-up at which the rate halves, with schedule = "halve"
-          "warmup": 0,  # updates of linear warm-up
-          "clip": 0.0,  # global gradient norm, 0: none
-        },
-      },
+      "optim": {name: dict(OPTIMISER) for name in TRAINED.get(method, ("generator",))},
+      # Stages that run before, each in a folder of its own: name -> the keys that differ from this config.
+      "stages": copy.deepcopy(STAGES.get(method, {})),
+      # Where networks come from when a run begins: "NETWORK=SOURCE" or "NETWORK=SOURCE:ITS_NETWORK", the
+      # source a stage, the folder of a run, or an .npz file of "params/..." and "batch_stats/..." leaves.
+      "init_from": INIT_FROM.get(method, ()),
     }
   ).lock()
 
@@ -139,3 +253,39 @@ def without_noise(config: ConfigDict, batch: int = 16) -> ConfigDict:
   ours.eval.samples = 1
   ours.train.batch = batch
   return ours
+
+
+# The models of Amortised MAP Inference by their names there: method, and whether they project.
+AMAP = {
+  "mse": ("regression", "none"),
+  "mae": ("regression", "none"),
+  "affmse": ("regression", "project"),
+  "affmse_fixed_trained": ("regression", "learned"),
+  "affmse_fixed_random": ("regression", "learned"),
+  "affmse_trainable_trained": ("regression", "learned"),
+  "affmse_trainable_random": ("regression", "learned"),
+  "affgan": ("amap_gan", "project"),
+  "softgan": ("amap_gan", "none"),
+  "stochastic": ("amap_gan", "project"),  # appendix F
+  "affdg": ("amap_dg", "project"),
+  "softdg": ("amap_dg", "none"),
+  "affll": ("amap_ll", "project"),
+}
+
+
+def amap_config(variant: str) -> ConfigDict:
+  """The config of a model of Amortised MAP Inference, to which a data set adds its own."""
+  method, consistency = choose(AMAP, variant, "--config NAME:VARIANT")
+  config = get_config(method, "convnet")
+  config.consistency = consistency
+  if method == "regression":
+    config.method.loss = "mae" if variant == "mae" else "mse"
+  if consistency == "learned":
+    _, moves, start = variant.split("_")
+    config.projection.update({"trainable": moves == "trainable", "start": start})
+  if variant.startswith("soft"):
+    config.method.soft_weight = 1.0
+  if variant == "stochastic":
+    config.network.noise_channels = 8
+    config.eval.samples = 10
+  return config

@@ -1,0 +1,38 @@
+"""Table 2 and Figures 2 and 4 of Amortised MAP Inference on a CPU: smaller networks, 10,000 faces.
+
+  export SR_JAX_DATA_DIR=celeba_10k_89x109/images
+  sr-jax sweep --config amap_celeba_cpu --workdir runs/celeba
+
+Variants as in amap_celeba.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from sr_jax.configs import amap_celeba
+
+FIGURE_2 = ("fixed_trained", "trainable_trained", "fixed_random", "trainable_random")
+
+
+def get_config(variant: str = "affgan") -> ConfigDict:
+  config = amap_celeba.get_config(variant)
+  config.network.update({"widths": (64,) * 6, "skip": 2})
+  for source, split in ((config.data, "[:9500]"), (config.eval.data, "[9500:]")):
+    source.update({"dir": "$SR_JAX_DATA_DIR", "split": split, "centre": (64, 64), "resize": ()})
+  config.train.update({"rounds": 4000, "batch": 16, "log_every": 100, "checkpoint_every": 1000})
+  config.train.update({"eval_every": 100, "eval_limit": 64})
+  config.eval.update({"limit": 256, "pictures": 8})
+  config.optim.generator.update({"learning_rate": 1e-3, "schedule": "cosine"})
+  if config.method.name == "amap_gan":
+    config.method.discriminator.update({"widths": (32, 64, 128, 256), "strides": (2,) * 4})
+    config.optim.generator.learning_rate = 2e-4
+    config.optim.discriminator.update({"learning_rate": 2e-4, "schedule": "cosine"})
+  return config
+
+
+def sweep() -> Iterator[tuple[str, str, dict[str, Any]]]:
+  yield from amap_celeba.sweep()
+  for kind in FIGURE_2:
+    yield f"AffMSE {kind.replace('_', ', ')}", f"affmse_{kind}", {}

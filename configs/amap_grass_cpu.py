@@ -1,0 +1,42 @@
+"""Figure 3 of Amortised MAP Inference on a CPU: shorter, on patches of 64x64.
+
+  export SR_JAX_DATA_DIR=grass_64
+  sr-jax sweep --config amap_grass_cpu --workdir runs/grass
+
+Variants as in amap_grass.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from sr_jax.configs import amap_grass
+
+
+def get_config(variant: str = "affgan") -> ConfigDict:
+  config = amap_grass.get_config(variant)
+  for source, split in ((config.data, "[72:]"), (config.eval.data, "[48:72]")):
+    source.update({"dir": "$SR_JAX_DATA_DIR", "split": split})
+  config.train.update({"rounds": min(3000, config.train.rounds), "batch": 16, "log_every": 100})
+  config.train.update({"checkpoint_every": 1000, "eval_every": 100, "eval_limit": 16})
+  if config.train.rounds > 1:
+    config.optim.generator.update({"learning_rate": 1e-3, "schedule": "cosine"})
+  if variant == "affgan":
+    config.optim.generator.learning_rate = 2e-4
+    config.optim.discriminator.update({"learning_rate": 2e-4, "schedule": "cosine"})
+  if "prior" in config.method:
+    # The prior looks at parts: it is a convolution, and a pixel of it costs more than one of the generator.
+    config.data.crop = (32, 32)
+    config.stages.prior.train.rounds = 3000
+    config.stages.prior.optim.prior.update({"learning_rate": 1e-3, "schedule": "cosine"})
+  if variant == "affdg":
+    config.method.prior.network.widths = (64,) * 3
+  if variant == "affll":
+    config.method.prior.network.width = 32
+    config.optim.generator.learning_rate = 3e-4
+  return config
+
+
+def sweep() -> Iterator[tuple[str, str, dict[str, Any]]]:
+  yield from amap_grass.sweep()
