@@ -13,7 +13,12 @@ from ml_collections import ConfigDict
 
 from sr_jax.configs import amap_celeba
 
-FIGURE_2 = ("fixed_trained", "trainable_trained", "fixed_random", "trainable_random")
+# The projections that Figure 2 compares, "(F)ixed or (T)rainable, (T)rained or (R)andom", in shorter runs.
+FIGURE_2 = (
+  "mse",
+  "affmse",
+  *(f"affmse_{m}_{s}" for m in ("fixed", "trainable") for s in ("trained", "random")),
+)
 
 
 def get_config(variant: str = "affgan") -> ConfigDict:
@@ -34,5 +39,5 @@ def get_config(variant: str = "affgan") -> ConfigDict:
 
 def sweep() -> Iterator[tuple[str, str, dict[str, Any]]]:
   yield from amap_celeba.sweep()
-  for kind in FIGURE_2:
-    yield f"AffMSE {kind.replace('_', ', ')}", f"affmse_{kind}", {}
+  for variant in FIGURE_2:
+    yield f"Figure 2, {variant}", variant, {"train.rounds": 1200}

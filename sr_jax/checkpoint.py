@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -52,19 +53,28 @@ def shapes(tree: Any) -> dict[str, str]:
 
 def _fixed_keys(config: ConfigDict) -> dict[str, Any]:
   """Every key that a run may not change when it goes on, by its path."""
-  # A rate that falls over the whole run is another one in a run of another length.
-  cosine = any(network.schedule == "cosine" for network in config.optim.values())
-  free = FREE - {"config.train.rounds"} if cosine else FREE
 
-  def fixed(node: ConfigDict, path: str) -> dict[str, Any]:
+  def walk(node: ConfigDict, path: str) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for key, value in node.items():
       name = f"{path}.{key}"
-      if name not in free:
-        values |= fixed(value, name) if isinstance(value, ConfigDict) else {name: value}
+      values |= walk(value, name) if isinstance(value, ConfigDict) else {name: value}
     return values
 
-  return fixed(config, "config")
+  values = walk(config, "config")
+  # What falls or is shared out over the whole run is another in a run of another length.
+  length = any(
+    (name.startswith("config.optim.") and value == "cosine") or name.endswith((".anneal", ".snapshots"))
+    for name, value in values.items()
+  )
+
+  def free(name: str) -> bool:
+    ours = re.sub(r"^config\.stages\.\w+", "config", name)
+    if ours == "config.train.rounds":
+      return name == ours and not length
+    return any(ours == key or ours.startswith(f"{key}.") for key in FREE)
+
+  return {name: value for name, value in values.items() if not free(name)}
 
 
 def read_weights(path: str | Path) -> tuple[Params, Any]:

@@ -13,15 +13,26 @@ alike. A round is some updates of D, each on minibatches of its own, and one of 
 
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from ml_collections import ConfigDict
 
 from sr_jax.errors import UserError, choose
 from sr_jax.method import Array, Batch, Key, Method, Metrics, Params, State, descend, optimiser
-from sr_jax.methods.generator import make_sample
-from sr_jax.networks import eval_pass, init, make_critic, make_generator, normal_codes, train_pass
+from sr_jax.methods.generator import lr_mae, make_sample
+from sr_jax.networks import (
+  Critic,
+  Generator,
+  eval_pass,
+  init,
+  make_critic,
+  make_generator,
+  normal_codes,
+  train_pass,
+)
 from sr_jax.ops import Operator, to_float
 
 
@@ -47,31 +58,78 @@ def make_anneal(keys: ConfigDict, rounds: int) -> Callable[[Array, Array, Array]
   return choose(anneals, keys.anneal, "config.method.noise.anneal")
 
 
+class Players(NamedTuple):
+  """The two players and what each of them does; `draws` are three keys: of codes, real noise and fake noise.
+
+  Attributes:
+    net, critic: the generator and the discriminator.
+    update_discriminator: (state, y, x, draws) -> (state, metrics).
+    update_generator: (state, x, draws) -> (state, metrics). With the same x and draws both updates need the
+      same pictures, so that one program for both computes them once.
+  """
+
+  net: Generator
+  critic: Critic
+  update_discriminator: Callable[[State, Array, Array, Array], tuple[State, Metrics]]
+  update_generator: Callable[[State, Array, Array], tuple[State, Metrics]]
+
+
+def make_players(
+  config: ConfigDict, operator: Operator, tx: dict[str, optax.GradientTransformation]
+) -> Players:
+  """The players of `config`; tx holds the optimiser of each."""
+  net, critic, weight = make_generator(config), make_critic(config), config.method.soft_weight
+
+  def noisy(y: Array, sigma: Array, key: Key) -> Array:
+    return y + sigma * jax.random.normal(key, y.shape)
+
+  def generate(state: State, params: Params, x: Array, key: Key) -> tuple[Array, Params]:
+    """The head's output in training mode, and the new batch statistics."""
+    outputs, stats = train_pass(net, params, state.stats["generator"], x, normal_codes(net, x, key))
+    return operator.head(outputs[-1], x), stats
+
+  def update_discriminator(state: State, y: Array, x: Array, draws: Array) -> tuple[State, Metrics]:
+    code_key, real_key, fake_key = draws
+    fake, _ = generate(state, state.params["generator"], x, code_key)
+    real, fake = noisy(y, state.aux["noise"], real_key), noisy(fake, state.aux["noise"], fake_key)
+
+    def loss_fn(params: Params):
+      on_real, stats = train_pass(critic, params, state.stats["discriminator"], real)
+      on_fake, stats = train_pass(critic, params, stats, fake)
+      return (jax.nn.softplus(-on_real) + jax.nn.softplus(on_fake)).mean(), (stats, {})
+
+    return descend(state, "discriminator", loss_fn, tx["discriminator"])
+
+  def update_generator(state: State, x: Array, draws: Array) -> tuple[State, Metrics]:
+    code_key, _, fake_key = draws
+    judge = partial(train_pass, critic, state.params["discriminator"], state.stats["discriminator"])
+
+    def loss_fn(params: Params):
+      y, stats = generate(state, params, x, code_key)
+      logit, _ = judge(noisy(y, state.aux["noise"], fake_key))
+      miss = lr_mae(operator, y, x).mean()
+      return weight * miss - logit.mean(), (stats, {"lr_mae": miss})
+
+    return descend(state, "generator", loss_fn, tx["generator"])
+
+  return Players(net, critic, update_discriminator, update_generator)
+
+
 def amap_gan(config: ConfigDict, operator: Operator) -> Method:
   """Keys: `config.method`, explained in `configs/base.py`."""
-  rounds, columns, weight = (
-    config.train.rounds,
-    config.method.discriminator_updates,
-    config.method.soft_weight,
-  )
+  rounds, columns = config.train.rounds, config.method.discriminator_updates
   if columns < 1 or config.train.batch % columns:
     raise UserError(
       f"config.train.batch ({config.train.batch}) must be a multiple of config.method.discriminator_updates "
       f"({columns}), 1 or more: each update takes its own part of a batch."
     )
-  net, critic = make_generator(config), make_critic(config)
   tx = {
     "generator": optimiser(config.optim.generator, rounds),
     "discriminator": optimiser(config.optim.discriminator, rounds * columns),
   }
+  net, critic, update_discriminator, update_generator = make_players(config, operator, tx)
+  sample = make_sample(net, operator)
   anneal = make_anneal(config.method.noise, rounds)
-
-  def noisy(y: Array, sigma: Array, key: Key) -> Array:
-    return y + sigma * jax.random.normal(key, y.shape)
-
-  def soft(y: Array, x: Array) -> Array:
-    """MAE(x, Ay) of each example."""
-    return jnp.abs(operator.A(y) - x).mean(axis=(1, 2, 3))
 
   def init_state(key: Key, batch: Batch) -> State:
     x = operator.lr(batch)
@@ -87,35 +145,6 @@ def amap_gan(config: ConfigDict, operator: Operator) -> Method:
       aux={"noise": jnp.float32(config.method.noise.start)},
     )
 
-  def generate(state: State, params: Params, x: Array, key: Key) -> tuple[Array, Params]:
-    """The head's output in training mode, and the new batch statistics."""
-    outputs, stats = train_pass(net, params, state.stats["generator"], x, normal_codes(net, x, key))
-    return operator.head(outputs[-1], x), stats
-
-  def update_discriminator(state: State, y: Array, x: Array, keys: Array) -> tuple[State, Metrics]:
-    code_key, real_key, fake_key = keys
-    fake, _ = generate(state, state.params["generator"], x, code_key)
-    real, fake = noisy(y, state.aux["noise"], real_key), noisy(fake, state.aux["noise"], fake_key)
-
-    def loss_fn(params: Params):
-      on_real, stats = train_pass(critic, params, state.stats["discriminator"], real)
-      on_fake, stats = train_pass(critic, params, stats, fake)
-      return (jax.nn.softplus(-on_real) + jax.nn.softplus(on_fake)).mean(), (stats, {})
-
-    return descend(state, "discriminator", loss_fn, tx["discriminator"])
-
-  def update_generator(state: State, x: Array, keys: Array) -> tuple[State, Metrics]:
-    code_key, _, fake_key = keys
-    judge = partial(train_pass, critic, state.params["discriminator"], state.stats["discriminator"])
-
-    def loss_fn(params: Params):
-      y, stats = generate(state, params, x, code_key)
-      logit, _ = judge(noisy(y, state.aux["noise"], fake_key))
-      miss = soft(y, x).mean()
-      return weight * miss - logit.mean(), (stats, {"lr_mae": miss})
-
-    return descend(state, "generator", loss_fn, tx["generator"])
-
   def step(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
     sigma = state.aux["noise"]
     # Columns, not blocks: a draw from a sharded batch stays on its device.
@@ -123,10 +152,10 @@ def amap_gan(config: ConfigDict, operator: Operator) -> Method:
     for column in range(columns):
       part = {name: value[:, column] for name, value in rows.items()}
       y, x = to_float(part["hr"]), operator.lr(part)
-      keys = jax.random.split(jax.random.fold_in(key, column), 3)
-      state, judged = update_discriminator(state, y, x, keys)
+      draws = jax.random.split(jax.random.fold_in(key, column), 3)
+      state, judged = update_discriminator(state, y, x, draws)
     # On the last part and with its draws, so that one pass of the generator serves both players.
-    state, metrics = update_generator(state, x, keys)
+    state, metrics = update_generator(state, x, draws)
     noise = anneal(state.step + 1, sigma, judged["loss"])
     state = state.replace(step=state.step + 1, aux={"noise": jnp.float32(noise)})
     images = jnp.float32(batch["hr"].shape[0])
@@ -137,7 +166,6 @@ def amap_gan(config: ConfigDict, operator: Operator) -> Method:
     x = operator.lr(batch)
     y = sample(state, x, key, n=1)[0]
     logit = eval_pass(critic, state.params["discriminator"], state.stats["discriminator"], y)
-    return {"log_ratio": -logit, "lr_mae": soft(y, x)}
+    return {"log_ratio": -logit, "lr_mae": lr_mae(operator, y, x)}
 
-  sample = make_sample(net, operator)
   return Method(init_state, step, objective, sample, rows=config.train.batch // columns)

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from sr_jax.method import Array, Batch, Key, Method, Metrics, Params, State, descend, optimiser
-from sr_jax.methods.generator import make_sample
-from sr_jax.methods.priors import Prior, stack
+from sr_jax.methods.generator import lr_mae, make_sample
+from sr_jax.methods.priors import Apply, Prior, stack
 from sr_jax.networks import eval_pass, init, make_generator, normal_codes, train_pass
 from sr_jax.ops import Operator, to_float
 
@@ -28,15 +28,11 @@ def guided(make_prior: Callable[[ConfigDict], Prior]) -> Callable[[ConfigDict, O
     prior, net = make_prior(config), make_generator(config)
     tx = optimiser(config.optim.generator, rounds)
 
-    def energy(state: State, number: Array | int, y: Array, key: Key) -> Array:
-      """-log p(y) [B] by snapshot `number`; of the denoiser only its gradient has a meaning."""
+    def snapshot(state: State, number: Array | int) -> tuple[Apply, Array]:
+      """A snapshot as a function of pictures, and its mark."""
       snapshots = state.params["snapshots"]
       params, stats = jax.tree.map(lambda v: v[number], (snapshots["net"], state.stats["snapshots"]))
-      apply = lambda v: eval_pass(prior.net, params, stats, v)  # noqa: E731
-      return prior.energy(apply, y, key, snapshots["marks"][number])
-
-    def soft(y: Array, x: Array) -> Array:
-      return jnp.abs(operator.A(y) - x).mean(axis=(1, 2, 3))
+      return lambda y: eval_pass(prior.net, params, stats, y), snapshots["marks"][number]
 
     def init_state(key: Key, batch: Batch) -> State:
       x = operator.lr(batch)
@@ -53,14 +49,15 @@ def guided(make_prior: Callable[[ConfigDict], Prior]) -> Callable[[ConfigDict, O
     def step(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
       x = operator.lr(batch)
       number = state.step * count // rounds
+      guide, mark = snapshot(state, number)
       code_key, noise_key = jax.random.split(key)
 
       def loss_fn(params: Params):
         codes = normal_codes(net, x, code_key)
         outputs, stats = train_pass(net, params, state.stats["generator"], x, codes)
         y = operator.head(outputs[-1], x)
-        miss = soft(y, x).mean()
-        value = energy(state, number, y, noise_key).mean()
+        miss = lr_mae(operator, y, x).mean()
+        value = prior.energy(guide, y, noise_key, mark).mean()
         return value + keys.soft_weight * miss, (stats, {"lr_mae": miss})
 
       state, metrics = descend(state, "generator", loss_fn, tx)
@@ -68,11 +65,11 @@ def guided(make_prior: Callable[[ConfigDict], Prior]) -> Callable[[ConfigDict, O
       return state.replace(step=state.step + 1), metrics | {"snapshot": jnp.float32(number), "images": images}
 
     def objective(state: State, batch: Batch, key: Key) -> dict[str, Array]:
-      """The length of the finest prior's gradient of log p at one sample, 0 at a mode, and MAE(x, Ay)."""
+      """What the finest snapshot says of one sample, and MAE(x, Ay)."""
       x = operator.lr(batch)
       y = sample(state, x, key, n=1)[0]
-      score = jax.grad(lambda v: energy(state, count - 1, v, key).sum())(y)
-      return {"score_norm": jnp.sqrt(jnp.sum(score**2, axis=(1, 2, 3))), "lr_mae": soft(y, x)}
+      guide, mark = snapshot(state, count - 1)
+      return prior.judge(guide, y, key, mark) | {"lr_mae": lr_mae(operator, y, x)}
 
     sample = make_sample(net, operator)
     return Method(init_state, step, objective, sample, needs=("snapshots",))

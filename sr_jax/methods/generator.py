@@ -8,6 +8,11 @@ from sr_jax.networks import Generator, eval_pass, normal_codes
 from sr_jax.ops import Operator
 
 
+def lr_mae(operator: Operator, y: Array, x: Array) -> Array:
+  """MAE(x, Ay) of each example [B], the soft constraint of Amortised MAP Inference (appendix D)."""
+  return jnp.abs(operator.A(y) - x).mean(axis=(1, 2, 3))
+
+
 def make_sample(net: Generator, operator: Operator) -> Sample:
   """Samples head(G(x, temperature * z)), z ~ N(0, I); a generator without noise gives one picture n times."""
 

@@ -34,6 +34,7 @@ class Prior(NamedTuple):
     loss: (network, batch, key, mark) -> ([B], what the network returns beside its output).
     energy: (network, y [B, H, W, C], key, mark) -> [B], whose gradient in y is minus that of log p(y), in
       nats.
+    judge: (network, y, key, mark) -> {name: [B]}, how far generated pictures are from probable ones.
     objective: (network of the last snapshot, batch, key, mark) -> {name: [B]}.
   """
 
@@ -41,6 +42,7 @@ class Prior(NamedTuple):
   marks: np.ndarray
   loss: Callable[[Apply, Batch, Key, Array], tuple[Array, Any]]
   energy: Callable[[Apply, Array, Key, Array], Array]
+  judge: Callable[[Apply, Array, Key, Array], dict[str, Array]]
   objective: Callable[[Apply, Batch, Key, Array], dict[str, Array]]
 
 
@@ -56,16 +58,21 @@ def denoiser_prior(config: ConfigDict) -> Prior:
     denoised, stats = net(y + sigma * jax.random.normal(key, y.shape))
     return jnp.mean((denoised - y) ** 2, axis=(1, 2, 3)), stats
 
+  def score(net: Apply, y: Array, key: Key, sigma: Array) -> Array:
+    return (net(y + noise * sigma * jax.random.normal(key, y.shape)) - y) / sigma**2
+
   def energy(net: Apply, y: Array, key: Key, sigma: Array) -> Array:
-    held = jax.lax.stop_gradient(y)
-    denoised = net(held + noise * sigma * jax.random.normal(key, y.shape))
-    score = jax.lax.stop_gradient((denoised - held) / sigma**2)
-    return -jnp.sum(score * y, axis=(1, 2, 3))
+    held = jax.lax.stop_gradient(score(net, jax.lax.stop_gradient(y), key, sigma))
+    return -jnp.sum(held * y, axis=(1, 2, 3))
+
+  def judge(net: Apply, y: Array, key: Key, sigma: Array) -> dict[str, Array]:
+    """The length of the gradient of log p, 0 at a mode."""
+    return {"score_norm": jnp.sqrt(jnp.sum(score(net, y, key, sigma) ** 2, axis=(1, 2, 3)))}
 
   def objective(net: Apply, batch: Batch, key: Key, sigma: Array) -> dict[str, Array]:
     return {"denoising_mse": loss(lambda y: (net(y), None), batch, key, sigma)[0]}
 
-  return Prior(make_denoiser(config), sigmas.astype(np.float32), loss, energy, objective)
+  return Prior(make_denoiser(config), sigmas.astype(np.float32), loss, energy, judge, objective)
 
 
 def density_prior(config: ConfigDict) -> Prior:
@@ -85,19 +92,19 @@ def density_prior(config: ConfigDict) -> Prior:
   def energy(net: Apply, y: Array, key: Key, mark: Array) -> Array:
     return -net(y).sum(axis=(1, 2, 3))
 
+  def judge(net: Apply, y: Array, key: Key, mark: Array) -> dict[str, Array]:
+    """In the bits of pictures of bytes, to be compared with those of real ones."""
+    return {"bits_per_dim": -net(y).mean(axis=(1, 2, 3)) / jnp.log(2) + jnp.log2(255)}
+
   def objective(net: Apply, batch: Batch, key: Key, mark: Array) -> dict[str, Array]:
     """Of pictures of bytes, whose grey levels are 1 / 255 apart; else of the density itself."""
     level = 255 if jnp.issubdtype(batch["hr"].dtype, jnp.integer) else 1
     nats = loss(lambda y: (net(y), None), batch, key, mark)[0]
     return {"bits_per_dim": nats / jnp.log(2) + jnp.log2(level)}
 
-  return Prior(
-    make_density(config),
-    np.linspace(1 / keys.snapshots, 1, keys.snapshots, dtype=np.float32),
-    loss,
-    energy,
-    objective,
-  )
+  # A density remembers nothing besides its parameters: its marks say how far it had come.
+  marks = np.linspace(1 / keys.snapshots, 1, keys.snapshots, dtype=np.float32)
+  return Prior(make_density(config), marks, loss, energy, judge, objective)
 
 
 def stack(tree: Params, count: int) -> Params:

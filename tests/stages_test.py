@@ -1,0 +1,186 @@
+"""Stages, networks taken from elsewhere, and sweeps, as a user runs them."""
+
+import json
+import re
+from contextlib import contextmanager
+
+import jax
+import numpy as np
+import pytest
+from flax import traverse_util
+
+from sr_jax import cli, parallel
+from sr_jax.checkpoint import read_weights
+from sr_jax.errors import UserError
+from sr_jax.run import load_run
+from sr_jax.stages import stage_config
+
+# A config file of a user's, with a sweep: the Swiss roll, cut to seconds.
+CONFIG = """
+from sr_jax.configs import amap_swiss_roll
+
+
+def get_config(variant="affdg"):
+  config = amap_swiss_roll.get_config(variant)
+  config.network.widths = (8,)
+  config.train.update({"rounds": 20, "batch": 20, "log_every": 10, "checkpoint_every": 5})
+  config.train.update({"eval_every": 10, "eval_limit": 8})
+  config.eval.update({"limit": 8, "batch": 8})
+  if variant == "affdg":
+    config.method.prior.update({"snapshots": 2})
+    config.method.prior.network.widths = (8,)
+    config.stages.prior.train.rounds = 10
+  return config
+
+
+def sweep():
+  for seed in (0, 1):
+    yield "MSE", "mse", {"seed": seed}
+  yield "AffDG", "affdg"
+"""
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+  path = tmp_path_factory.mktemp("config") / "roll.py"
+  path.write_text(CONFIG)
+  return str(path)
+
+
+@pytest.fixture(scope="module")
+def trained(config, tmp_path_factory):
+  workdir = tmp_path_factory.mktemp("staged")
+  assert cli.main(["train", "--config", config, "--workdir", str(workdir)]) == 0
+  return workdir
+
+
+def state(workdir):
+  return jax.device_get(load_run(workdir).state)
+
+
+def same(a, b) -> bool:
+  return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+
+def refusal(capsys, *words: str) -> str:
+  assert cli.main(list(words)) == 2
+  (line,) = capsys.readouterr().err.strip().splitlines()
+  return line
+
+
+def test_one_command_trains_the_stages_in_order_and_hands_their_networks_on(trained):
+  prior, main = state(trained / "prior"), state(trained)
+  assert int(prior.step) == 10
+  assert int(main.step) == 20
+  assert same(prior.params["snapshots"], main.params["snapshots"])
+  assert "snapshots" not in main.opt
+  stage = load_run(trained / "prior").config
+  assert stage.method.name == "denoiser"
+  assert stage.train.batch == 20  # what it does not say itself it has from the run
+  assert stage.train.rounds == 10
+
+
+def test_held_out_pictures_are_measured_while_it_trains(trained):
+  for folder, column in ((trained, "eval/swiss_roll_nll"), (trained / "prior", "eval/denoising_mse")):
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    measured = {line["step"]: line[column] for line in lines if column in line}
+    assert sorted(measured) == ([10, 20] if folder == trained else [10])
+    assert all(np.isfinite(v) for v in measured.values())
+
+
+def test_a_run_stopped_within_a_stage_ends_as_if_it_had_not_been(config, trained, tmp_path, monkeypatch):
+  stops = {4}
+
+  @contextmanager
+  def stop_signals():
+    yield lambda step: step in stops
+
+  monkeypatch.setattr(parallel, "stop_signals", stop_signals)
+  words = ["train", "--config", config, "--workdir", str(tmp_path)]
+  assert cli.main(words) == cli.STOPPED
+  assert int(state(tmp_path / "prior").step) == 4
+  assert not (tmp_path / "checkpoints").exists()
+  stops.clear()
+  assert cli.main(words) == 0
+  assert same(state(tmp_path), state(trained))
+
+
+def test_a_seed_of_the_run_is_that_of_its_stages(config):
+  run = cli.override(cli.load_config(config), ["--config.seed=7", "--config.stages.prior.train.rounds=3"])
+  stage = stage_config(run, "prior")
+  assert stage.seed == 7
+  assert stage.train.rounds == 3
+  assert not stage.stages
+  assert not stage.init_from
+
+
+def test_networks_come_from_a_run_under_another_name_or_from_a_weight_file(config, trained, tmp_path, capsys):
+  whole = state(trained)
+  flat = traverse_util.flatten_dict({"params": whole.params["generator"]}, sep="/")
+  np.savez(tmp_path / "generator.npz", **flat)
+  assert same(read_weights(tmp_path / "generator.npz")[0], whole.params["generator"])
+  words = ["train", "--config", f"{config}:mse", "--config.optim.generator.learning_rate=0.0"]
+  for i, source in enumerate((tmp_path / "generator.npz", trained)):
+    folder = tmp_path / str(i)
+    given = f"--config.init_from=('generator={source}',)"
+    assert cli.main([*words, f"--workdir={folder}", given]) == 0
+    assert same(state(folder).params["generator"], whole.params["generator"])
+
+
+@pytest.mark.parametrize(
+  ("entry", "reason"),
+  [
+    ("generator", "NETWORK=SOURCE"),
+    ("snapshots=nowhere", "no stage"),
+    ("snapshots=prior:generator", "has prior, snapshots"),
+    ("generator=prior:snapshots", "own"),
+    ("critic=prior:snapshots", "no network 'critic'"),
+  ],
+)
+def test_a_network_from_nowhere_is_refused_in_one_sentence(config, trained, tmp_path, capsys, entry, reason):
+  given = f"--config.init_from=('{entry}', 'snapshots=prior')"
+  words = ["train", f"--config={config}", f"--workdir={tmp_path}", given]
+  assert reason in refusal(capsys, *words)
+
+
+def test_a_guided_method_without_its_prior_is_refused_before_anything_is_trained(config, tmp_path, capsys):
+  words = ["train", f"--config={config}", f"--workdir={tmp_path / 'run'}", "--config.init_from=()"]
+  assert "snapshots" in refusal(capsys, *words)
+  assert not (tmp_path / "run").exists()
+
+
+def test_a_weight_file_with_other_keys_is_refused(tmp_path):
+  np.savez(tmp_path / "bad.npz", kernel=np.zeros(3))
+  with pytest.raises(UserError, match="params/"):
+    read_weights(tmp_path / "bad.npz")
+  (tmp_path / "worse.npz").write_text("nothing")
+  with pytest.raises(UserError, match=r"no \.npz"):
+    read_weights(tmp_path / "worse.npz")
+
+
+def test_a_sweep_is_one_table_of_means_and_spreads_beside_the_baseline(config, tmp_path, capsys):
+  words = ["sweep", f"--config={config}", f"--workdir={tmp_path}", "--config.train.log_every=20"]
+  assert cli.main(words) == 0
+  rows = json.loads((tmp_path / "sweep.json").read_text())["rows"]
+  assert list(rows) == ["swiss_roll_map", "MSE", "MSE, +- over 2", "AffDG"]
+  single = [
+    json.loads((tmp_path / f"MSE_seed={s}" / "evaluation" / "table.json").read_text())["rows"]["regression"]
+    for s in (0, 1)
+  ]
+  values = [row["swiss_roll_nll"] for row in single]
+  assert values[0] != values[1]
+  assert rows["MSE"]["swiss_roll_nll"] == pytest.approx(np.mean(values))
+  assert rows["MSE, +- over 2"]["swiss_roll_nll"] == pytest.approx(np.std(values, ddof=1))
+  assert rows["swiss_roll_map"]["swiss_roll_nll"] < rows["MSE"]["swiss_roll_nll"]
+  assert load_run(tmp_path / "MSE_seed=1").config.seed == 1
+  # The same command goes on where it was: nothing is trained again.
+  before = (tmp_path / "AffDG" / "metrics.jsonl").stat().st_mtime_ns
+  assert cli.main(words) == 0
+  assert (tmp_path / "AffDG" / "metrics.jsonl").stat().st_mtime_ns == before
+  assert json.loads((tmp_path / "sweep.json").read_text())["rows"] == rows
+
+
+def test_a_config_without_a_sweep_or_a_variant_that_does_not_exist_is_refused(tmp_path, capsys):
+  assert "no sweep()" in refusal(capsys, "sweep", "--config=srim_demo", f"--workdir={tmp_path}")
+  line = refusal(capsys, "train", "--config=amap_swiss_roll:afgan", f"--workdir={tmp_path}")
+  assert re.search("afgan.*affgan", line)
