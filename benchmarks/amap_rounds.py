@@ -71,7 +71,7 @@ def main() -> None:
     print(f"| {name} | {1e3 * value:.2f} | {value / network:.1%} |")
 
   key = jax.random.key(1)
-  draws = jax.random.split(jax.random.fold_in(key, 0), 3)
+  draws = jax.random.split(jax.random.fold_in(key, 0), 4)
   whole = jax.jit(method.step).lower(state, batch, key).compile()
   first = jax.jit(update_discriminator).lower(state, y, x, draws).compile()
   second = jax.jit(update_generator).lower(state, x, draws).compile()

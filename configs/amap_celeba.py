@@ -17,14 +17,14 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from sr_jax.configs import base
+from sr_jax.configs import amap
 
 # Rows of Table 2.
 ROWS = {"mse": "MSE", "affmse": "AffMSE", "softgan": "SoftGAN", "affgan": "AffGAN"}
 
 
 def get_config(variant: str = "affgan") -> ConfigDict:
-  config = base.amap_config(variant)
+  config = amap.get_config(variant)
   config.network.update({"widths": (128,) * 4 + (256,) * 4 + (512,) * 4, "skip": 4})
   config.operator.update({"kernel": "gaussian", "rounding": "none"})
   # The centre of a 178x218 picture that holds the face.

@@ -15,14 +15,14 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from sr_jax.configs import base
+from sr_jax.configs import amap
 
 # Panels of Figure 3.
 ROWS = {"affinit": "AffInit", "affmse": "AffMSE", "affgan": "AffGAN", "affdg": "AffDG", "affll": "AffLL"}
 
 
 def get_config(variant: str = "affgan") -> ConfigDict:
-  config = base.amap_config("affmse" if variant == "affinit" else variant)
+  config = amap.get_config("affmse" if variant == "affinit" else variant)
   config.operator.update({"kernel": "gaussian", "rounding": "none"})
   for source in (config.data, config.eval.data):
     source.name = "folder"

@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from sr_jax.configs import base
+from sr_jax.configs import amap
 
 # Rows of Table 1.
 ROWS = {
@@ -23,7 +23,7 @@ SEEDS = 10
 
 
 def get_config(variant: str = "affgan") -> ConfigDict:
-  config = base.amap_config(variant)
+  config = amap.get_config(variant)
   config.network.update({"widths": (64, 64), "kernel": 1, "skip": 0, "norm": "none", "output": "linear"})
   config.operator.update({"kernel": "area", "factor": (1, 2), "rounding": "none"})
   source = {"name": "swiss_roll", "channels": 1}
@@ -43,7 +43,7 @@ def get_config(variant: str = "affgan") -> ConfigDict:
   config.train.update({"rounds": 12_000, "batch": 256, "log_every": 1000, "checkpoint_every": 20_000})
   # The paper's rates and nonlinearity are not given. With relu a denoiser leads points far out without end.
   config.network.activation = "tanh"
-  config.optim.generator.update({"learning_rate": 1e-2, "schedule": "cosine"})
+  config.optim.generator.update({"learning_rate": 1e-2, "schedule": "cosine", "final": 0.05})
   if config.method.name == "amap_dg":
     # The paper anneals from 0.5: too near for points that begin far from the roll.
     config.method.prior.update({"start": 2.0, "end": 0.25})
@@ -51,7 +51,7 @@ def get_config(variant: str = "affgan") -> ConfigDict:
       {"widths": (256, 256), "kernel": 1, "norm": "none", "activation": "tanh", "fold": (1, 2)}
     )
     config.stages.prior.train.rounds = 16_000
-    config.stages.prior.optim.prior.update({"learning_rate": 1e-3, "schedule": "cosine"})
+    config.stages.prior.optim.prior.update({"learning_rate": 1e-3, "schedule": "cosine", "final": 0.05})
     config.optim.generator.learning_rate = 5e-3
   if config.method.name == "amap_gan":
     config.train.update({"rounds": 10_000, "batch": 5 * 256})

@@ -4,8 +4,6 @@ import copy
 
 from ml_collections import ConfigDict
 
-from sr_jax.errors import choose
-
 # Priors that guide a generator (Amortised MAP Inference, sections 3.3 and 3.4), under `config.method.prior`.
 PRIORS = {
   "denoiser": {
@@ -105,7 +103,8 @@ OPTIMISER = {
   "learning_rate": 1e-4,
   "b1": 0.9,
   "b2": 0.999,
-  "schedule": "constant",  # constant | cosine (to 0 over the run) | halve
+  "schedule": "constant",  # constant | cosine (to `final` over the run) | halve
+  "final": 0.0,  # part of the rate that a cosine ends at
   "halve_at": (),  # updates after the warm-up at which the rate halves, with schedule = "halve"
   "warmup": 0,  # updates of linear warm-up
   "clip": 0.0,  # global gradient norm, 0: none
@@ -244,6 +243,12 @@ def get_config(method: str = "regression", network: str = "srresnet") -> ConfigD
   ).lock()
 
 
+def add_stage(config: ConfigDict, name: str, **keys: dict) -> None:
+  """Add a stage before the config's own rounds: the sections and keys in which it differs."""
+  with config.unlocked():
+    config.stages[name] = keys
+
+
 def without_noise(config: ConfigDict, batch: int = 16) -> ConfigDict:
   """Regression (MSE) with everything else as in `config`, its network without noise; one sample is all."""
   ours = get_config("regression", config.network.name)
@@ -253,39 +258,3 @@ def without_noise(config: ConfigDict, batch: int = 16) -> ConfigDict:
   ours.eval.samples = 1
   ours.train.batch = batch
   return ours
-
-
-# The models of Amortised MAP Inference by their names there: method, and whether they project.
-AMAP = {
-  "mse": ("regression", "none"),
-  "mae": ("regression", "none"),
-  "affmse": ("regression", "project"),
-  "affmse_fixed_trained": ("regression", "learned"),
-  "affmse_fixed_random": ("regression", "learned"),
-  "affmse_trainable_trained": ("regression", "learned"),
-  "affmse_trainable_random": ("regression", "learned"),
-  "affgan": ("amap_gan", "project"),
-  "softgan": ("amap_gan", "none"),
-  "stochastic": ("amap_gan", "project"),  # appendix F
-  "affdg": ("amap_dg", "project"),
-  "softdg": ("amap_dg", "none"),
-  "affll": ("amap_ll", "project"),
-}
-
-
-def amap_config(variant: str) -> ConfigDict:
-  """The config of a model of Amortised MAP Inference, to which a data set adds its own."""
-  method, consistency = choose(AMAP, variant, "--config NAME:VARIANT")
-  config = get_config(method, "convnet")
-  config.consistency = consistency
-  if method == "regression":
-    config.method.loss = "mae" if variant == "mae" else "mse"
-  if consistency == "learned":
-    _, moves, start = variant.split("_")
-    config.projection.update({"trainable": moves == "trainable", "start": start})
-  if variant.startswith("soft"):
-    config.method.soft_weight = 1.0
-  if variant == "stochastic":
-    config.network.noise_channels = 8
-    config.eval.samples = 10
-  return config

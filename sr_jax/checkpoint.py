@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import re
+import zipfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from sr_jax.method import Batch, Params, State
 log = logging.getLogger(__name__)
 
 # What may change between two parts of one run: how long it is, where things are, what is said of it.
-FREE = {"config.eval"}
+FREE = {"config.eval", "config.init_from"}
 FREE |= {f"config.data.{key}" for key in ("dir", "cache_mb", "threads", "max_corrupt")}
 FREE |= {f"config.train.{key}" for key in ("rounds", "log_every", "checkpoint_every", "keep", "profile_from")}
 FREE |= {f"config.train.{key}" for key in ("eval_every", "eval_limit")}
@@ -87,11 +88,10 @@ def read_weights(path: str | Path) -> tuple[Params, Any]:
   """
   try:
     with np.load(Path(path).expanduser()) as file:
-      leaves = {tuple(key.split("/")): file[key] for key in file.files}
-  except (OSError, ValueError, EOFError) as error:
+      tree = traverse_util.unflatten_dict({tuple(key.split("/")): file[key] for key in file.files})
+  except (OSError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
     raise UserError(f"{path} is no .npz file ({error}): give one written by numpy.savez.") from error
-  tree = traverse_util.unflatten_dict(leaves)
-  if "params" not in tree or tree.keys() - {"params", "batch_stats"}:
+  if "params" not in tree or tree.keys() - {"params", "batch_stats"} or not isinstance(tree["params"], dict):
     raise UserError(
       f"{path} has the keys {', '.join(tree)}: write its leaves as params/... and batch_stats/..."
     )

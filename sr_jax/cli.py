@@ -92,7 +92,10 @@ def _check_key(config: ConfigDict, key: str) -> None:
   for part in key.split("."):
     keys = {k: k for k in node} if isinstance(node, ConfigDict) else {}
     if not keys:
-      raise UserError(f"{path} is a value, not a section: set --{path}=VALUE.")
+      what = (
+        "has no keys" if isinstance(node, ConfigDict) else f"is a value, not a section: set --{path}=VALUE"
+      )
+      raise UserError(f"{path} {what}.")
     choose(keys, part, f"key of {path}")
     node, path = node[part], f"{path}.{part}"
 
@@ -122,7 +125,7 @@ def _sweep(arguments: argparse.Namespace, overrides: list[str]) -> int:
   module = load_module(arguments.config)
   if "sweep" not in module:
     raise UserError(
-      f"--config {arguments.config} defines no sweep(): see configs/swiss_roll.py for one that does."
+      f"--config {arguments.config} defines no sweep(): see configs/amap_swiss_roll.py for one that does."
     )
   trials = [Trial(*trial) for trial in module["sweep"]()]
 

@@ -102,7 +102,7 @@ def evaluate(
       average = Average.from_model_output(value, mask=rows["mask"])
       totals[name] = totals[name].merge(average) if name in totals else average
     for i in np.flatnonzero(rows["mask"])[: keys.pictures - len(pictures) if sampler else 0]:
-      truth = rows["hr"][i] / np.float32(255)
+      truth = np.asarray(to_float(rows["hr"][i]))
       pictures.append({"input": x[i], "samples": drawn[:, i], "truth": truth})
   sums = parallel.gather_sums({k: (np.asarray(v.total), np.asarray(v.count)) for k, v in totals.items()})
   return {name: float(total / count) for name, (total, count) in sums.items()}, pictures
@@ -136,7 +136,8 @@ def make_watch(config: ConfigDict) -> Callable[[Run], dict[str, float]]:
   """What measures a run of `config` while it trains: one sample and the objective, on some test pictures."""
   source = open_source(config.eval.data, "config.eval.data")
   config = config.copy_and_resolve_references()
-  config.eval.update({"limit": config.train.eval_limit, "pictures": 0})
+  limits = {config.train.eval_limit, config.eval.limit or config.train.eval_limit}
+  config.eval.update({"limit": min(limits), "pictures": 0})
 
   def watch(run: Run) -> dict[str, float]:
     run = run._replace(state=parallel.localise(run.state))

@@ -70,7 +70,7 @@ def optimiser(config: ConfigDict, updates: int) -> optax.GradientTransformation:
   rate = config.learning_rate
   schedules = {
     "constant": lambda: optax.constant_schedule(rate),
-    "cosine": lambda: optax.cosine_decay_schedule(rate, max(1, updates - config.warmup)),
+    "cosine": lambda: optax.cosine_decay_schedule(rate, max(1, updates - config.warmup), config.final),
     "halve": lambda: optax.piecewise_constant_schedule(rate, dict.fromkeys(config.halve_at, 0.5)),
   }
   schedule = choose(schedules, config.schedule, "config.optim.<network>.schedule")()

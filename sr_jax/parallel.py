@@ -123,24 +123,44 @@ def compile_step(method: Method, mesh: Mesh, seed: int) -> Callable[[State, Batc
   )
 
 
+def check_networks(state: State, params: dict[str, Any], stats: dict[str, Any]) -> None:
+  """Refuse networks, by name, that `state` does not have or has in other shapes; abstract ones will do.
+
+  Raises:
+    UserError: naming the first difference.
+  """
+  for name, tree in params.items():
+    if name not in state.params:
+      raise UserError(f"There is no network {name!r} to be set, but {', '.join(state.params)}: choose one.")
+    ours = {"params": state.params[name], "batch_stats": state.stats.get(name, {})}
+    here, there = (
+      {jax.tree_util.keystr(path): tuple(leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(t)}
+      for t in (ours, {"params": tree, "batch_stats": stats.get(name, {})})
+    )
+    for path in sorted(here.keys() | there.keys()):
+      if here.get(path) != there.get(path):
+        raise UserError(
+          f"What is given for the network {name!r} is not its own: {path} has the shape "
+          f"{there.get(path, 'missing')} there and {here.get(path, 'missing')} here; give one made alike."
+        )
+
+
 def put_networks(state: State, params: dict[str, Any], stats: dict[str, Any], mesh: Mesh) -> State:
   """The state with networks (host arrays, by name) in the place of its own; their optimisers start anew.
 
   Raises:
-    UserError: the state has no such network, or one of other shapes.
+    UserError: as `check_networks`.
   """
-  for kind, ours, theirs in (("parameters", state.params, params), ("batch statistics", state.stats, stats)):
-    for name, tree in theirs.items():
-      if name not in state.params:
-        raise UserError(f"There is no network {name!r} to be set, but {', '.join(state.params)}: choose one.")
-      here, there = (jax.tree.map(np.shape, t) for t in (ours.get(name, {}), tree))
-      if here != there:
-        raise UserError(f"The {kind} given for {name!r} are {there}, not {here}: give the network's own.")
-  return state.replace(
-    params=state.params | jax.device_put(params, replicated(mesh)),
-    stats=state.stats
-    | jax.device_put({k: v for k, v in stats.items() if k in state.stats}, replicated(mesh)),
-  )
+  check_networks(state, params, stats)
+
+  def put(ours: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    # A file may hold them in half precision; a state keeps its own.
+    cast = {
+      k: jax.tree.map(lambda o, g: np.asarray(g, o.dtype), ours[k], v) for k, v in given.items() if k in ours
+    }
+    return ours | jax.device_put(cast, replicated(mesh))
+
+  return state.replace(params=put(state.params, params), stats=put(state.stats, stats))
 
 
 def gather_sums(totals: dict[str, Any]) -> dict[str, Any]:

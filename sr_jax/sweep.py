@@ -12,11 +12,9 @@ from ml_collections import ConfigDict
 from sr_jax import parallel
 from sr_jax.errors import UserError
 from sr_jax.evaluate import check_eval, evaluate_run, make_watch
-from sr_jax.methods import make_method
-from sr_jax.ops import make_operator
 from sr_jax.report import write_report
-from sr_jax.run import Run, check_config
-from sr_jax.stages import check_start, stage_config
+from sr_jax.run import Run
+from sr_jax.stages import check_stages, plan_stages
 from sr_jax.train import Watch, train
 
 log = logging.getLogger(__name__)
@@ -28,19 +26,18 @@ MakeWatch = Callable[[ConfigDict], Watch]
 def train_stages(config: ConfigDict, workdir: str | Path, watch: MakeWatch | None = None) -> Run:
   """Train the stages of `config` in folders of `workdir` of their names, then `config` itself in `workdir`.
 
-  A stage that is done is not done again. Returns the last run, which a stop may have left unfinished.
+  Stages that `config.init_from` does not ask for are left out; one that is done is not done again. Returns
+  the last run, which a stop may have left unfinished.
 
   Raises:
     UserError: as `train`; all stages are checked before the first begins.
   """
-  stages = [(stage_config(config, name), Path(workdir) / name) for name in config.stages]
-  stages.append((config, Path(workdir)))
-  for stage, _ in stages:
-    check_config(stage)
-    check_start(stage, make_method(stage, make_operator(stage)))
-  for stage, folder in stages:
-    run = train(stage, folder, watch(stage) if watch and stage.train.eval_every else None)
-    if int(run.state.step) < stage.train.rounds:
+  stages = plan_stages(config, workdir)
+  check_stages(stages)
+  for stage in stages:
+    measure = watch(stage.config) if watch and stage.config.train.eval_every else None
+    run = train(stage.config, stage.folder, measure, stage.places, stage.before)
+    if int(run.state.step) < stage.config.train.rounds:
       break
   return run
 
@@ -81,8 +78,14 @@ def sweep(
   runs = {_folder(trial): (trial, configure(trial)) for trial in trials}
   if len(runs) < len(trials):
     raise UserError("sweep() lists a trial twice: give each its row or its own overrides.")
-  for _, config in runs.values():
-    check_eval(config)
+  checked: set[str] = set()
+  for name, (_, config) in runs.items():
+    alike = config.copy_and_resolve_references()
+    alike.seed = 0
+    if alike.to_json() not in checked:
+      check_eval(config)
+      check_stages(plan_stages(config, Path(workdir) / name))
+      checked.add(alike.to_json())
   measured: dict[str, list[dict[str, float]]] = {}
   baselines: dict[str, dict[str, float]] = {}
   for number, (name, (trial, config)) in enumerate(runs.items()):
@@ -96,7 +99,7 @@ def sweep(
     evaluate_run(run._replace(state=parallel.localise(run.state)), folder, command)
     rows = json.loads((folder / "evaluation" / "table.json").read_text())["rows"]
     measured.setdefault(trial.row, []).append(rows[config.method.name])
-    baselines |= {name: rows[name] for name in run.config.eval.baselines}
+    baselines |= {name: rows[name] for name in run.config.eval.baselines if name in rows}
   table = dict(baselines)
   for row, values in measured.items():
     columns = {c: np.array([v[c] for v in values], float) for c in values[0]}

@@ -3,8 +3,9 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import jax
 import numpy as np
@@ -20,7 +21,7 @@ from sr_jax.methods import make_method
 from sr_jax.ops import make_operator
 from sr_jax.report import Writer, progress_line
 from sr_jax.run import Run, check_config
-from sr_jax.stages import check_start, read_networks
+from sr_jax.stages import read_networks
 
 log = logging.getLogger(__name__)
 
@@ -29,10 +30,18 @@ PROFILED_ROUNDS = 10
 Watch = Callable[[Run], dict[str, float]]
 
 
-def train(config: ConfigDict, workdir: str | Path, watch: Watch | None = None) -> Run:
-  """Train `config` in `workdir`, from its newest checkpoint if there is one; its stages must be done.
+def train(
+  config: ConfigDict,
+  workdir: str | Path,
+  watch: Watch | None = None,
+  places: Mapping[str, Path] = MappingProxyType({}),
+  before: int = 0,
+) -> Run:
+  """Train `config` in `workdir`, from its newest checkpoint if there is one.
 
   `watch` measures the run every `config.train.eval_every` rounds; its numbers join the metrics as "eval/...".
+  `places` are the folders of its stages, which must be done, and `before` their rounds: processes agree on
+  where to stop by a count of rounds that never falls.
 
   Ctrl-C and SIGTERM end it after the round, with a checkpoint; `run.state.step` tells how far it came.
   A run that was stopped or killed and then resumed equals one that never stopped, bit for bit.
@@ -43,7 +52,6 @@ def train(config: ConfigDict, workdir: str | Path, watch: Watch | None = None) -
   check_config(config)
   operator = make_operator(config)
   method = make_method(config, operator)
-  check_start(config, method)
   mesh = parallel.make_mesh()
   parallel.check_shared(method.rows or config.train.batch, mesh)
   source = open_source(config.data)
@@ -71,7 +79,7 @@ def train(config: ConfigDict, workdir: str | Path, watch: Watch | None = None) -
     state = checkpoints.restore(target, config)
     if state is None:
       state = parallel.compile_init(method, mesh, config.seed)(batch)
-      params, stats = read_networks(config, workdir)
+      params, stats = read_networks(config, places)
       params |= {name: read() for name, read in method.weights.items()}
       state = parallel.put_networks(state, params, stats, mesh)
       log.info("Parameters:\n%s", parameter_overview.get_parameter_overview(state.params))
@@ -101,7 +109,7 @@ def train(config: ConfigDict, workdir: str | Path, watch: Watch | None = None) -
         if begin < profile == step - PROFILED_ROUNDS + 1:
           jax.block_until_ready(state)
           profiler.stop()
-        stopping = asked_to_stop(step)
+        stopping = asked_to_stop(before + step)
         saves = stopping or step == rounds or step % config.train.checkpoint_every == 0
         if saves or step % config.train.log_every == 0:
           means, images = _means(history, step)

@@ -126,6 +126,27 @@ def test_a_trained_discriminator_estimates_the_log_ratio_that_the_generator_desc
   assert abs(float(metrics["loss"]) - 0.49) < 0.25  # KL[q || p], of noisy pictures
 
 
+@pytest.mark.parametrize(
+  "keys", [{"start": 0.1, "end": 0.2}, {"start": 0.1, "end": -0.1}, {"end": 0.0, "anneal": "exponential"}]
+)
+def test_noise_that_does_not_fall_is_refused(keys):
+  with pytest.raises(UserError, match="must fall"):
+    make_anneal(noise(**keys), rounds=10)
+
+
+def test_the_discriminator_judges_the_centre_of_larger_pictures():
+  config = base.get_config("amap_gan", "convnet")
+  config.network.widths = (4,)
+  config.method.discriminator.update({"widths": (4, 4), "strides": (2, 2)})
+  config.data.crop = (16, 16)
+  config.train.batch = 4
+  method = make_method(config, make_operator(config))
+  batch = {size: {"hr": jnp.zeros((4, size, size, 3), jnp.uint8)} for size in (16, 24)}
+  state = method.init(jax.random.key(0), batch[16])
+  for value in method.objective(state, batch[24], jax.random.key(0)).values():
+    assert value.shape == (4,)
+
+
 def test_soft_consistency_is_the_mean_absolute_error_in_low_resolution():
   config = amap_swiss_roll.get_config("softgan")
   config.train.batch = 40

@@ -1,6 +1,7 @@
 """The command line: what a user sees, and that a mistake costs one sentence, exit code 2 and no file."""
 
 import json
+import pkgutil
 import subprocess
 import sys
 
@@ -9,8 +10,11 @@ import pytest
 from PIL import Image
 
 import small_runs
-from sr_jax import cli
-from sr_jax.run import load_run
+from sr_jax import cli, configs
+from sr_jax.methods import make_method
+from sr_jax.ops import make_operator
+from sr_jax.run import check_config, load_run
+from sr_jax.stages import plan_stages
 from sr_jax.upscale import MAX_PIXELS, upscale
 
 CONFIG = small_runs.__file__
@@ -159,7 +163,11 @@ def test_a_wrong_value_is_refused_before_anything_is_written(
 
 
 def test_a_config_file_that_is_none_is_one_sentence(capsys, tmp_path):
-  for text, words in (("def", "SyntaxError"), ("x = 1", "KeyError"), ("get_config = dict", "ConfigDict")):
+  for text, words in (
+    ("def", "SyntaxError"),
+    ("x = 1", "no get_config()"),
+    ("get_config = dict", "ConfigDict"),
+  ):
     (tmp_path / "config.py").write_text(text)
     words_of_command = ["train", "--config", str(tmp_path / "config.py"), "--workdir", str(tmp_path / "run")]
     assert words in refusal(capsys, *words_of_command)
@@ -214,3 +222,25 @@ def test_every_config_of_the_package_makes_its_method(monkeypatch, tmp_path):
     make_method(config, make_operator(config))
     header = sys.modules[f"sr_jax.configs.{name}"].__doc__
     assert f"--config {name}" in header
+
+
+CONFIGS = [info.name for info in pkgutil.iter_modules(configs.__path__) if info.name != "base"]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_and_every_trial_of_its_sweep_makes_a_method(name):
+  module = cli.load_module(name)
+  trials = list(module["sweep"]()) if "sweep" in module else []
+  variants = {trial[1] for trial in trials}
+  assert all(len(trial[0]) and isinstance(trial[2], dict) for trial in trials)
+  for config in [cli.load_config(name), *(cli.load_config(f"{name}:{v}") for v in sorted(variants))]:
+    for stage in plan_stages(config, "runs"):
+      check_config(stage.config)
+      assert make_method(stage.config, make_operator(stage.config)).objective
+
+
+def test_the_overrides_of_a_sweep_are_keys_of_its_configs():
+  for row, variant, keys in cli.load_module("amap_instance_noise")["sweep"]():
+    words = [f"--config.{key}={value}" for key, value in keys.items()]
+    config = cli.override(cli.load_config(f"amap_instance_noise:{variant}"), words)
+    assert config.seed == keys["seed"], row

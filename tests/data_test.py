@@ -55,6 +55,83 @@ def evaluated(source, batch=4, factor=(2, 2), **options):
   return list(data.test_batches(source, config(), batch=batch, factor=factor, **options))
 
 
+# Parts and frames
+
+
+def records(folder, **changes):
+  source = data.open_source(config(folder, **changes))
+  return [int(source[i]["hr"][0, 0, 0]) for i in range(len(source))]
+
+
+@pytest.mark.parametrize(
+  ("split", "expected"),
+  [("train", range(10)), ("train[:30%]", range(3)), ("[7:]", range(7, 10)), ("test[-2:]", range(8, 10))],
+)
+def test_a_split_takes_its_part_of_a_folder(pictures, split, expected):
+  assert records(pictures, split=split) == list(expected)
+
+
+@pytest.mark.parametrize("split", ["[3", "train[a:]", "[10:]"])
+def test_a_split_that_is_none_or_empty_is_refused(pictures, split):
+  with pytest.raises(UserError, match="split"):
+    data.open_source(config(pictures, split=split))
+
+
+def test_small_files_are_left_out(pictures):
+  sizes = sorted(path.stat().st_size for path in pictures.iterdir())
+  kept = records(pictures, min_bytes=sizes[5])
+  assert len(kept) == sum(size >= sizes[5] for size in sizes)
+
+
+def test_a_frame_cuts_the_centre_and_resizes_it(pictures):
+  hr = data.open_source(config(pictures, centre=(4, 2)))[3]["hr"]
+  assert hr[..., 1].tolist() == [[r, r] for r in range(4, 8)]
+  assert hr[..., 2].tolist() == [[4, 5]] * 4
+  # Without a centre, the largest part of that shape: a square of 12x10 is 10x10.
+  hr = data.open_source(config(pictures, resize=(5, 5)))[3]["hr"]
+  assert hr.shape == (5, 5, 3)
+  np.testing.assert_allclose(hr[:, 0, 1], [1.5, 3.5, 5.5, 7.5, 9.5], atol=1)
+  grey = data.open_source(config(pictures, resize=(5, 5), channels=1))[3]["hr"]
+  assert grey.shape == (5, 5, 1)
+
+
+def test_a_frame_that_does_not_fit_is_said(pictures):
+  with pytest.raises(UserError, match="centre"):
+    take(pictures, 1, config(pictures, centre=(40, 2)))
+  with pytest.raises(UserError, match="resize"):
+    data.open_source(config(pictures, resize=(4,)))
+
+
+# Records in memory
+
+
+def roll(**changes):
+  return config(name="swiss_roll", channels=1, crop=(), flip=False, **changes)
+
+
+def test_records_in_memory_come_once_an_epoch_and_resume_where_they_were():
+  whole = take("", 100, roll(), batch=1250)
+  values = joined(whole, "hr")[:, 0, 0, 0]
+  first, second = values[:50_000], values[50_000:100_000]
+  records = data.open_source(roll()).hr[:, 0, 0, 0]
+  np.testing.assert_array_equal(np.sort(first), np.sort(records))
+  np.testing.assert_array_equal(np.sort(second), np.sort(records))
+  assert (first != second).mean() > 0.9
+  assert whole[0]["hr"].dtype == np.float32
+  same(take("", 1, roll(), batch=1250, start=61)[0], whole[61])
+  # Batches that lie across two epochs, shared by two processes.
+  odd = take("", 60, roll(), batch=2002)
+  halves = [take("", 60, roll(), batch=2002, process=p, processes=2) for p in (0, 1)]
+  for i in (0, 24, 25, 59):
+    np.testing.assert_array_equal(np.concatenate([h[i]["hr"] for h in halves]), odd[i]["hr"])
+  assert not np.array_equal(odd[0]["hr"], take("", 1, roll(), batch=2002, seed=2)[0]["hr"])
+
+
+def test_records_in_memory_are_not_cropped():
+  with pytest.raises(UserError, match="crop"):
+    take("", 1, config(name="swiss_roll", channels=1))
+
+
 # Training batches
 
 

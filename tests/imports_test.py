@@ -26,6 +26,7 @@ def test_imports_run_one_way():
     for node in ast.walk(ast.parse(path.read_text())):
       if isinstance(node, ast.Import):
         assert not any(alias.name.startswith("sr_jax") for alias in node.names), path
+      assert not getattr(node, "level", 0), f"{path} imports relatively"
       if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "sr_jax":
         parts = node.module.split(".")[1:2] or [alias.name for alias in node.names]
         for other in parts:

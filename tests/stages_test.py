@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from contextlib import contextmanager
 
 import jax
@@ -131,9 +132,9 @@ def test_networks_come_from_a_run_under_another_name_or_from_a_weight_file(confi
   ("entry", "reason"),
   [
     ("generator", "NETWORK=SOURCE"),
-    ("snapshots=nowhere", "no stage"),
+    ("snapshots=nowhere", "no earlier stage"),
     ("snapshots=prior:generator", "has prior, snapshots"),
-    ("generator=prior:snapshots", "own"),
+    ("generator=prior:snapshots", "not its own"),
     ("critic=prior:snapshots", "no network 'critic'"),
   ],
 )
@@ -141,12 +142,67 @@ def test_a_network_from_nowhere_is_refused_in_one_sentence(config, trained, tmp_
   given = f"--config.init_from=('{entry}', 'snapshots=prior')"
   words = ["train", f"--config={config}", f"--workdir={tmp_path}", given]
   assert reason in refusal(capsys, *words)
+  assert not any(tmp_path.iterdir())
 
 
 def test_a_guided_method_without_its_prior_is_refused_before_anything_is_trained(config, tmp_path, capsys):
   words = ["train", f"--config={config}", f"--workdir={tmp_path / 'run'}", "--config.init_from=()"]
   assert "snapshots" in refusal(capsys, *words)
   assert not (tmp_path / "run").exists()
+
+
+def test_stages_build_on_earlier_ones_and_those_nobody_asks_for_are_left_out(config, trained, tmp_path):
+  text = """
+import roll
+from sr_jax.configs import base
+
+
+def get_config():
+  config = roll.get_config("mse")
+  for name, source in (("one", ()), ("two", ("generator=one",)), ("idle", ())):
+    base.add_stage(config, name, init_from=source, train={"rounds": 3}, seed=5)
+  config.init_from = ("generator=two",)
+  config.optim.generator.learning_rate = 0.0
+  return config
+"""
+  (tmp_path / "chain.py").write_text(text)
+  (tmp_path / "roll.py").write_text(CONFIG)
+  sys.path.insert(0, str(tmp_path))
+  try:
+    assert cli.main(["train", f"--config={tmp_path / 'chain.py'}", f"--workdir={tmp_path / 'run'}"]) == 0
+  finally:
+    sys.path.remove(str(tmp_path))
+  one, two, run = (state(tmp_path / "run" / name) for name in ("one", "two", ""))
+  # Nothing moves at a rate of zero: all have what the first began with.
+  assert same(one.params, two.params)
+  assert same(two.params, run.params)
+  assert not (tmp_path / "run" / "idle").exists()
+  # A prior that another run has made is not made again.
+  words = ["train", f"--config={config}", f"--workdir={tmp_path / 'other'}"]
+  assert cli.main([*words, f"--config.init_from=('snapshots={trained / 'prior'}',)"]) == 0
+  assert not (tmp_path / "other" / "prior").exists()
+  assert same(state(tmp_path / "other"), state(trained))
+
+
+def test_a_bad_trial_is_refused_before_the_first_is_trained(tmp_path, capsys):
+  text = (
+    CONFIG
+    + """
+  yield "bad", "affdg", {"init_from": "('snapshots=prior:generator',)"}
+"""
+  )
+  (tmp_path / "bad.py").write_text(text)
+  words = ["sweep", f"--config={tmp_path / 'bad.py'}", f"--workdir={tmp_path / 'sweep'}"]
+  assert "has prior, snapshots" in refusal(capsys, *words)
+  assert not (tmp_path / "sweep").exists()
+
+
+def test_half_precision_in_a_weight_file_becomes_the_networks_own(trained, tmp_path):
+  run = load_run(trained)
+  half = jax.tree.map(lambda v: np.asarray(v, np.float16), jax.device_get(run.state.params["generator"]))
+  moved = parallel.put_networks(run.state, {"generator": half}, {"generator": {}}, parallel.local_mesh())
+  assert {v.dtype for v in jax.tree.leaves(moved.params["generator"])} == {np.dtype(np.float32)}
+  assert moved.params["generator"]["Conv_0"]["bias"] == pytest.approx(half["Conv_0"]["bias"])
 
 
 def test_a_weight_file_with_other_keys_is_refused(tmp_path):

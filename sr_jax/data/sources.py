@@ -52,11 +52,13 @@ def open_source(cfg: ConfigDict, key: str = "config.data") -> Source:
   """
   if cfg.channels not in (1, 3):
     raise UserError(f"{key}.channels is {cfg.channels}; choose 3 (RGB) or 1 (grey)")
-  lr_dir = cfg.get("lr_dir", "")
+  lr_dir, least = cfg.get("lr_dir", ""), cfg.get("min_bytes", 0)
   if cfg.name in ARRAYS:
+    if cfg.channels != 1:
+      raise UserError(f"{key}.channels is {cfg.channels}, but {cfg.name} has 1: set it to 1")
     return ARRAYS[cfg.name](cfg.split)
   if cfg.name == "folder":
-    source: Source = Folder(cfg.dir, lr_dir, cfg.channels, key, cfg.split, cfg.min_bytes)
+    source: Source = Folder(cfg.dir, lr_dir, cfg.channels, key, cfg.split, least)
   elif lr_dir:
     raise UserError(f"{key}.lr_dir goes with {key}.name='folder', not with {cfg.name!r}; leave it empty")
   else:
@@ -66,9 +68,10 @@ def open_source(cfg: ConfigDict, key: str = "config.data") -> Source:
         f"{key}.dir is {cfg.dir!r}, a folder of pictures, but {key}.name is the TFDS data set {cfg.name!r}: "
         f"set {key}.name=folder"
       )
-    source = Tfds(cfg.name, cfg.split, expand(cfg.dir), cfg.channels, cfg.min_bytes)
-  if cfg.centre or cfg.resize:
-    source = Framed(source, cfg.centre, cfg.resize, key)
+    source = Tfds(cfg.name, cfg.split, expand(cfg.dir), cfg.channels, least)
+  centre, size = cfg.get("centre", ()), cfg.get("resize", ())
+  if centre or size:
+    source = Framed(source, centre, size, key)
   cache_mb = cfg.get("cache_mb", 0)
   return Cached(source, cache_mb * 2**20) if cache_mb else source
 

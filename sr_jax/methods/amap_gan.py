@@ -43,14 +43,18 @@ def make_anneal(keys: ConfigDict, rounds: int) -> Callable[[Array, Array, Array]
   and grows while it is below, so that the loss stays where it is as the generator improves.
   """
 
+  if not keys.start >= keys.end >= 0 or (keys.anneal == "exponential" and not keys.end):
+    raise UserError(
+      f"config.method.noise goes from {keys.start} to {keys.end}: noise must fall, to 0 at least, and with "
+      "anneal=exponential to more than 0."
+    )
+
   def part(step: Array) -> Array:
     return jnp.minimum(step / max(1, round(keys.until * rounds)), 1.0)
 
   anneals: dict[str, Callable[[Array, Array, Array], Array]] = {
     "linear": lambda step, sigma, loss: keys.start + (keys.end - keys.start) * part(step),
-    "exponential": lambda step, sigma, loss: (
-      keys.start ** (1 - part(step)) * jnp.maximum(keys.end, 1e-8) ** part(step)
-    ),
+    "exponential": lambda step, sigma, loss: keys.start ** (1 - part(step)) * keys.end ** part(step),
     "constant_loss": lambda step, sigma, loss: jnp.clip(
       sigma * jnp.exp(keys.rate * (keys.target - loss)), keys.end, keys.start
     ),
@@ -59,13 +63,13 @@ def make_anneal(keys: ConfigDict, rounds: int) -> Callable[[Array, Array, Array]
 
 
 class Players(NamedTuple):
-  """The two players and what each of them does; `draws` are three keys: of codes, real noise and fake noise.
+  """The two players and what each of them does; `draws` are keys of codes and of three noises.
 
   Attributes:
     net, critic: the generator and the discriminator.
     update_discriminator: (state, y, x, draws) -> (state, metrics).
-    update_generator: (state, x, draws) -> (state, metrics). With the same x and draws both updates need the
-      same pictures, so that one program for both computes them once.
+    update_generator: (state, x, draws) -> (state, metrics). With the same x and draws both updates judge the
+      same pictures, with other noise, so that one program for both computes them once.
   """
 
   net: Generator
@@ -89,7 +93,7 @@ def make_players(
     return operator.head(outputs[-1], x), stats
 
   def update_discriminator(state: State, y: Array, x: Array, draws: Array) -> tuple[State, Metrics]:
-    code_key, real_key, fake_key = draws
+    code_key, real_key, fake_key, _ = draws
     fake, _ = generate(state, state.params["generator"], x, code_key)
     real, fake = noisy(y, state.aux["noise"], real_key), noisy(fake, state.aux["noise"], fake_key)
 
@@ -101,12 +105,12 @@ def make_players(
     return descend(state, "discriminator", loss_fn, tx["discriminator"])
 
   def update_generator(state: State, x: Array, draws: Array) -> tuple[State, Metrics]:
-    code_key, _, fake_key = draws
+    code_key, _, _, noise_key = draws
     judge = partial(train_pass, critic, state.params["discriminator"], state.stats["discriminator"])
 
     def loss_fn(params: Params):
       y, stats = generate(state, params, x, code_key)
-      logit, _ = judge(noisy(y, state.aux["noise"], fake_key))
+      logit, _ = judge(noisy(y, state.aux["noise"], noise_key))
       miss = lr_mae(operator, y, x).mean()
       return weight * miss - logit.mean(), (stats, {"lr_mae": miss})
 
@@ -152,9 +156,9 @@ def amap_gan(config: ConfigDict, operator: Operator) -> Method:
     for column in range(columns):
       part = {name: value[:, column] for name, value in rows.items()}
       y, x = to_float(part["hr"]), operator.lr(part)
-      draws = jax.random.split(jax.random.fold_in(key, column), 3)
+      draws = jax.random.split(jax.random.fold_in(key, column), 4)
       state, judged = update_discriminator(state, y, x, draws)
-    # On the last part and with its draws, so that one pass of the generator serves both players.
+    # On the last part and with its codes, so that one pass of the generator serves both players.
     state, metrics = update_generator(state, x, draws)
     noise = anneal(state.step + 1, sigma, judged["loss"])
     state = state.replace(step=state.step + 1, aux={"noise": jnp.float32(noise)})
@@ -162,10 +166,17 @@ def amap_gan(config: ConfigDict, operator: Operator) -> Method:
     return state, metrics | {"discriminator_loss": judged["loss"], "noise": sigma, "images": images}
 
   def objective(state: State, batch: Batch, key: Key) -> dict[str, Array]:
-    """The discriminator's estimate of log q / p of one sample, without noise, and MAE(x, Ay)."""
+    """The discriminator's estimate of log q / p of one sample, without noise, and MAE(x, Ay).
+
+    The discriminator sees the centre of pictures that are larger than it was trained on.
+    """
     x = operator.lr(batch)
-    y = sample(state, x, key, n=1)[0]
+    y = whole = sample(state, x, key, n=1)[0]
+    if config.data.crop:
+      (height, width), (rows, columns) = y.shape[1:3], config.data.crop
+      top, left = max(0, height - rows) // 2, max(0, width - columns) // 2
+      y = y[:, top : top + rows, left : left + columns]
     logit = eval_pass(critic, state.params["discriminator"], state.stats["discriminator"], y)
-    return {"log_ratio": -logit, "lr_mae": lr_mae(operator, y, x)}
+    return {"log_ratio": -logit, "lr_mae": lr_mae(operator, whole, x)}
 
   return Method(init_state, step, objective, sample, rows=config.train.batch // columns)

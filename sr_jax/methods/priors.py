@@ -46,9 +46,27 @@ class Prior(NamedTuple):
   objective: Callable[[Apply, Batch, Key, Array], dict[str, Array]]
 
 
+def denoiser_score(denoise: Callable[[Array], Array], y: Array, sigma: Array | float) -> Array:
+  """The gradient of log p(y) that a denoiser estimates, (f(y) - y) / sigma^2 (Eq. 12, Alain & Bengio 2014).
+
+  Exact for the best denoiser and the density smoothed by its noise, where y is a noisy picture.
+  """
+  return (denoise(y) - y) / sigma**2
+
+
+def _check_snapshots(keys: ConfigDict) -> None:
+  if keys.snapshots < 1:
+    raise UserError(f"config.method.prior.snapshots is {keys.snapshots}: make it 1 or more.")
+
+
 def denoiser_prior(config: ConfigDict) -> Prior:
-  """Keys: `config.method.prior`. The score is (f(y) - y) / sigma^2 (Eq. 12, Alain & Bengio 2014)."""
+  """Keys: `config.method.prior`."""
   keys = config.method.prior
+  _check_snapshots(keys)
+  if not keys.start >= keys.end > 0:
+    raise UserError(
+      f"config.method.prior goes from {keys.start} to {keys.end}: noise must fall, to more than 0."
+    )
   sigmas = choose(SIGMAS, keys.anneal, "config.method.prior.anneal")(keys.start, keys.end, keys.snapshots)
   # Eq. 12 gives the denoiser the picture itself, Eq. 29 the picture with noise.
   noise = choose({"clean": 0.0, "noisy": 1.0}, keys.input, "config.method.prior.input")
@@ -59,7 +77,8 @@ def denoiser_prior(config: ConfigDict) -> Prior:
     return jnp.mean((denoised - y) ** 2, axis=(1, 2, 3)), stats
 
   def score(net: Apply, y: Array, key: Key, sigma: Array) -> Array:
-    return (net(y + noise * sigma * jax.random.normal(key, y.shape)) - y) / sigma**2
+    shift = noise * sigma * jax.random.normal(key, y.shape)
+    return denoiser_score(lambda v: net(v + shift), y, sigma)
 
   def energy(net: Apply, y: Array, key: Key, sigma: Array) -> Array:
     held = jax.lax.stop_gradient(score(net, jax.lax.stop_gradient(y), key, sigma))
@@ -76,14 +95,13 @@ def denoiser_prior(config: ConfigDict) -> Prior:
 
 
 def density_prior(config: ConfigDict) -> Prior:
-  """Keys: `config.method.prior`."""
-  keys = config.method.prior
+  """Keys: `config.method.prior`. Pictures are of bytes, whose grey levels are 1 / 255 apart."""
+  keys, levels = config.method.prior, 255
+  _check_snapshots(keys)
 
   def dequantised(batch: Batch, key: Key) -> Array:
     y = to_float(batch["hr"])
-    if jnp.issubdtype(batch["hr"].dtype, jnp.integer):
-      y += jax.random.uniform(key, y.shape, minval=-0.5, maxval=0.5) / 255
-    return y
+    return y + jax.random.uniform(key, y.shape, minval=-0.5, maxval=0.5) / levels
 
   def loss(net: Apply, batch: Batch, key: Key, mark: Array) -> tuple[Array, Any]:
     log_p, stats = net(dequantised(batch, key))
@@ -93,14 +111,12 @@ def density_prior(config: ConfigDict) -> Prior:
     return -net(y).sum(axis=(1, 2, 3))
 
   def judge(net: Apply, y: Array, key: Key, mark: Array) -> dict[str, Array]:
-    """In the bits of pictures of bytes, to be compared with those of real ones."""
-    return {"bits_per_dim": -net(y).mean(axis=(1, 2, 3)) / jnp.log(2) + jnp.log2(255)}
+    """To be compared with what `objective` says of real pictures."""
+    return {"bits_per_dim": -net(y).mean(axis=(1, 2, 3)) / jnp.log(2) + jnp.log2(levels)}
 
   def objective(net: Apply, batch: Batch, key: Key, mark: Array) -> dict[str, Array]:
-    """Of pictures of bytes, whose grey levels are 1 / 255 apart; else of the density itself."""
-    level = 255 if jnp.issubdtype(batch["hr"].dtype, jnp.integer) else 1
     nats = loss(lambda y: (net(y), None), batch, key, mark)[0]
-    return {"bits_per_dim": nats / jnp.log(2) + jnp.log2(level)}
+    return {"bits_per_dim": nats / jnp.log(2) + jnp.log2(levels)}
 
   # A density remembers nothing besides its parameters: its marks say how far it had come.
   marks = np.linspace(1 / keys.snapshots, 1, keys.snapshots, dtype=np.float32)
@@ -118,9 +134,9 @@ def train_prior(make_prior: Callable[[ConfigDict], Prior]) -> Callable[[ConfigDi
   def make(config: ConfigDict, operator: Operator) -> Method:
     del operator
     prior, rounds, count = make_prior(config), config.train.rounds, config.method.prior.snapshots
-    if not 1 <= count <= rounds:
+    if count > rounds:
       raise UserError(
-        f"config.method.prior.snapshots is {count}, but its stage has {rounds} rounds: take 1 to {rounds}."
+        f"config.method.prior.snapshots is {count}, more than its stage's {rounds} rounds: take fewer."
       )
     tx = optimiser(config.optim.prior, rounds)
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from sr_jax.errors import choose
+from sr_jax.errors import UserError, choose
 from sr_jax.networks.convnet import ConvNet, Critic, Denoiser
 from sr_jax.networks.pixelcnn import PixelDensity
 from sr_jax.networks.projection import LearnedProjection
@@ -41,6 +41,8 @@ def make_generator(config: ConfigDict) -> Generator:
   if config.consistency != "learned":
     return net
   choose(STARTS, config.projection.start, "config.projection.start")
+  if config.projection.kernel < 1 or config.projection.kernel % 2 == 0:
+    raise UserError(f"config.projection.kernel is {config.projection.kernel}: take an odd size.")
   return LearnedProjection(net, make_operator(config), **config.projection)
 
 

@@ -50,7 +50,7 @@ class Trunk(nn.Module):
   def __post_init__(self) -> None:
     choose(NORMS, self.norm, "norm of a network")
     choose(ACTIVATIONS, self.activation, "activation of a network")
-    if self.strides and len(self.strides) != len(self.widths):
+    if self.strides and (len(self.strides) != len(self.widths) or min(self.strides) < 1):
       raise UserError(
         f"A network has widths {self.widths} and strides {self.strides}: give one for each layer."
       )

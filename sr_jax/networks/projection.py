@@ -67,7 +67,8 @@ def learn_pinv(operator: Operator, kernel: int = 5) -> np.ndarray:
     updates, opt = tx.update(gradient, opt)
     return (kernels + updates, opt), loss
 
-  with jax.ensure_compile_time_eval():
+  # On a CPU, so that all hosts of a run find the same.
+  with jax.ensure_compile_time_eval(), jax.default_device(jax.local_devices(backend="cpu")[0]):
     start = jnp.zeros((kernel, kernel, 1, fy * fx)).at[kernel // 2, kernel // 2].set(1.0)
     keys = jax.random.split(jax.random.key(0), UPDATES)
     (kernels, _), losses = jax.jit(lambda: jax.lax.scan(update, (start, tx.init(start)), keys))()

@@ -1,0 +1,31 @@
+"""Instance noise of Amortised MAP Inference (section 3.2.1, appendix C), on and off, on the Swiss roll.
+
+  sr-jax sweep --config amap_instance_noise --workdir runs/instance_noise
+
+Variants as in amap_swiss_roll, whose own anneal is exponential.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from sr_jax.configs import amap_swiss_roll
+
+ANNEALS: dict[str, dict[str, Any]] = {
+  "none": {"start": 0.0, "end": 0.0, "anneal": "linear"},
+  "linear": {"anneal": "linear"},
+  "constant loss": {"anneal": "constant_loss", "target": 0.8, "rate": 0.002},
+}
+SEEDS = 4
+
+
+def get_config(variant: str = "affgan") -> ConfigDict:
+  return amap_swiss_roll.get_config(variant)
+
+
+def sweep() -> Iterator[tuple[str, str, dict[str, Any]]]:
+  for seed in range(SEEDS):
+    for name, keys in ANNEALS.items():
+      noise = {f"method.noise.{key}": value for key, value in keys.items()}
+      yield f"AffGAN, noise {name}", "affgan", {"seed": seed, **noise}
