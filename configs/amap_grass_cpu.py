@@ -24,6 +24,7 @@ def get_config(variant: str = "affgan") -> ConfigDict:
   if config.train.rounds > 1:
     config.optim.generator.update({"learning_rate": 1e-3, "schedule": "cosine"})
   if variant == "affgan":
+    config.train.rounds = 1500
     config.optim.generator.learning_rate = 2e-4
     config.optim.discriminator.update({"learning_rate": 2e-4, "schedule": "cosine"})
   if "prior" in config.method:
@@ -37,6 +38,7 @@ def get_config(variant: str = "affgan") -> ConfigDict:
     # Without batch normalisation the density was better by 1.3 bits per dimension in short trials.
     config.method.prior.network.update({"width": 32, "norm": "none"})
     config.stages.prior.optim.prior.learning_rate = 5e-3
+    config.train.rounds = config.stages.prior.train.rounds = 1000
     config.optim.generator.learning_rate = 3e-4
   return config
 

@@ -115,7 +115,7 @@ def _train(arguments: argparse.Namespace, overrides: list[str]) -> int:
     print(f"Stopped after round {done} of {rounds}; the same command goes on from there.")
     return STOPPED
   run = run._replace(state=parallel.localise(run.state))
-  print(evaluate_run(run, arguments.workdir, arguments.command))
+  print(evaluate_run(run, arguments.workdir, arguments.command).text)
   return 0
 
 
@@ -152,7 +152,7 @@ def _evaluate(arguments: argparse.Namespace, overrides: list[str]) -> int:
   config = override(saved_config(arguments.workdir), overrides)
   check_eval(config)
   run = load_run(arguments.workdir, config)
-  print(evaluate_run(run, arguments.out or arguments.workdir, arguments.command))
+  print(evaluate_run(run, arguments.out or arguments.workdir, arguments.command).text)
   return 0
 
 

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -158,16 +159,27 @@ def _rows(means: dict[str, float]) -> dict[str, dict[str, float]]:
   return rows
 
 
-def evaluate_run(run: Run, workdir: str | Path, command: str = "") -> str:
+class Report(NamedTuple):
+  """What an evaluation found.
+
+  Attributes:
+    text: the table in Markdown; "" on processes other than the first.
+    rows: {row: {metric: mean over the pictures}}.
+    pictures: the first ones: "input", "samples" [n, H, W, C], "truth", "bicubic".
+  """
+
+  text: str
+  rows: dict[str, dict[str, float]]
+  pictures: Pictures
+
+
+def evaluate_run(run: Run, workdir: str | Path, command: str = "") -> Report:
   """A run beside the baselines of its config: table and pictures, in `workdir`/evaluation.
 
   Args:
     run: what is evaluated, by `run.config.eval`.
     workdir: where to write table.md, table.json and samples.png.
     command: kept in the JSON file, to say how the numbers were made.
-
-  Returns:
-    The table in Markdown.
   """
   config, keys = run.config, run.config.eval
   source = open_source(keys.data, "config.eval.data")
@@ -195,7 +207,7 @@ def evaluate_run(run: Run, workdir: str | Path, command: str = "") -> str:
     x = jnp.asarray(picture["input"])[None]
     picture["bicubic"] = np.asarray(enlarge(x, jax.random.key(0), 1)[0, 0])
   if parallel.process()[0] != 0:
-    return ""
+    return Report("", table, pictures)
   count = min(keys.limit or len(source), len(source))
   meta = {
     "command": command,
@@ -207,4 +219,4 @@ def evaluate_run(run: Run, workdir: str | Path, command: str = "") -> str:
   text = write_report(folder, "table", table, meta)
   picture_grid(pictures, folder / "samples.png")
   log.info("Tables and pictures are in %s.", folder)
-  return text
+  return Report(text, table, pictures)

@@ -178,9 +178,7 @@ def picture_grid(rows: Sequence[Mapping[str, np.ndarray]], path: str | os.PathLi
   # The largest would leave the rest black.
   white = float(np.percentile(np.concatenate([spread.ravel() for spread in spreads]), 99))
   for row, spread in zip(rows, spreads, strict=True):
-    height, width = row["truth"].shape[:2]
-    enlarged = Image.fromarray(_rgb(row["input"])).resize((width, height), Image.Resampling.NEAREST)
-    columns = {"input": np.asarray(enlarged), "bicubic": _rgb(row["bicubic"])}
+    columns = {"input": _enlarged(row), "bicubic": _rgb(row["bicubic"])}
     samples = list(row["samples"])
     columns |= {f"sample {i + 1}": _rgb(sample) for i, sample in enumerate(samples[:SAMPLES])}
     if len(samples) > 1:
@@ -188,6 +186,28 @@ def picture_grid(rows: Sequence[Mapping[str, np.ndarray]], path: str | os.PathLi
     columns["truth"] = _rgb(row["truth"])
     grid.append({name: _centre(picture) for name, picture in columns.items()})
   save_png(path, _paste(grid))
+
+
+def comparison_grid(rows: Mapping[str, Sequence[Mapping[str, np.ndarray]]], path: str | os.PathLike) -> None:
+  """Writes a PNG with one row per test picture: the input, the first sample of each model, the truth.
+
+  Args:
+    rows: {model: pictures as for `picture_grid`}, the same ones of each; without any nothing is written.
+    path: of the file.
+  """
+  grid = []
+  for pictures in zip(*rows.values(), strict=True):
+    samples = {name: _rgb(picture["samples"][0]) for name, picture in zip(rows, pictures, strict=True)}
+    columns = {"input": _enlarged(pictures[0]), **samples, "truth": _rgb(pictures[0]["truth"])}
+    grid.append({name: _centre(picture) for name, picture in columns.items()})
+  if grid:
+    save_png(path, _paste(grid))
+
+
+def _enlarged(row: Mapping[str, np.ndarray]) -> np.ndarray:
+  """The input at the size of the truth, without interpolation."""
+  height, width = row["truth"].shape[:2]
+  return np.asarray(Image.fromarray(_rgb(row["input"])).resize((width, height), Image.Resampling.NEAREST))
 
 
 def _paste(grid: list[dict[str, np.ndarray]]) -> np.ndarray:

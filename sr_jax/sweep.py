@@ -1,6 +1,5 @@
 """Runs one after another on this machine: the stages of a run, and the trials of a sweep in one table."""
 
-import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -11,8 +10,8 @@ from ml_collections import ConfigDict
 
 from sr_jax import parallel
 from sr_jax.errors import UserError
-from sr_jax.evaluate import check_eval, evaluate_run, make_watch
-from sr_jax.report import write_report
+from sr_jax.evaluate import Pictures, check_eval, evaluate_run, make_watch
+from sr_jax.report import comparison_grid, write_report
 from sr_jax.run import Run
 from sr_jax.stages import check_stages, plan_stages
 from sr_jax.train import Watch, train
@@ -64,7 +63,7 @@ def sweep(
   Args:
     trials: what to run; all are checked before the first is.
     configure: trial -> its config.
-    workdir: where the runs, sweep.md and sweep.json go.
+    workdir: where the runs, sweep.md, sweep.json and sweep.png (the first trial of each row) go.
     command: kept in the JSON file.
 
   Returns:
@@ -88,6 +87,7 @@ def sweep(
       checked.add(alike.to_json())
   measured: dict[str, list[dict[str, float]]] = {}
   baselines: dict[str, dict[str, float]] = {}
+  pictures: dict[str, Pictures] = {}
   for number, (name, (trial, config)) in enumerate(runs.items()):
     folder = Path(workdir) / name
     log.info("Trial %d of %d: %s", number + 1, len(runs), name)
@@ -96,16 +96,17 @@ def sweep(
       return ""
     # Baselines know no seed: once is enough.
     run.config.eval.baselines = tuple(name for name in config.eval.baselines if name not in baselines)
-    evaluate_run(run._replace(state=parallel.localise(run.state)), folder, command)
-    rows = json.loads((folder / "evaluation" / "table.json").read_text())["rows"]
-    measured.setdefault(trial.row, []).append(rows[config.method.name])
-    baselines |= {name: rows[name] for name in run.config.eval.baselines if name in rows}
+    report = evaluate_run(run._replace(state=parallel.localise(run.state)), folder, command)
+    measured.setdefault(trial.row, []).append(report.rows[config.method.name])
+    pictures.setdefault(trial.row, report.pictures)
+    baselines |= {name: report.rows[name] for name in run.config.eval.baselines if name in report.rows}
   table = dict(baselines)
   for row, values in measured.items():
     columns = {c: np.array([v[c] for v in values], float) for c in values[0]}
     table[row] = {c: float(v.mean()) for c, v in columns.items()}
     if len(values) > 1:
       table[f"{row}, +- over {len(values)}"] = {c: float(v.std(ddof=1)) for c, v in columns.items()}
+  comparison_grid(pictures, Path(workdir) / "sweep.png")
   return write_report(workdir, "sweep", table, {"command": command, "trials": len(runs)})
 
 

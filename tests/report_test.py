@@ -181,3 +181,17 @@ def test_a_grid_without_rows_is_not_written(tmp_path):
 def test_a_grid_of_one_sample_has_no_deviation(tmp_path):
   report.picture_grid([pictures(120, 160, 3, 1)], tmp_path / "one.png")
   assert pixels(tmp_path / "one.png").shape[1] == report.MARGIN + 4 * (160 + report.MARGIN)
+
+
+def test_a_comparison_shows_every_models_sample_between_input_and_truth(tmp_path):
+  rng = np.random.default_rng(0)
+  shared = {"input": rng.random((4, 4, 3)), "truth": rng.random((16, 16, 3))}
+  models = {name: [shared | {"samples": np.full((2, 16, 16, 3), v)}] for name, v in (("a", 0.0), ("b", 1.0))}
+  report.comparison_grid(models, tmp_path / "grid.png")
+  grid = np.asarray(Image.open(tmp_path / "grid.png"))
+  cells = {(0, 0, 0), (255, 255, 255)} & {tuple(pixel) for pixel in grid[-12].tolist()}
+  assert len(cells) == 2
+  truth = np.floor(shared["truth"] * 255 + 0.5).astype(np.uint8)
+  assert any(np.array_equal(grid[-20:-4, i : i + 16], truth) for i in range(grid.shape[1]))
+  report.comparison_grid({"a": []}, tmp_path / "none.png")
+  assert not (tmp_path / "none.png").exists()
