@@ -91,9 +91,11 @@ def check_stages(stages: list[Stage]) -> None:
     row = next(train_batches(open_source(config.data), config.data, seed=0, batch=1, start=0))
     batch = {k: jax.ShapeDtypeStruct((config.train.batch, *v.shape[1:]), v.dtype) for k, v in row.items()}
     state = parallel.abstract_state(method, mesh, batch)
-    params, _ = networks = _networks(config, stage.places, made)
-    parallel.check_networks(state, *networks)
-    for name in method.needs:
+    # A run that has begun carries its networks: their sources may be gone.
+    begun = any((stage.folder / "checkpoints").glob("[0-9]*"))
+    params, stats = ({}, {}) if begun else _networks(config, stage.places, made)
+    parallel.check_networks(state, params, stats)
+    for name in () if begun else method.needs:
       if name not in params:
         raise UserError(
           f"Method {config.method.name!r} takes its network {name!r} from another run: name it in "

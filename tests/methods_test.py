@@ -9,7 +9,7 @@ import pytest
 
 from sr_jax import parallel
 from sr_jax.configs import base
-from sr_jax.method import Method, State
+from sr_jax.method import Method, State, optimiser
 from sr_jax.methods import METHODS, make_method
 from sr_jax.ops import Operator, make_operator
 
@@ -210,3 +210,18 @@ def test_the_objective_is_one_finite_number_per_example_and_falls_in_training(na
   for key, value in before.items():
     assert value.shape == (BATCH,)
     assert key == "lr_mae" or after[key].mean() < value.mean()
+
+
+@pytest.mark.parametrize(
+  ("keys", "last"), [({}, 0.0), ({"final": 0.1}, 0.1), ({"schedule": "constant"}, 1.0)]
+)
+def test_a_cosine_ends_at_its_final_part_of_the_rate(keys, last):
+  config = base.get_config().optim.generator
+  config.update({"name": "sgd", "learning_rate": 1.0, "schedule": "cosine", **keys})
+  tx = optimiser(config, 10)
+  state, steps = tx.init(jnp.zeros(())), []
+  for _ in range(11):
+    update, state = tx.update(jnp.ones(()), state)
+    steps.append(-float(update))
+  assert steps[0] == 1.0
+  assert steps[10] == pytest.approx(last, abs=1e-6)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 from contextlib import contextmanager
 
@@ -126,6 +127,17 @@ def test_networks_come_from_a_run_under_another_name_or_from_a_weight_file(confi
     given = f"--config.init_from=('generator={source}',)"
     assert cli.main([*words, f"--workdir={folder}", given]) == 0
     assert same(state(folder).params["generator"], whole.params["generator"])
+
+
+def test_a_run_that_has_begun_goes_on_without_the_run_its_network_came_from(config, trained, tmp_path):
+  shutil.copytree(trained, tmp_path / "source")
+  words = ["train", f"--config={config}:mse", f"--workdir={tmp_path / 'run'}", "--config.train.eval_every=0"]
+  words.append(f"--config.init_from=('generator={tmp_path / 'source'}',)")
+  words.append("--config.optim.generator.schedule=constant")
+  assert cli.main([*words, "--config.train.rounds=5"]) == 0
+  shutil.rmtree(tmp_path / "source")
+  assert cli.main([*words, "--config.train.rounds=6"]) == 0
+  assert int(state(tmp_path / "run").step) == 6
 
 
 @pytest.mark.parametrize(

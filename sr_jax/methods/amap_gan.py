@@ -4,8 +4,8 @@ Objective (Eq. 10): D minimises -E log D(y) - E log(1 - D(G(x))), G minimises -E
 which is -E of D's logit and descends on KL[q_G || p_Y] (appendix A). With `consistency` "project" it is
 AffGAN; with "none" and a `soft_weight` SoftGAN, G then also minimises MAE(x, A G(x)). A generator with noise
 channels is the stochastic AffGAN of appendix F, which minimises E_x KL[q(y | x) || p(y | x)] (Eq. 47).
-Deviations: `discriminator_updates` other than 1 and the logarithmic ("exponential") anneal; the paper's are
-  defaults.
+Deviations: the generator learns from the discriminator's last minibatch, with noise of its own; keys whose
+default is the paper's: `discriminator_updates` other than 1 and the "exponential" anneal.
 
 Instance noise (section 3.2.1, appendix C) of standard deviation sigma is added to real and generated pictures
 alike. A round is some updates of D, each on minibatches of its own, and one of G.
