@@ -106,9 +106,15 @@ def load_run(workdir: str | Path, config: ConfigDict | None = None) -> Run:
   with Checkpoints(workdir) as checkpoints:
     saved, batch = checkpoints.latest()
     config = config or saved
-    check_config(config)
-    operator = make_operator(config)
-    method = make_method(config, operator)
+    try:
+      check_config(config)
+      operator = make_operator(config)
+      method = make_method(config, operator)
+    except (AttributeError, KeyError) as error:
+      raise UserError(
+        f"The run in {workdir} was made by another version of sr_jax, whose config lacks the key {error}: "
+        "use it with that version."
+      ) from error
     target = parallel.abstract_state(method, parallel.local_mesh(), batch)
     state = checkpoints.restore(target, config)
   assert state is not None  # `latest` found one

@@ -14,7 +14,7 @@ from flax import traverse_util
 from sr_jax import cli, parallel
 from sr_jax.checkpoint import read_weights
 from sr_jax.errors import UserError
-from sr_jax.run import load_run
+from sr_jax.run import load_run, saved_config
 from sr_jax.stages import stage_config
 
 # A config file of a user's, with a sweep: the Swiss roll, cut to seconds.
@@ -246,6 +246,14 @@ def test_a_sweep_is_one_table_of_means_and_spreads_beside_the_baseline(config, t
   assert cli.main(words) == 0
   assert (tmp_path / "AffDG" / "metrics.jsonl").stat().st_mtime_ns == before
   assert json.loads((tmp_path / "sweep.json").read_text())["rows"] == rows
+
+
+def test_a_run_whose_config_lacks_a_key_is_said_to_be_of_another_version(trained):
+  config = saved_config(trained).copy_and_resolve_references()
+  with config.unlocked():
+    del config.optim.generator["final"]
+  with pytest.raises(UserError, match="another version.*final"):
+    load_run(trained, config)
 
 
 def test_a_config_without_a_sweep_or_a_variant_that_does_not_exist_is_refused(tmp_path, capsys):
