@@ -252,7 +252,7 @@ def test_a_run_whose_config_lacks_a_key_is_said_to_be_of_another_version(trained
   config = saved_config(trained).copy_and_resolve_references()
   with config.unlocked():
     del config.optim.generator["final"]
-  with pytest.raises(UserError, match="another version.*final"):
+  with pytest.raises(UserError, match=r"another version.*final"):
     load_run(trained, config)
 
 
