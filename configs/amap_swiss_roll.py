@@ -1,6 +1,10 @@
-"""The Swiss roll of Amortised MAP Inference (section 5.1): Table 1 by one command.
+"""The Swiss roll of Amortised MAP Inference (section 5.1): Table 1 by one command, without any data.
 
-sr-jax sweep --config amap_swiss_roll --workdir runs/table1
+  sr-jax sweep --config amap_swiss_roll --workdir runs/table1
+
+Variants: mse, mae, affgan, softgan, affdg, softdg. Two cores, 10 seeds, about 40 minutes; one run 10 to 60
+seconds. To expect, cross-entropy above the MAP value of 2.90 nats: MSE 5.0, MAE 2.5, AffGAN 0.8, SoftGAN 0.6,
+AffDG 0.6, SoftDG 0.1.
 """
 
 from collections.abc import Iterator

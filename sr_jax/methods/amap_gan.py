@@ -68,8 +68,7 @@ class Players(NamedTuple):
   Attributes:
     net, critic: the generator and the discriminator.
     update_discriminator: (state, y, x, draws) -> (state, metrics).
-    update_generator: (state, x, draws) -> (state, metrics). With the same x and draws both updates judge the
-      same pictures, with other noise, so that one program for both computes them once.
+    update_generator: (state, x, draws) -> (state, metrics).
   """
 
   net: Generator
@@ -158,7 +157,7 @@ def amap_gan(config: ConfigDict, operator: Operator) -> Method:
       y, x = to_float(part["hr"]), operator.lr(part)
       draws = jax.random.split(jax.random.fold_in(key, column), 4)
       state, judged = update_discriminator(state, y, x, draws)
-    # On the last part and with its codes, so that one pass of the generator serves both players.
+    # On the last part and with its codes: both players judge the same pictures, each with noise of its own.
     state, metrics = update_generator(state, x, draws)
     noise = anneal(state.step + 1, sigma, judged["loss"])
     state = state.replace(step=state.step + 1, aux={"noise": jnp.float32(noise)})
