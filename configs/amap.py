@@ -1,4 +1,9 @@
-"""The models of Amortised MAP Inference; amap_swiss_roll, amap_grass and amap_celeba add their data."""
+"""The models of Amortised MAP Inference; amap_swiss_roll, amap_grass and amap_celeba give them their data.
+
+  sr-jax train --config amap:affgan --workdir runs/amap
+
+On the embedded photographs with the grass network; not run to the end.
+"""
 
 from ml_collections import ConfigDict
 
