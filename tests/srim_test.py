@@ -214,7 +214,7 @@ def test_alpha_gives_every_part_of_phi_the_same_mean_square_and_stays(vgg_file):
   mesh = parallel.make_mesh(jax.devices()[:1])
   batch = parallel.put_batch(random_batch(), mesh)
   state = parallel.compile_init(method, mesh, 0)(batch)
-  state = parallel.put_weights(state, {"vgg": method.weights["vgg"]()}, mesh)
+  state = parallel.put_networks(state, {"vgg": method.weights["vgg"]()}, {}, mesh)
   step = parallel.compile_step(method, mesh, 0)
   frozen = jax.device_get(state.params["vgg"])
   state, _ = step(state, batch)
@@ -263,5 +263,5 @@ def test_weights_of_other_shapes_are_one_sentence(vgg_file):
   method = make_method(config, make_operator(config))
   mesh = parallel.make_mesh(jax.devices()[:1])
   state = parallel.compile_init(method, mesh, 0)(parallel.put_batch(random_batch(), mesh))
-  with pytest.raises(UserError, match="weight file of 'vgg'"):
-    parallel.put_weights(state, {"vgg": method.weights["vgg"]()}, mesh)
+  with pytest.raises(UserError, match="network 'vgg'"):
+    parallel.put_networks(state, {"vgg": method.weights["vgg"]()}, {}, mesh)
