@@ -6,9 +6,19 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from sr_jax.errors import choose
-from sr_jax.metrics.consistency import lr_l1, lr_mse, lr_psnr, lr_psnr_8bit
+from sr_jax.metrics.consistency import lr_l1, lr_l2, lr_mse, lr_psnr, lr_psnr_8bit
 from sr_jax.metrics.diversity import std
-from sr_jax.metrics.fidelity import mae, mse, psnr, psnr_y, ssim, ssim_y, swiss_roll_nll
+from sr_jax.metrics.fidelity import (
+  mae,
+  ms_ssim,
+  mse,
+  psnr,
+  psnr_uint8_wrapped,
+  psnr_y,
+  ssim,
+  ssim_y,
+  swiss_roll_nll,
+)
 from sr_jax.metrics.protocol import Array, Batch, Protocol
 
 __all__ = ["METRICS", "Batch", "Metric", "Protocol", "lookup", "measure"]
@@ -31,11 +41,14 @@ METRICS: dict[str, Metric] = {
   "psnr_y": Metric(psnr_y, jnp.max),
   "ssim": Metric(ssim, jnp.max),
   "ssim_y": Metric(ssim_y, jnp.max),
+  "ms_ssim": Metric(ms_ssim, jnp.max),
+  "psnr_uint8_wrapped": Metric(psnr_uint8_wrapped, jnp.max),
   "mse": Metric(mse, jnp.min),
   "mae": Metric(mae, jnp.min),
   "lr_psnr": Metric(lr_psnr, jnp.max),
   "lr_psnr_8bit": Metric(lr_psnr_8bit, jnp.max),
   "lr_mse": Metric(lr_mse, jnp.min),
+  "lr_l2": Metric(lr_l2, jnp.min),
   "lr_l1": Metric(lr_l1, jnp.min),
   "swiss_roll_nll": Metric(swiss_roll_nll, jnp.min),
   "std": Metric(std, None),

@@ -28,6 +28,11 @@ def lr_mse(samples: Array, batch: Batch, protocol: Protocol) -> Array:
   return jnp.mean((protocol.operator.A(samples) - batch["lr"]) ** 2, PIXELS)
 
 
+def lr_l2(samples: Array, batch: Batch, protocol: Protocol) -> Array:
+  """Euclidean distance between A(sample) and the input: the root of the sum over all sub-pixels."""
+  return jnp.sqrt(jnp.sum((protocol.operator.A(samples) - batch["lr"]) ** 2, PIXELS))
+
+
 def lr_l1(samples: Array, batch: Batch, protocol: Protocol) -> Array:
   """Mean absolute distance between A(sample) and the input, on the [0, 1] scale."""
   return jnp.mean(jnp.abs(protocol.operator.A(samples) - batch["lr"]), PIXELS)

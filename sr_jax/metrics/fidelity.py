@@ -7,6 +7,7 @@ swing uses less of it. Everything is float32: differences of uint8 would wrap mo
 import dm_pix
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from sr_jax.errors import UserError
 from sr_jax.metrics.protocol import Array, Batch, Protocol, as_saved, as_saved_luma, crop, decibels
@@ -14,6 +15,9 @@ from sr_jax.ops import swiss_roll
 
 FLOOR = 1e-10  # of the mean squared error: a perfect picture has 100 dB
 WINDOW = 11  # pixels across the Gaussian of SSIM
+SIGMA = 1.5  # of it
+# Of the five scales of MS-SSIM, from fine to coarse.
+SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 PIXELS = (-3, -2, -1)
 
 
@@ -42,6 +46,40 @@ def ssim(samples: Array, batch: Batch, protocol: Protocol) -> Array:
 def ssim_y(samples: Array, batch: Batch, protocol: Protocol) -> Array:
   """`ssim` of the luma."""
   return _ssim(*as_saved_luma(samples, batch, protocol))
+
+
+def ms_ssim(samples: Array, batch: Batch, protocol: Protocol) -> Array:
+  """Multi-scale SSIM, mean over the channels, of 8-bit pictures of any size without the border.
+
+  Wang, Simoncelli & Bovik, 2003: contrast and structure at five scales, halved by 2x2 means, and luminance at
+  the last. The Gaussian shrinks with the picture, window and sigma alike, as in the evaluation code that
+  TensorFlow's model zoo had in 2016: the last scale of a 32x32 picture is one window of 2x2. A negative
+  contrast counts as 0. Raises UserError for pictures smaller than 16 pixels.
+  """
+  pictures, truths = as_saved(samples, batch, protocol)
+  if min(truths.shape[-3:-1]) < 2 ** (len(SCALE_WEIGHTS) - 1):
+    raise UserError(
+      f"MS-SSIM halves pictures four times and eval.border leaves {truths.shape[-3:-1]} of one; set a "
+      "smaller border or take ms_ssim out of eval.metrics."
+    )
+  result = jnp.ones(pictures.shape[:-3])
+  for weight in SCALE_WEIGHTS:
+    last = weight == SCALE_WEIGHTS[-1]
+    value = _local_similarity(pictures, truths, luminance=last)
+    result *= jnp.maximum(value, 0) ** weight
+    pictures, truths = (_halved(v) for v in (pictures, truths))
+  return result
+
+
+def psnr_uint8_wrapped(samples: Array, batch: Batch, protocol: Protocol) -> Array:
+  """Not a PSNR: what comes out when squared differences are taken in uint8, where they wrap modulo 256.
+
+  For comparison with tables that were made so (Table 1 of Pixel Recursive Super Resolution: 28 to 29 dB in
+  every row). `psnr` is the right one.
+  """
+  pictures, truths = (jnp.round(v * 255).astype(jnp.uint8) for v in as_saved(samples, batch, protocol))
+  wrapped = (pictures - truths) ** 2  # in uint8
+  return decibels(jnp.mean(wrapped.astype(jnp.float32) / 255**2, PIXELS), FLOOR)
 
 
 def mse(samples: Array, batch: Batch, protocol: Protocol) -> Array:
@@ -73,3 +111,36 @@ def _ssim(pictures: Array, truths: Array) -> Array:
       "set a smaller border or take ssim and ssim_y out of eval.metrics."
     )
   return jax.vmap(lambda one: dm_pix.ssim(one, truths, filter_size=WINDOW))(pictures)
+
+
+def _halved(v: Array) -> Array:
+  """2x2 means of [..., H, W, C]; an odd last row or column is mirrored."""
+  pads = [(0, 0)] * (v.ndim - 3) + [(0, v.shape[-3] % 2), (0, v.shape[-2] % 2), (0, 0)]
+  v = jnp.pad(v, pads, mode="symmetric")
+  return (v[..., ::2, ::2, :] + v[..., 1::2, ::2, :] + v[..., ::2, 1::2, :] + v[..., 1::2, 1::2, :]) / 4
+
+
+def _local_similarity(pictures: Array, truths: Array, *, luminance: bool) -> Array:
+  """Mean of SSIM's contrast and structure, with `luminance` of SSIM itself, in a window that fits: [n, B]."""
+  size = min(WINDOW, *truths.shape[-3:-1])
+  places = (np.arange(size) - (size - 1) / 2) * WINDOW / (size * SIGMA)
+  weights = np.exp(-(places**2) / 2)
+  weights /= weights.sum()
+
+  def blur(v: Array) -> Array:
+    for axis in (-3, -2):
+      count = v.shape[axis] - size + 1
+      v = sum(w * jax.lax.slice_in_dim(v, i, i + count, axis=axis) for i, w in enumerate(weights))
+    return v
+
+  c1, c2 = 0.01**2, 0.03**2
+  means = blur(pictures), blur(truths)
+  variances = (
+    blur(pictures**2) - means[0] ** 2,
+    blur(truths**2) - means[1] ** 2,
+    blur(pictures * truths) - means[0] * means[1],
+  )
+  value = (2 * variances[2] + c2) / (variances[0] + variances[1] + c2)
+  if luminance:
+    value *= (2 * means[0] * means[1] + c1) / (means[0] ** 2 + means[1] ** 2 + c1)
+  return jnp.mean(value, PIXELS)
