@@ -92,6 +92,21 @@ METHODS = {
   # AffDG, SoftDG (Eq. 11 and 12) and AffLL (Eq. 32), after a stage that trains the prior.
   "amap_dg": {"soft_weight": 0.0, "prior": PRIORS["denoiser"]},
   "amap_ll": {"soft_weight": 0.0, "prior": PRIORS["density"]},
+  # Pixel Recursive Super Resolution.
+  "pixel_recursive": {
+    "conditioning_weight": 1.0,  # of the conditioning network's own cross-entropy in Eq. 8; 0: Eq. 7
+    "sampler": "cached",  # cached | naive, which is the same and hundreds of times slower
+    # Table 2 (its text says 32 feature maps).
+    "prior": {
+      "width": 64,
+      "layers": 20,
+      "kernel": 5,
+      "first_kernel": 7,
+      "head": 1024,
+      "stddev": 0.1,  # of the initial weights, truncated normal; 0: LeCun's variance
+    },
+  },
+  "pixel_independent": {},  # its conditioning network alone (Eq. 2 and 4)
   # Those stages alone.
   "denoiser": {"prior": PRIORS["denoiser"]},
   "density": {"prior": PRIORS["density"]},
@@ -99,10 +114,13 @@ METHODS = {
 
 # The keys of one network's optimiser, under `config.optim`.
 OPTIMISER = {
-  "name": "adam",  # adam | sgd
+  "name": "adam",  # adam | sgd | rmsprop
   "learning_rate": 1e-4,
   "b1": 0.9,
   "b2": 0.999,
+  "decay": 0.95,  # rmsprop: of the mean square; all three as in Pixel Recursive Super Resolution
+  "momentum": 0.9,  # rmsprop
+  "eps": 1e-8,  # rmsprop
   "schedule": "constant",  # constant | cosine (to `final` over the run) | halve
   "final": 0.0,  # part of the rate that a cosine ends at
   "halve_at": (),  # updates after the warm-up at which the rate halves, with schedule = "halve"
@@ -156,6 +174,14 @@ NETWORKS = {
     "scale": 1.0,  # inputs are divided and outputs multiplied by it, for data without a range
     "noise_channels": 0,  # as in srresnet
     "noise_scale": 0.1,
+  },
+  # Pixel Recursive Super Resolution, Table 2; for regression, with tanh over the bicubic enlargement.
+  "conditioning": {
+    "width": 32,
+    "blocks": 6,  # at each size; 10 for bedrooms
+    "norm": "batch",  # batch (a ResNet's; Table 2 names none) | none
+    "whole": 0,  # hidden units of a fully connected path that sees the whole picture, 0: none
+    "stddev": 0.1,  # of the initial weights, truncated normal; 0: LeCun's variance
   },
 }
 
@@ -212,14 +238,18 @@ def get_config(method: str = "regression", network: str = "srresnet") -> ConfigD
         "data": {**picture_source, "split": "test", "lr_dir": ""},
         "limit": 0,  # evaluate only this many pictures, 0: all
         "samples": 10,  # per picture
-        "temperature": 1.0,  # 1 is the model, 0 its mode, larger is more diverse
+        # A row of the table each; 1 is the model, 0 its mode, larger is more diverse.
+        "temperatures": (1.0,),
         "seed": 0,
         "batch": 8,  # pictures of one size evaluated together
         "border": 4,  # pixels cut from every side before PSNR and SSIM
         "luma": "bt601",  # bt601 (MATLAB's studio swing) | bt709: the Y of psnr_y and ssim_y
         "metrics": ("psnr", "psnr_y", "ssim", "ssim_y", "lr_psnr", "lr_psnr_8bit", "lr_l1", "std"),
-        "baselines": ("bicubic", "pinv"),
+        "baselines": ("bicubic", "pinv"),  # bicubic | pinv | nearest (of the training set) | swiss_roll_map
         "objective": True,  # the method's own loss on the test set, as a column
+        # The same of the pictures that every row draws, in columns "sample_...": what the model itself thinks
+        # of them and of the baselines'.
+        "judge": False,
         "pictures": 4,  # rows of the picture grid
       },
       "train": {

@@ -1,20 +1,32 @@
-"""Samplers that need no training, in every evaluation table."""
+"""Samplers that need no training, in every evaluation table.
+
+A sampler is a pytree that is called: jit takes the arrays it holds as arguments.
+"""
 
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+from ml_collections import ConfigDict
 
+from sr_jax.data import open_source, test_batches
+from sr_jax.data.sources import Source
 from sr_jax.errors import UserError
-from sr_jax.ops import Operator, resize, swiss_roll
+from sr_jax.ops import Operator, resize, swiss_roll, to_uint8
 
 Array = jax.Array
 # (lr [B, h, w, C], key, n) -> [n, B, H, W, C]
 Sampler = Callable[[Array, Array, int], Array]
 
+CHUNK = 1 << 16  # training inputs compared at once
 
-def bicubic(operator: Operator) -> Sampler:
+
+def bicubic(operator: Operator, config: ConfigDict) -> Sampler:
   """Cubic interpolation, a = -0.5, MATLAB's imresize."""
+
+  del config
 
   def sampler(lr: Array, key: Array, n: int) -> Array:
     del key
@@ -22,22 +34,26 @@ def bicubic(operator: Operator) -> Sampler:
     y = resize(lr, (height, width), "bicubic")
     return jnp.broadcast_to(y, (n, *y.shape))
 
-  return sampler
+  return Partial(sampler)
 
 
-def pinv(operator: Operator) -> Sampler:
+def pinv(operator: Operator, config: ConfigDict) -> Sampler:
   """A+ x, the smallest picture that A maps to the input."""
+
+  del config
 
   def sampler(lr: Array, key: Array, n: int) -> Array:
     del key
     y = operator.pinv(lr)
     return jnp.broadcast_to(y, (n, *y.shape))
 
-  return sampler
+  return Partial(sampler)
 
 
-def swiss_roll_map(operator: Operator) -> Sampler:
+def swiss_roll_map(operator: Operator, config: ConfigDict) -> Sampler:
   """The MAP estimate on the Swiss roll, by brute force; of its [1, 2, 1] pictures alone."""
+
+  del config
 
   def sampler(lr: Array, key: Array, n: int) -> Array:
     del key
@@ -46,11 +62,76 @@ def swiss_roll_map(operator: Operator) -> Sampler:
     y = swiss_roll.mode(lr)
     return jnp.broadcast_to(y, (n, *y.shape))
 
-  return sampler
+  return Partial(sampler)
 
 
-BASELINES: dict[str, Callable[[Operator], Sampler]] = {
+def nearest(operator: Operator, config: ConfigDict) -> Sampler:
+  """The training pictures whose inputs are nearest to the input, the n-th for the n-th sample.
+
+  One pass over `config.data`, whole pictures of one size, keeps their inputs as bytes; of the pictures only
+  those that were found are read again. Euclidean distance, as in Pixel Recursive Super Resolution, section 5.
+
+  Raises:
+    UserError: the training pictures have several sizes.
+  """
+  source = open_source(config.data)
+  reduce = jax.jit(lambda batch: to_uint8(operator.lr(batch)))
+  inputs: list[np.ndarray] = []
+  numbers: list[np.ndarray] = []
+  for batch in test_batches(source, config.data, batch=512, factor=operator.factor):
+    shape = batch["hr"].shape[1:]
+    low = np.asarray(reduce({key: batch[key] for key in ("hr", "lr") if key in batch}))[batch["mask"]]
+    if inputs and low.shape[1:] != inputs[0].shape[1:]:
+      raise UserError(
+        "The baseline nearest needs training pictures of one size: set config.data.resize, or take it out of "
+        "config.eval.baselines."
+      )
+    inputs.append(low)
+    numbers.append(batch["index"][batch["mask"]])
+  bank, records = np.concatenate(inputs), np.concatenate(numbers)
+  return Partial(_draw_nearest(source, shape), jnp.asarray(bank), jnp.asarray(records))
+
+
+def _draw_nearest(source: Source, shape: tuple[int, ...]) -> Callable[..., Array]:
+  def read(records: np.ndarray) -> np.ndarray:
+    found = [source[int(i)]["hr"] for i in np.ravel(records)]
+    pictures = np.stack([hr[: shape[0], : shape[1]] for hr in found])
+    return (pictures / np.float32(255)).reshape(*np.shape(records), *shape)
+
+  def draw(bank: Array, records: Array, lr: Array, key: Array, n: int) -> Array:
+    del key
+    if lr.shape[1:] != bank.shape[1:]:
+      raise UserError(
+        f"The baseline nearest has training inputs of {bank.shape[1:]} and not of {lr.shape[1:]}: evaluate "
+        "pictures of that size."
+      )
+    if n > len(bank):
+      raise UserError(f"The baseline nearest has {len(bank)} training pictures: ask for fewer samples.")
+    x = lr.reshape(len(lr), -1)
+
+    def distances(rows: Array) -> Array:
+      """Squared, less what all rows share: [B, rows]."""
+      rows = rows.reshape(len(rows), -1) / 255.0
+      return jnp.sum(rows**2, axis=-1) - 2 * jnp.matmul(x, rows.T, precision="highest")
+
+    best = jnp.full((len(x), n), jnp.inf), jnp.zeros((len(x), n), jnp.int32)
+    for start in range(0, len(bank), CHUNK):
+      near = distances(bank[start : start + CHUNK])
+      values = jnp.concatenate([best[0], near], axis=1)
+      places = jnp.concatenate(
+        [best[1], jnp.broadcast_to(records[start : start + CHUNK], near.shape)], axis=1
+      )
+      negative, order = jax.lax.top_k(-values, n)
+      best = -negative, jnp.take_along_axis(places, order, axis=1)
+    result = jax.ShapeDtypeStruct((n, len(x), *shape), jnp.float32)
+    return jax.pure_callback(read, result, best[1].T, vmap_method="expand_dims")
+
+  return draw
+
+
+BASELINES: dict[str, Callable[[Operator, ConfigDict], Sampler]] = {
   "bicubic": bicubic,
   "pinv": pinv,
+  "nearest": nearest,
   "swiss_roll_map": swiss_roll_map,
 }

@@ -18,8 +18,8 @@ from sr_jax.data import open_source, test_batches
 from sr_jax.data.sources import Source
 from sr_jax.errors import UserError, choose
 from sr_jax.metrics import METRICS, Protocol, lookup, measure
-from sr_jax.ops import LUMA, Operator, make_operator, to_float
-from sr_jax.report import picture_grid, write_report
+from sr_jax.ops import LUMA, Operator, make_operator, to_float, to_uint8
+from sr_jax.report import comparison_grid, picture_grid, write_report
 from sr_jax.run import Run, check_config
 
 log = logging.getLogger(__name__)
@@ -60,6 +60,7 @@ def evaluate(
   *,
   samples: int,
   objective: Objective | None = None,
+  judge: Objective | None = None,
 ) -> tuple[dict[str, float], Pictures]:
   """Metrics of `samples` draws per picture, over a test set.
 
@@ -73,6 +74,7 @@ def evaluate(
     operator: A, for inputs that the set does not bring and for the consistency metrics.
     samples: n.
     objective: (batch, key) -> {name: [B]}, measured beside the metrics.
+    judge: the same, measured of the samples in the place of the truth, as "sample_<name>".
 
   Returns:
     The mean of every metric over the set, and the first `config.eval.pictures` pictures with their samples.
@@ -95,7 +97,9 @@ def evaluate(
   for rows in batches:
     batch = parallel.put_local(rows, mesh)
     names = tuple(keys.metrics)
-    drawn, x, values = _measure(sampler, objective, batch, samples, keys.seed, operator, protocol, names)
+    drawn, x, values = _measure(
+      sampler, objective, judge, batch, samples, keys.seed, operator, protocol, names
+    )
     # On the host: eager reductions of sharded arrays are programs of their own on all devices, and on a
     # CPU with several of them such programs wait for each other for ever.
     drawn, x, values = jax.device_get((drawn, x, values))
@@ -113,6 +117,7 @@ def evaluate(
 def _measure(
   sampler: Sampler | None,
   objective: Objective | None,
+  judge: Objective | None,
   batch: dict[str, jax.Array],
   n: int,
   seed: int,
@@ -127,6 +132,12 @@ def _measure(
     key = jax.random.fold_in(jax.random.key(seed), row["index"])
     losses = objective(jax.tree.map(lambda v: v[None], row), key) if objective else {}
     drawn = sampler(lr[None], key, n)[:, 0] if sampler else jnp.zeros((0,))
+    if judge and sampler:
+      given = row | {"lr": lr}
+      judged = jax.lax.map(
+        lambda y: judge(jax.tree.map(lambda v: v[None], given | {"hr": to_uint8(y)}), key), drawn
+      )
+      losses |= {f"sample_{name}": value.mean(axis=0) for name, value in judged.items()}
     return drawn, {name: value[0] for name, value in losses.items()}
 
   drawn, losses = jax.vmap(of_one, out_axes=(1, 0))(batch, x)
@@ -143,7 +154,7 @@ def make_watch(config: ConfigDict) -> Callable[[Run], dict[str, float]]:
   def watch(run: Run) -> dict[str, float]:
     run = run._replace(state=parallel.localise(run.state))
     objective = jax.tree_util.Partial(run.method.objective, run.state)
-    sampler = run.sampler(config.eval.temperature) if run.method.sample else None
+    sampler = run.sampler(config.eval.temperatures[0]) if run.method.sample else None
     means, _ = evaluate(sampler, source, config, run.operator, samples=1, objective=objective)
     return _rows(means)[""]
 
@@ -164,12 +175,14 @@ class Report(NamedTuple):
 
   Attributes:
     text: the table in Markdown; "" on processes other than the first.
-    rows: {row: {metric: mean over the pictures}}.
-    pictures: the first ones: "input", "samples" [n, H, W, C], "truth", "bicubic".
+    rows: {row: {metric: mean over the pictures}}, of the baselines and of the run.
+    single: {term of a temperature: the run's row of single samples}; the term of an only temperature is "".
+    pictures: the first ones, at the first temperature: "input", "samples" [n, H, W, C], "truth", "bicubic".
   """
 
   text: str
   rows: dict[str, dict[str, float]]
+  single: dict[str, dict[str, float]]
   pictures: Pictures
 
 
@@ -188,35 +201,49 @@ def evaluate_run(run: Run, workdir: str | Path, command: str = "") -> Report:
     folder.mkdir(parents=True, exist_ok=True)
   except OSError as error:
     raise UserError(f"{folder} cannot be written ({error.strerror}): choose another folder.") from error
-  row = partial(evaluate, source=source, config=config, operator=run.operator)
+  draws = run.method.sample is not None
+  own = jax.tree_util.Partial(run.method.objective, run.state)
+  row = partial(
+    evaluate, source=source, config=config, operator=run.operator, judge=own if keys.judge else None
+  )
   table: dict[str, dict[str, float]] = {}
-  for name in keys.baselines if run.method.sample else ():
-    # A Partial without leaves: a pytree that jit compares by the function it holds.
-    table[name] = _rows(row(jax.tree_util.Partial(BASELINES[name](run.operator)), samples=1)[0])[""]
-  sampler = run.sampler(keys.temperature) if run.method.sample else None
-  # The objective is all that a helper has.
-  measures = keys.objective or sampler is None
-  objective = jax.tree_util.Partial(run.method.objective, run.state) if measures else None
-  means, pictures = row(sampler, samples=keys.samples, objective=objective)
+  single: dict[str, dict[str, float]] = {}
+  shown: dict[str, Pictures] = {}
+  for name in keys.baselines if draws else ():
+    means, shown[name] = row(BASELINES[name](run.operator, config), samples=1)
+    table[name] = _rows(means)[""]
   titles = {"": "", "best": f", best of {keys.samples}", "mean_picture": f", mean of {keys.samples}"}
-  for kind, values in _rows(means).items():
-    if keys.samples > 1 or not kind:
-      table[config.method.name + titles[kind]] = values
-  enlarge = bicubic(run.operator)
+  pictures: Pictures = []
+  for number, temperature in enumerate(keys.temperatures if draws else (1.0,)):
+    # The objective knows no temperature: once is enough. It is all that a helper has.
+    objective = own if number == 0 and (keys.objective or not draws) else None
+    sampler = run.sampler(temperature) if draws else None
+    means, drawn = row(sampler, samples=keys.samples, objective=objective)
+    pictures = pictures or drawn
+    term = run.method.term(temperature) if len(keys.temperatures) > 1 else ""
+    title = config.method.name + (term and f", {term}")
+    shown[title] = drawn
+    for kind, values in _rows(means).items():
+      if keys.samples > 1 or not kind:
+        table[title + titles[kind]] = values
+      if not kind:
+        single[term] = values
+  enlarge = bicubic(run.operator, config)
   for picture in pictures:
     x = jnp.asarray(picture["input"])[None]
     picture["bicubic"] = np.asarray(enlarge(x, jax.random.key(0), 1)[0, 0])
   if parallel.process()[0] != 0:
-    return Report("", table, pictures)
+    return Report("", table, single, pictures)
   count = min(keys.limit or len(source), len(source))
   meta = {
     "command": command,
     "round": int(run.state.step),
     "pictures": f"{count} of {keys.data.name}" + f" ({keys.data.split})" * (keys.data.name != "folder"),
     "operator": str(run.operator),
-    **{name: keys[name] for name in ("samples", "temperature", "seed", "border", "luma")},
+    **{name: keys[name] for name in ("samples", "temperatures", "seed", "border", "luma")},
   }
   text = write_report(folder, "table", table, meta)
   picture_grid(pictures, folder / "samples.png")
+  comparison_grid(shown, folder / "rows.png")
   log.info("Tables and pictures are in %s.", folder)
-  return Report(text, table, pictures)
+  return Report(text, table, single, pictures)

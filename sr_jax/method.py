@@ -46,6 +46,7 @@ class Method(NamedTuple):
       It adds 1 to `state.step`. The same arguments give the same round.
     objective: (state, batch, key) -> {name: [B]}: held-out value of the paper's own loss, per example.
     sample: see `Sample`; None for a helper that draws nothing (a denoiser, a density).
+    term: what the paper calls a temperature, for tables.
     rounds_per_batch: how many rounds one batch is kept for (IMLE's pool).
     rows: the smallest number of examples that `step` works on at once, which the devices must be able to
       share equally; 0: the batch.
@@ -59,6 +60,7 @@ class Method(NamedTuple):
   step: Callable[[State, Batch, Key], tuple[State, Metrics]]
   objective: Callable[[State, Batch, Key], dict[str, Array]]
   sample: Sample | None = None
+  term: Callable[[float], str] = "temperature {:.3g}".format
   rounds_per_batch: int = 1
   rows: int = 0
   needs: tuple[str, ...] = ()
@@ -80,6 +82,10 @@ def optimiser(config: ConfigDict, updates: int) -> optax.GradientTransformation:
   rules = {
     "adam": lambda: optax.adam(schedule, config.b1, config.b2),
     "sgd": lambda: optax.sgd(schedule),
+    # The mean square starts at 1, as in TensorFlow.
+    "rmsprop": lambda: optax.rmsprop(
+      schedule, config.decay, config.eps, initial_scale=1.0, momentum=config.momentum
+    ),
   }
   rule = choose(rules, config.name, "config.optim.<network>.name")()
   return optax.chain(optax.clip_by_global_norm(config.clip), rule) if config.clip else rule

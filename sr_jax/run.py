@@ -49,6 +49,10 @@ def check_config(config: ConfigDict) -> None:
   for seed in (config.seed, config.eval.seed):
     if not 0 <= seed <= MAX_SEED:
       raise UserError(f"A seed is {seed}: choose one from 0 to {MAX_SEED}.")
+  if not config.eval.temperatures or min(config.eval.temperatures) < 0:
+    raise UserError(
+      f"config.eval.temperatures is {config.eval.temperatures}: give one or more, of 0 or more."
+    )
   crop = config.data.crop
   if not isinstance(crop, tuple) or (crop and (len(crop) != 2 or min(crop) < 1)):
     raise UserError(f"config.data.crop is {crop}: give (rows, columns), or () for whole pictures.")

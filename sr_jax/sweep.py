@@ -97,15 +97,16 @@ def sweep(
     # Baselines know no seed: once is enough.
     run.config.eval.baselines = tuple(name for name in config.eval.baselines if name not in baselines)
     report = evaluate_run(run._replace(state=parallel.localise(run.state)), folder, command)
-    measured.setdefault(trial.row, []).append(report.rows[config.method.name])
+    for term, values in report.single.items():
+      measured.setdefault(trial.row + (term and f", {term}"), []).append(values)
     pictures.setdefault(trial.row, report.pictures)
     baselines |= {name: report.rows[name] for name in run.config.eval.baselines if name in report.rows}
   table = dict(baselines)
-  for row, values in measured.items():
-    columns = {c: np.array([v[c] for v in values], float) for c in values[0]}
+  for row, trials_of_row in measured.items():
+    columns = {c: np.array([v[c] for v in trials_of_row], float) for c in trials_of_row[0]}
     table[row] = {c: float(v.mean()) for c, v in columns.items()}
-    if len(values) > 1:
-      table[f"{row}, +- over {len(values)}"] = {c: float(v.std(ddof=1)) for c, v in columns.items()}
+    if len(trials_of_row) > 1:
+      table[f"{row}, +- over {len(trials_of_row)}"] = {c: float(v.std(ddof=1)) for c, v in columns.items()}
   comparison_grid(pictures, Path(workdir) / "sweep.png")
   return write_report(workdir, "sweep", table, {"command": command, "trials": len(runs)})
 
