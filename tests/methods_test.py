@@ -16,13 +16,15 @@ from sr_jax.ops import Operator, make_operator
 BATCH, SIZE = 8, 16
 # More than a batch is kept for, so that every kind of round is among them.
 ROUNDS = 6
-STOCHASTIC = {"srim", "amap_gan"}  # whose samples differ
-DRAWING = {*STOCHASTIC, "denoiser", "density"}  # whose rounds draw
+STOCHASTIC = {"srim", "amap_gan", "pixel_recursive", "pixel_independent"}  # whose samples differ
+DRAWING = {"srim", "amap_gan", "denoiser", "density"}  # whose rounds draw
 
 
 def tiny(name: str):
   """A preset of each method that compiles in seconds; a new method adds its own line."""
   networks = {"regression": "srresnet", "srim": "srim"}
+  if name.startswith("pixel"):
+    networks[name] = "conditioning"
   config = base.get_config(name, networks.get(name, "convnet"))
   config.data.crop = (SIZE, SIZE)
   config.train.batch = BATCH
@@ -35,6 +37,7 @@ def tiny(name: str):
       "srresnet": {"width": 8, "blocks": 1, "outer_kernel": 3},
       "srim": {"width": 8, "layers": 3, "kernel": 3},
       "convnet": {"widths": (8, 8)},
+      "conditioning": {"width": 6, "blocks": 1},
     }[config.network.name]
   )
   if name == "srim":
@@ -45,7 +48,9 @@ def tiny(name: str):
     config.network.noise_channels = 1
     config.method.discriminator_updates = 2
     config.method.discriminator.update({"widths": (4, 4), "strides": (2, 2)})
-  if "prior" in config.method:
+  if name == "pixel_recursive":
+    config.method.prior.update({"width": 6, "layers": 1, "kernel": 3, "first_kernel": 3, "head": 8})
+  elif "prior" in config.method:
     config.method.prior.snapshots = 2
     config.method.prior.network.update(
       {"width": 6, "layers": 2, "components": 2, "quadratic": 2, "scales": 2}

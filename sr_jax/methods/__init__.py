@@ -8,6 +8,7 @@ from sr_jax.errors import choose
 from sr_jax.method import Method
 from sr_jax.methods.amap_gan import amap_gan
 from sr_jax.methods.amap_guided import guided
+from sr_jax.methods.pixel_recursive import pixel_independent, pixel_recursive
 from sr_jax.methods.priors import denoiser_prior, density_prior, train_prior
 from sr_jax.methods.regression import regression
 from sr_jax.methods.srim import srim
@@ -21,6 +22,8 @@ METHODS: dict[str, Callable[[ConfigDict, Operator], Method]] = {
   "amap_ll": guided(density_prior),
   "denoiser": train_prior(denoiser_prior),
   "density": train_prior(density_prior),
+  "pixel_recursive": pixel_recursive,
+  "pixel_independent": pixel_independent,
 }
 
 

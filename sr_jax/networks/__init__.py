@@ -15,16 +15,23 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from sr_jax.errors import UserError, choose
+from sr_jax.networks.conditioning import Conditioning, ResidualNet, Trunk
 from sr_jax.networks.convnet import ConvNet, Critic, Denoiser
+from sr_jax.networks.gated_pixelcnn import GatedPixelCNN
 from sr_jax.networks.pixelcnn import PixelDensity
 from sr_jax.networks.projection import LearnedProjection
 from sr_jax.networks.srim import SRIM
 from sr_jax.networks.srresnet import SRResNet
 from sr_jax.ops import make_operator
 
-Generator = SRIM | SRResNet | ConvNet | LearnedProjection
+Generator = SRIM | SRResNet | ConvNet | ResidualNet | LearnedProjection
 
-NETWORKS: dict[str, Callable[..., Generator]] = {"srim": SRIM, "srresnet": SRResNet, "convnet": ConvNet}
+NETWORKS: dict[str, Callable[..., Generator]] = {
+  "srim": SRIM,
+  "srresnet": SRResNet,
+  "convnet": ConvNet,
+  "conditioning": ResidualNet,
+}
 STARTS = {"trained": 0, "random": 0}
 
 
@@ -59,6 +66,26 @@ def make_denoiser(config: ConfigDict) -> Denoiser:
 def make_density(config: ConfigDict) -> PixelDensity:
   """The density of `config.method.prior.network`."""
   return PixelDensity(config.data.channels, dtype=make_dtype(config), **config.method.prior.network)
+
+
+def make_conditioning(config: ConfigDict, levels: int) -> Conditioning:
+  """The network of `config.network`, which must be "conditioning", with logits of `levels` values.
+
+  Raises:
+    UserError: it is another one.
+  """
+  keys = config.network.to_dict()
+  if keys.pop("name") != "conditioning":
+    raise UserError(
+      f"config.network.name is {config.network.name!r}: {config.method.name} takes the network conditioning."
+    )
+  trunk = Trunk(tuple(config.operator.factor), make_dtype(config), **keys)
+  return Conditioning(trunk, config.data.channels, levels)
+
+
+def make_pixel_prior(config: ConfigDict, levels: int) -> GatedPixelCNN:
+  """The gated PixelCNN of `config.method.prior`."""
+  return GatedPixelCNN(config.data.channels, make_dtype(config), levels=levels, **config.method.prior)
 
 
 def make_dtype(config: ConfigDict) -> jnp.dtype:

@@ -1,0 +1,36 @@
+"""Table 1 of Pixel Recursive Super Resolution on a CPU: faces 8x8 to 32x32, small networks, 10,000 pictures.
+
+  export SR_JAX_DATA_DIR=celeba_10k_89x109/images
+  sr-jax sweep --config prsr_celeba_cpu --workdir runs/prsr_celeba
+
+Variants as in prsr_celeba.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from sr_jax.configs import prsr_celeba
+
+
+def get_config(variant: str = "prsr") -> ConfigDict:
+  config = prsr_celeba.get_config(variant)
+  for source, split in ((config.data, "[:9500]"), (config.eval.data, "[9500:]")):
+    # The pictures are half as large as CelebA's own.
+    source.update({"dir": "$SR_JAX_DATA_DIR", "split": split, "centre": (64, 64)})
+  config.network.update({"blocks": 2, "stddev": 0.0})
+  config.eval.update({"limit": 256, "pictures": 8})
+  config.train.update({"rounds": 3000, "batch": 16, "log_every": 50, "checkpoint_every": 250})
+  config.train.update({"eval_every": 250, "eval_limit": 32})
+  # RMSProp needs more rounds than a CPU has time for.
+  config.optim.generator.update(
+    {"name": "adam", "learning_rate": 1e-3, "schedule": "cosine", "warmup": 50, "clip": 1.0}
+  )
+  if variant == "prsr":
+    config.method.prior.update({"width": 32, "layers": 8, "head": 128, "stddev": 0.0})
+  return config
+
+
+def sweep() -> Iterator[tuple[str, str, dict[str, Any]]]:
+  yield from prsr_celeba.sweep()

@@ -1,0 +1,122 @@
+"""Pixel recursive super-resolution: an exact likelihood, and samples drawn one sub-pixel after another.
+
+Pixel Recursive Super Resolution (Dahl, Norouzi & Shlens, arXiv 1702.00783). p(y_i | x, y_<i) =
+softmax(A_i(x) + B_i(y_<i)) (Eq. 6) of a conditioning network A and a gated PixelCNN B; objective: the cross-
+entropies of softmax(A + B) and of softmax(A) (Eq. 8). A temperature T divides the logits: the paper's tau is
+1 / T, and T = 0 is greedy decoding. Without B it is the pixel-independent baseline (Eq. 2 and 4).
+Deviation: the weight of Eq. 8's second term is a key.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from sr_jax.errors import UserError, choose
+from sr_jax.method import Array, Batch, Key, Method, Metrics, Params, State, descend, optimiser
+from sr_jax.networks import eval_pass, init, make_conditioning, make_pixel_prior, train_pass
+from sr_jax.networks.gated_pixelcnn import Bias, GatedPixelCNN, draw_cached, draw_naive, to_value
+from sr_jax.ops import Operator, to_float
+
+LEVELS = 256
+SAMPLERS: dict[str, Callable[..., Array]] = {"cached": draw_cached, "naive": draw_naive}
+
+
+def pixel_recursive(config: ConfigDict, operator: Operator) -> Method:
+  """Keys: `config.method.prior`, `conditioning_weight`, `sampler`; network: "conditioning"."""
+  keys = config.method
+  draw = choose(SAMPLERS, keys.sampler, "config.method.sampler")
+  if keys.conditioning_weight < 0:
+    raise UserError(f"config.method.conditioning_weight is {keys.conditioning_weight}: make it 0 or more.")
+  return _make(config, operator, make_pixel_prior(config, LEVELS), draw, keys.conditioning_weight)
+
+
+def pixel_independent(config: ConfigDict, operator: Operator) -> Method:
+  """The conditioning network alone, by cross-entropy: each sub-pixel is drawn on its own."""
+
+  def draw(net: None, params: None, shape: tuple[int, ...], bias: Bias) -> Array:
+    rows = jax.lax.map(lambda r: jnp.argmax(bias(r), axis=-1), jnp.arange(shape[1]))
+    return rows.swapaxes(0, 1)
+
+  return _make(config, operator, None, draw, 0.0)
+
+
+def bits(logits: Array, tokens: Array) -> Array:
+  """Logits [B, H, W, C, levels] and tokens [B, H, W, C] -> -log2 p per sub-pixel [B]."""
+  nats = optax.softmax_cross_entropy_with_integer_labels(logits, tokens)
+  return nats.mean(axis=(1, 2, 3)) / jnp.log(2)
+
+
+def _make(
+  config: ConfigDict,
+  operator: Operator,
+  prior: GatedPixelCNN | None,
+  draw: Callable[..., Array],
+  weight: float,
+) -> Method:
+  if config.consistency == "learned":
+    raise UserError("config.consistency is 'learned', for networks whose output is a picture: choose none.")
+  net = make_conditioning(config, LEVELS)
+  tx = optimiser(config.optim.generator, config.train.rounds)
+
+  def losses(params: Params, conditioning: Array, batch: Batch) -> Metrics:
+    """The terms of the loss, which are the objective too: [B] each, in bits per sub-pixel."""
+    if batch["hr"].dtype != jnp.uint8:
+      raise UserError("The likelihood of sub-pixels is of pictures of bytes: choose another data set.")
+    tokens = batch["hr"].astype(jnp.int32)
+    alone = bits(conditioning, tokens)
+    if prior is None:
+      return {"bits_per_dim": alone}
+    recursive = jnp.asarray(prior.apply({"params": params["prior"]}, to_float(batch["hr"])))
+    return {"bits_per_dim": bits(conditioning + recursive, tokens), "conditioning_bits_per_dim": alone}
+
+  def init_state(key: Key, batch: Batch) -> State:
+    key_conditioning, key_prior = jax.random.split(key)
+    params: dict[str, Any] = {}
+    params["conditioning"], stats = init(net, key_conditioning, operator.lr(batch))
+    if prior:
+      params["prior"] = prior.init(key_prior, to_float(batch["hr"]))["params"]
+    return State(
+      step=jnp.int32(0),
+      params={"generator": params},
+      stats={"generator": stats},
+      opt={"generator": tx.init(params)},
+    )
+
+  def step(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
+    del key
+
+    def loss_fn(params: Params):
+      x, stats = operator.lr(batch), state.stats["generator"]
+      conditioning, stats = train_pass(net, params["conditioning"], stats, x)
+      means = {name: value.mean() for name, value in losses(params, conditioning, batch).items()}
+      loss = means["bits_per_dim"] + weight * means.get("conditioning_bits_per_dim", 0.0)
+      return loss * jnp.log(2), (stats, means)
+
+    state, metrics = descend(state, "generator", loss_fn, tx)
+    return state.replace(step=state.step + 1), metrics | {"images": jnp.float32(batch["hr"].shape[0])}
+
+  def condition(state: State, x: Array) -> Array:
+    return eval_pass(net, state.params["generator"]["conditioning"], state.stats["generator"], x)
+
+  def objective(state: State, batch: Batch, key: Key) -> dict[str, Array]:
+    del key
+    return losses(state.params["generator"], condition(state, operator.lr(batch)), batch)
+
+  def sample(state: State, lr: Array, key: Key, *, n: int, temperature: float = 1.0) -> Array:
+    conditioning = condition(state, lr)
+    shape = (n * lr.shape[0], *conditioning.shape[1:-1])
+
+    def bias(r: Array) -> Array:
+      """Conditioning logits and Gumbel noise of row r, so that the largest sum is a draw (Gumbel-max)."""
+      row = jnp.tile(conditioning[:, r], (n, 1, 1, 1))
+      return row + temperature * jax.random.gumbel(jax.random.fold_in(key, r), row.shape)
+
+    tokens = draw(prior, state.params["generator"].get("prior"), shape, bias)
+    y = to_value(tokens, LEVELS).reshape(n, lr.shape[0], *shape[1:])
+    return operator.head(y, lr)
+
+  return Method(init_state, step, objective, sample, term=lambda t: f"tau = {1 / t:.3g}" if t else "greedy")

@@ -1,0 +1,306 @@
+"""Pixel recursive super-resolution: the order holds, the cache is exact, and the likelihood is one."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sr_jax.configs import base
+from sr_jax.errors import UserError
+from sr_jax.method import optimiser
+from sr_jax.methods import make_method
+from sr_jax.methods.pixel_recursive import LEVELS, bits
+from sr_jax.networks.gated_pixelcnn import GatedPixelCNN, draw_cached, draw_naive, to_value
+from sr_jax.networks.pixelcnn import MaskedConv, causal_mask
+from sr_jax.ops import make_operator, resize
+
+FLOAT32 = jnp.dtype(jnp.float32)
+SMALL = {"width": 12, "layers": 2, "kernel": 3, "first_kernel": 5, "head": 24, "levels": 7}
+
+
+def random_prior(channels: int, seed: int = 0, **keys):
+  """A small prior and parameters of normal numbers, biases too."""
+  net = GatedPixelCNN(channels, FLOAT32, **SMALL | keys)
+  shapes = jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, 2, 2, channels)))["params"]
+  rng = np.random.default_rng(seed)
+  return net, jax.tree.map(lambda leaf: 0.3 * rng.normal(size=leaf.shape).astype(np.float32), shapes)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def jacobian(net, params, y):
+  return jax.jacrev(lambda y: net.apply({"params": params}, y))(y)
+
+
+def seen(shape: tuple[int, int, int], net: GatedPixelCNN) -> np.ndarray:
+  """What each sub-pixel may see, by hand: all before it within the layers' reach, no blind spot."""
+  far = net.first_kernel // 2 + net.layers * (net.kernel // 2)
+  order = list(itertools.product(*map(range, shape)))
+  field = np.zeros((len(order),) * 2, bool)
+  for i, (r, c, g) in enumerate(order):
+    for j, (r2, c2, g2) in enumerate(order):
+      above = 1 <= r - r2 <= far and abs(c - c2) <= far
+      left = r == r2 and 1 <= c - c2 <= far
+      field[i, j] = above or left or ((r, c) == (r2, c2) and g2 < g)
+  return field
+
+
+@pytest.mark.parametrize(
+  ("channels", "shape", "keys"),
+  [
+    (1, (5, 7), {}),
+    (3, (4, 5), {}),
+    (2, (6, 7), {"layers": 1, "first_kernel": 3}),
+    (3, (2, 9), {"kernel": 5}),
+  ],
+)
+def test_a_logit_sees_all_before_its_sub_pixel_within_reach_and_nothing_else(channels, shape, keys):
+  slopes = 0.0
+  for seed in range(4):  # a rectified unit may be off everywhere in one network
+    net, params = random_prior(channels, seed, **keys)
+    y = jax.random.uniform(jax.random.key(seed), (1, *shape, channels))
+    every = np.abs(np.asarray(jacobian(net, params, y))).reshape(y.size, net.levels, y.size)
+    slopes = np.maximum(slopes, every.max(axis=1))
+  field = seen((*shape, channels), net)
+  assert not np.triu(field).any()
+  np.testing.assert_array_equal(slopes > 0, field)
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_both_halves_of_a_gate_have_the_colours_of_their_feature(parts):
+  mask = causal_mask((1, 3), 7, 7 * parts, 3, first=False, parts=parts)
+  halves = np.split(mask, parts, axis=-1)
+  assert all(np.array_equal(half, halves[0]) for half in halves)
+  assert [int(column.sum()) for column in halves[0][0, 1].T] == [3, 3, 3, 5, 5, 7, 7]
+
+
+def test_a_masked_product_is_the_masked_convolution():
+  x = jax.random.normal(jax.random.key(0), (2, 3, 4, 6))
+  product, wide = (MaskedConv(9, kernel, 3, False, FLOAT32) for kernel in ((1, 1), (1, 3)))
+  params = product.init(jax.random.key(1), x)["params"]
+  kernel = jnp.zeros((1, 3, 6, 9)).at[:, 1:2].set(params["kernel"])
+  expected = wide.apply({"params": params | {"kernel": kernel}}, x)
+  np.testing.assert_allclose(product.apply({"params": params}, x), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+  ("channels", "keys"),
+  [(3, {}), (1, {"layers": 3}), (3, {"kernel": 5, "first_kernel": 3}), (2, {"first_kernel": 7, "width": 5})],
+)
+def test_cached_equals_naive_with_the_same_noise(channels, keys):
+  shape = (2, 5, 6, channels)
+  net, params = random_prior(channels, **keys)
+  noise = jax.random.gumbel(jax.random.key(0), (5, 2, 6, channels, net.levels))
+  draws = [jax.jit(lambda p, d=d: d(net, p, shape, lambda r: noise[r])) for d in (draw_cached, draw_naive)]
+  cached, naive = (np.asarray(draw(params)) for draw in draws)
+  np.testing.assert_array_equal(cached, naive)
+  assert len(np.unique(cached)) == net.levels
+  assert not np.array_equal(cached[0], cached[1])
+
+
+def test_cached_logits_are_those_of_the_whole_pass_on_the_same_prefix():
+  """A bias that decides what is drawn lets the logits be read: by how much it must rise to win."""
+  net, params = random_prior(3)
+  shape = (1, 4, 5, 3)
+  wanted = jax.random.randint(jax.random.key(1), shape, 0, net.levels)
+  logits = net.apply({"params": params}, to_value(wanted, net.levels))[0]
+  best, chosen = logits.max(-1), jnp.take_along_axis(logits, wanted[0, ..., None], -1)[..., 0]
+  for margin, same in ((1e-4, True), (-1e-4, False)):
+    push = jax.nn.one_hot(wanted[0], net.levels) * (best - chosen + margin)[..., None]
+    # Where another one is the best without help, and the prefix is as wanted up to here.
+    drawn = draw_cached(net, params, shape, lambda r, push=push: push[r][None])
+    undecided = np.asarray(best > chosen)[None]
+    first = np.argmax(np.ravel(undecided))
+    if same:
+      np.testing.assert_array_equal(drawn, wanted)
+    else:
+      assert np.ravel(drawn)[first] != np.ravel(wanted)[first]
+
+
+# The likelihood
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 1), (1, 2, 2)])
+def test_probabilities_of_all_pictures_sum_to_one_and_samples_have_their_frequencies(shape):
+  net, params = random_prior(shape[-1], levels=3)
+  pictures = np.array(list(itertools.product(range(3), repeat=4))).reshape(-1, *shape)
+  extra = jax.random.normal(jax.random.key(5), (*shape, 3))  # the conditioning network's part
+
+  logits = net.apply({"params": params}, to_value(jnp.asarray(pictures), 3)) + extra
+  p = np.exp2(-4 * np.asarray(bits(logits, pictures), np.float64))
+  assert p.sum() == pytest.approx(1, abs=1e-5)
+
+  n = 20_000
+
+  def bias(r):
+    return extra[r] + jax.random.gumbel(jax.random.fold_in(jax.random.key(0), r), (n, *shape[1:], 3))
+
+  drawn = np.asarray(jax.jit(lambda p: draw_cached(net, p, (n, *shape), bias))(params)).reshape(n, 4)
+  frequency = np.bincount(drawn @ [27, 9, 3, 1], minlength=81) / n
+  assert (np.abs(frequency - p) < 5 * np.sqrt(p / n) + 1e-4).all()
+
+
+# The methods
+
+
+def tiny(name: str = "pixel_recursive", channels: int = 3, **keys):
+  config = base.get_config(name, "conditioning")
+  config.data.channels = config.eval.data.channels = channels
+  config.operator.update({"factor": (2, 2), "rounding": "none"})
+  config.network.update({"width": 6, "blocks": 1})
+  config.method.update(keys)
+  if name == "pixel_recursive":
+    config.method.prior.update({"width": 6, "layers": 1, "kernel": 3, "first_kernel": 3, "head": 8})
+  return config
+
+
+def make(config):
+  operator = make_operator(config)
+  return make_method(config, operator), operator
+
+
+def pictures(channels: int = 3, size: tuple[int, int] = (6, 8)) -> dict[str, np.ndarray]:
+  hr = np.random.default_rng(0).integers(0, 256, (4, *size, channels), dtype=np.uint8)
+  return {"hr": hr}
+
+
+@functools.cache
+def started(name: str, channels: int = 3):
+  method, operator = make(tiny(name, channels))
+  return method, operator, jax.jit(method.init)(jax.random.key(0), pictures(channels))
+
+
+def loss_of(weight: float):
+  """Loss and metrics of one round, and the gradient of the conditioning network's last layer by SGD."""
+  config = tiny(conditioning_weight=weight)
+  config.optim.generator.update({"name": "sgd", "learning_rate": 1.0})
+  method, _ = make(config)
+  state = jax.jit(method.init)(jax.random.key(0), pictures())
+  after, metrics = jax.jit(method.step)(state, pictures(), jax.random.key(0))
+  return {name: float(value) for name, value in metrics.items()}, after.params["generator"]
+
+
+def test_the_loss_is_the_sum_of_both_cross_entropies_and_without_weight_that_of_equation_7():
+  (both, moved), (one, moved_less) = loss_of(1.0), loss_of(0.0)
+  total = both["bits_per_dim"] + both["conditioning_bits_per_dim"]
+  assert both["loss"] == pytest.approx(np.log(2) * total, rel=1e-5)
+  assert one["loss"] == pytest.approx(np.log(2) * one["bits_per_dim"], rel=1e-5)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), moved["prior"], moved_less["prior"]
+  )
+  last = "Dense_0"
+  assert not np.allclose(moved["conditioning"][last]["bias"], moved_less["conditioning"][last]["bias"])
+
+
+@pytest.mark.parametrize("sampler", ["cached", "naive"])
+def test_a_temperature_of_zero_is_greedy_decoding_and_one_draws(sampler):
+  method, operator = make(tiny(sampler=sampler))
+  state = started("pixel_recursive")[2]
+  x = operator.lr(pictures())
+  draw = jax.jit(method.sample, static_argnames=("n", "temperature"))
+  greedy = draw(state, x, jax.random.key(0), n=2, temperature=0.0)
+  np.testing.assert_array_equal(greedy[0], greedy[1])
+  np.testing.assert_array_equal(greedy, draw(state, x, jax.random.key(1), n=2, temperature=0.0))
+  warm = draw(state, x, jax.random.key(0), n=2)
+  assert (np.asarray(warm[0]) != np.asarray(warm[1])).mean() > 0.9
+  np.testing.assert_allclose(np.round(np.asarray(warm) * 255), np.asarray(warm) * 255, atol=1e-4)
+
+
+def test_both_samplers_of_the_method_draw_the_same_pictures():
+  _, operator, state = started("pixel_recursive")
+  x, drawn = operator.lr(pictures()), []
+  for sampler in ("cached", "naive"):
+    method, _ = make(tiny(sampler=sampler))
+    drawn.append(jax.jit(method.sample, static_argnames="n")(state, x, jax.random.key(3), n=2))
+  np.testing.assert_array_equal(*drawn)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_a_temperature_divides_the_logits(temperature):
+  """Frequencies of the first sub-pixel are p to the power tau, normalised."""
+  method, operator, state = started("pixel_independent", 1)
+  bias = jax.random.normal(jax.random.key(1), (LEVELS,))
+  conditioning = state.params["generator"]["conditioning"] | {
+    "Dense_0": {"kernel": jnp.zeros((6, LEVELS)), "bias": bias}
+  }
+  state = state.replace(params={"generator": {"conditioning": conditioning}})
+  x = operator.lr(pictures(1))[:1]
+  n = 40_000
+  drawn = jax.jit(method.sample, static_argnames=("n", "temperature"))(
+    state, x[:, :1, :1], jax.random.key(0), n=n, temperature=temperature
+  )
+  tokens = np.round(np.asarray(drawn[:, 0, 0, 0, 0]) * 255).astype(int)
+  p = np.asarray(jax.nn.softmax(bias / temperature), np.float64)
+  frequency = np.bincount(tokens, minlength=LEVELS) / n
+  assert (np.abs(frequency - p) < 5 * np.sqrt(p / n) + 1e-4).all()
+
+
+def test_pictures_of_other_sizes_are_drawn_and_judged():
+  method, operator, state = started("pixel_recursive")
+  other = pictures(size=(10, 4))
+  y = method.sample(state, operator.lr(other), jax.random.key(0), n=1)
+  assert y.shape == (1, 4, 10, 4, 3)
+  assert method.objective(state, other, jax.random.key(0))["bits_per_dim"].shape == (4,)
+
+
+def test_the_regression_starts_from_the_enlargement_and_adds_at_most_one():
+  config = base.get_config("regression", "conditioning")
+  config.network.update({"width": 6, "blocks": 1, "stddev": 1e-6})
+  method, operator = make(config)
+  batch = pictures(size=(16, 16))
+  state = jax.jit(method.init)(jax.random.key(0), batch)
+  x = operator.lr(batch)
+  y = method.sample(state, x, jax.random.key(0), n=1)[0]
+  np.testing.assert_allclose(y, resize(x, (16, 16), "bicubic"), atol=1e-4)
+  state.params["generator"]["Dense_0"]["bias"] += 100.0
+  y = method.sample(state, x, jax.random.key(0), n=1)[0]
+  np.testing.assert_allclose(y, resize(x, (16, 16), "bicubic") + 1, atol=1e-5)
+
+
+def test_rmsprop_is_tensorflows_with_its_mean_square_from_one():
+  keys = base.get_config("pixel_recursive", "conditioning").optim.generator
+  keys.update({"name": "rmsprop", "learning_rate": 0.1})
+  tx = optimiser(keys, 10)
+  state, mean_square, velocity = tx.init(jnp.zeros(())), 1.0, 0.0
+  for gradient in (2.0, -1.0, 0.5):
+    update, state = tx.update(jnp.float32(gradient), state)
+    mean_square = 0.95 * mean_square + 0.05 * gradient**2
+    velocity = 0.9 * velocity + 0.1 * gradient / np.sqrt(mean_square + 1e-8)
+    assert float(update) == pytest.approx(-velocity, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    ({"consistency": "learned"}, "learned"),
+    ({"operator.factor": (3, 3)}, "power of two"),
+    ({"operator.factor": (2, 4)}, "alike"),
+    ({"method.prior.width": 2}, "each colour"),
+    ({"method.prior.kernel": 4}, "odd"),
+    ({"method.prior.layers": 0}, "one layer"),
+    ({"method.sampler": "cachd"}, "method.sampler"),
+    ({"method.conditioning_weight": -1.0}, "conditioning_weight"),
+    ({"network.norm": "btch"}, "network.norm"),
+  ],
+)
+def test_wrong_keys_are_one_sentence(change, message):
+  config = tiny()
+  config.update_from_flattened_dict(change)
+
+  def start():
+    make(config)[0].init(jax.random.key(0), pictures())
+
+  with pytest.raises(UserError, match=message):
+    start()
+
+
+def test_another_network_and_unbounded_pictures_are_refused():
+  with pytest.raises(UserError, match="conditioning"):
+    make(base.get_config("pixel_recursive", "srresnet"))
+  method, _ = make(tiny())
+  with pytest.raises(UserError, match="bytes"):
+    method.objective(
+      started("pixel_recursive")[2], {"hr": np.zeros((1, 4, 4, 3), np.float32)}, jax.random.key(0)
+    )
