@@ -12,7 +12,7 @@ from sr_jax.configs import base
 from sr_jax.errors import UserError
 from sr_jax.method import optimiser
 from sr_jax.methods import make_method
-from sr_jax.methods.pixel_recursive import LEVELS, bits
+from sr_jax.methods.pixel_recursive import LEVELS, bits, draw_token
 from sr_jax.networks.gated_pixelcnn import GatedPixelCNN, draw_cached, draw_naive, to_value
 from sr_jax.networks.pixelcnn import MaskedConv, causal_mask
 from sr_jax.ops import make_operator, resize
@@ -93,11 +93,17 @@ def test_cached_equals_naive_with_the_same_noise(channels, keys):
   shape = (2, 5, 6, channels)
   net, params = random_prior(channels, **keys)
   noise = jax.random.gumbel(jax.random.key(0), (5, 2, 6, channels, net.levels))
-  draws = [jax.jit(lambda p, d=d: d(net, p, shape, lambda r: noise[r])) for d in (draw_cached, draw_naive)]
+  draws = [
+    jax.jit(lambda p, d=d: d(net, p, shape, lambda r: noise[r], largest)) for d in (draw_cached, draw_naive)
+  ]
   cached, naive = (np.asarray(draw(params)) for draw in draws)
   np.testing.assert_array_equal(cached, naive)
   assert len(np.unique(cached)) == net.levels
   assert not np.array_equal(cached[0], cached[1])
+
+
+def largest(logits, bias):
+  return jnp.argmax(logits + bias, axis=-1)
 
 
 def test_cached_logits_are_those_of_the_whole_pass_on_the_same_prefix():
@@ -110,7 +116,7 @@ def test_cached_logits_are_those_of_the_whole_pass_on_the_same_prefix():
   for margin, same in ((1e-4, True), (-1e-4, False)):
     push = jax.nn.one_hot(wanted[0], net.levels) * (best - chosen + margin)[..., None]
     # Where another one is the best without help, and the prefix is as wanted up to here.
-    drawn = draw_cached(net, params, shape, lambda r, push=push: push[r][None])
+    drawn = draw_cached(net, params, shape, lambda r, push=push: push[r][None], largest)
     undecided = np.asarray(best > chosen)[None]
     first = np.argmax(np.ravel(undecided))
     if same:
@@ -134,10 +140,14 @@ def test_probabilities_of_all_pictures_sum_to_one_and_samples_have_their_frequen
 
   n = 20_000
 
-  def bias(r):
-    return extra[r] + jax.random.gumbel(jax.random.fold_in(jax.random.key(0), r), (n, *shape[1:], 3))
+  def rows(r):
+    uniform = jax.random.uniform(jax.random.fold_in(jax.random.key(0), r), (n, *shape[1:]))
+    return jnp.broadcast_to(extra[r], (n, *shape[1:], 3)), uniform
 
-  drawn = np.asarray(jax.jit(lambda p: draw_cached(net, p, (n, *shape), bias))(params)).reshape(n, 4)
+  def choose(logits, given):
+    return draw_token(logits + given[0], given[1])
+
+  drawn = np.asarray(jax.jit(lambda p: draw_cached(net, p, (n, *shape), rows, choose))(params)).reshape(n, 4)
   frequency = np.bincount(drawn @ [27, 9, 3, 1], minlength=81) / n
   assert (np.abs(frequency - p) < 5 * np.sqrt(p / n) + 1e-4).all()
 

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from sr_jax.errors import UserError, choose
 from sr_jax.method import Array, Batch, Key, Method, Metrics, Params, State, descend, optimiser
 from sr_jax.networks import eval_pass, init, make_conditioning, make_pixel_prior, train_pass
-from sr_jax.networks.gated_pixelcnn import Bias, GatedPixelCNN, draw_cached, draw_naive, to_value
+from sr_jax.networks.gated_pixelcnn import Choose, GatedPixelCNN, Rows, draw_cached, draw_naive, to_value
 from sr_jax.ops import Operator, to_float
 
 LEVELS = 256
@@ -37,9 +37,9 @@ def pixel_recursive(config: ConfigDict, operator: Operator) -> Method:
 def pixel_independent(config: ConfigDict, operator: Operator) -> Method:
   """The conditioning network alone, by cross-entropy: each sub-pixel is drawn on its own."""
 
-  def draw(net: None, params: None, shape: tuple[int, ...], bias: Bias) -> Array:
-    rows = jax.lax.map(lambda r: jnp.argmax(bias(r), axis=-1), jnp.arange(shape[1]))
-    return rows.swapaxes(0, 1)
+  def draw(net: None, params: None, shape: tuple[int, ...], rows: Rows, choose: Choose) -> Array:
+    del net, params
+    return jax.lax.map(lambda r: choose(jnp.zeros(()), rows(r)), jnp.arange(shape[1])).swapaxes(0, 1)
 
   return _make(config, operator, None, draw, 0.0)
 
@@ -48,6 +48,13 @@ def bits(logits: Array, tokens: Array) -> Array:
   """Logits [B, H, W, C, levels] and tokens [B, H, W, C] -> -log2 p per sub-pixel [B]."""
   nats = optax.softmax_cross_entropy_with_integer_labels(logits, tokens)
   return nats.mean(axis=(1, 2, 3)) / jnp.log(2)
+
+
+def draw_token(logits: Array, uniform: Array) -> Array:
+  """Tokens [...] that follow softmax(logits [..., levels]), each by inversion from one number in [0, 1)."""
+  # On a CPU faster than jnp.cumsum.
+  cumulated = jax.lax.associative_scan(jnp.add, jax.nn.softmax(logits), axis=-1)
+  return jnp.sum(cumulated <= uniform[..., None] * cumulated[..., -1:], axis=-1)
 
 
 def _make(
@@ -110,12 +117,16 @@ def _make(
     conditioning = condition(state, lr)
     shape = (n * lr.shape[0], *conditioning.shape[1:-1])
 
-    def bias(r: Array) -> Array:
-      """Conditioning logits and Gumbel noise of row r, so that the largest sum is a draw (Gumbel-max)."""
-      row = jnp.tile(conditioning[:, r], (n, 1, 1, 1))
-      return row + temperature * jax.random.gumbel(jax.random.fold_in(key, r), row.shape)
+    def rows(r: Array) -> tuple[Array, Array]:
+      """Conditioning logits of row r, and a number in [0, 1) for each sub-pixel."""
+      uniform = jax.random.uniform(jax.random.fold_in(key, r), (shape[0], *shape[2:]))
+      return jnp.tile(conditioning[:, r], (n, 1, 1, 1)), uniform
 
-    tokens = draw(prior, state.params["generator"].get("prior"), shape, bias)
+    def choose(logits: Array, given: tuple[Array, Array]) -> Array:
+      total = logits + given[0]
+      return draw_token(total / temperature, given[1]) if temperature else jnp.argmax(total, axis=-1)
+
+    tokens = draw(prior, state.params["generator"].get("prior"), shape, rows, choose)
     y = to_value(tokens, LEVELS).reshape(n, lr.shape[0], *shape[1:])
     return operator.head(y, lr)
 

@@ -8,6 +8,7 @@ above, "left" the row itself up to the sub-pixel, and takes what "above" found a
 import itertools
 import math
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import jax
@@ -19,8 +20,10 @@ from sr_jax.errors import UserError
 from sr_jax.networks.pixelcnn import MaskedConv, causal_mask, colour_group, initial
 
 Array = jax.Array
-# Row number -> what is added to the prior's logits in that row, [B, W, C, levels].
-Bias = Callable[[Array], Array]
+# Row number -> whatever `Choose` needs besides the prior's logits: arrays [B, W, C, ...] of that row.
+Rows = Callable[[Array], Any]
+# Logits [B, levels] and a sub-pixel's part [B, ...] of its row -> tokens [B].
+Choose = Callable[[Array, Any], Array]
 
 
 def gate(pre: Array) -> Array:
@@ -107,21 +110,21 @@ class GatedPixelCNN(nn.Module):
     return logits.reshape(*y.shape, self.levels).astype(jnp.float32)
 
 
-def draw_naive(net: GatedPixelCNN, params: Any, shape: tuple[int, ...], bias: Bias) -> Array:
+def draw_naive(net: GatedPixelCNN, params: Any, shape: tuple[int, ...], rows: Rows, choose: Choose) -> Array:
   """As `draw_cached`, by a pass over the whole picture for every sub-pixel: the oracle."""
   _, _, width, channels = shape
 
   def one(t: Array, tokens: Array) -> Array:
     r, c, g = t // (width * channels), t // channels % width, t % channels
-    prior = jnp.asarray(net.apply({"params": params}, to_value(tokens, net.levels)))
-    logits = prior[:, r] + bias(r)
-    return tokens.at[:, r, c, g].set(jnp.argmax(logits[:, c, g], axis=-1))
+    logits = jnp.asarray(net.apply({"params": params}, to_value(tokens, net.levels)))
+    chosen = choose(logits[:, r, c, g], jax.tree.map(lambda v: v[:, c, g], rows(r)))
+    return tokens.at[:, r, c, g].set(chosen)
 
   return jax.lax.fori_loop(0, math.prod(shape[1:]), one, jnp.zeros(shape, jnp.int32))
 
 
-def draw_cached(net: GatedPixelCNN, params: Any, shape: tuple[int, ...], bias: Bias) -> Array:
-  """A picture whose every sub-pixel is argmax(prior logits + bias), in order; each activation computed once.
+def draw_cached(net: GatedPixelCNN, params: Any, shape: tuple[int, ...], rows: Rows, choose: Choose) -> Array:
+  """A picture, chosen sub-pixel by sub-pixel from the prior's logits; each activation is computed once.
 
   A row of the "above" stack needs complete rows only and is computed at once, from the last rows of every
   layer's input. The "left" stack goes from sub-pixel to sub-pixel: of every layer it computes the units of
@@ -130,7 +133,7 @@ def draw_cached(net: GatedPixelCNN, params: Any, shape: tuple[int, ...], bias: B
   Args:
     net, params: the prior.
     shape: (B, H, W, C), any H and W.
-    bias: conditioning logits and noise.
+    rows, choose: conditioning logits, noise, and what to do with them.
 
   Returns:
     Tokens [B, H, W, C], 0 to levels - 1.
@@ -145,88 +148,128 @@ def draw_cached(net: GatedPixelCNN, params: Any, shape: tuple[int, ...], bias: B
     mask = causal_mask((1, kernel), inputs, outputs, channels, first, parts)
     return (weights[name]["kernel"] * mask)[0, : kernel // 2 + 1]
 
-  # The units of colour g are own[g], those of all colours up to g are upto[g]; tops are the head's.
-  (own, upto), (own_top, upto_top) = _groups(F, channels), _groups(net.head, channels)
+  own, own_top = _groups(F, channels), _groups(net.head, channels)
+  own_logits = _groups(channels * K, channels)
   # A gate's two halves side by side for each colour, so that these units too are contiguous.
   order = np.concatenate([np.r_[own[g], F + own[g].start : F + own[g].stop] for g in range(channels)])
-  pre_of = [slice(2 * s.start, 2 * s.stop) for s in own]
+  own_gate = [slice(2 * s.start, 2 * s.stop) for s in own]
+
+  link_kernels = [weights[f"link_{i}"]["kernel"][:, order] for i in range(L)]
+  link_biases = [weights[f"link_{i}"]["bias"][order] for i in range(L)]
+
+  def cut(matrix: Array, rows: list[slice], columns: list[slice]) -> list[Array]:
+    """From the units of each colour to those of this and all later ones; outside the loops."""
+    return [matrix[rows[g], columns[g].start :] for g in range(channels)]
 
   first_left = masked("first_left", net.first_kernel, channels, F, first=True)
   left = [masked(f"left_{i}", net.kernel, F, 2 * F, parts=2)[..., order] for i in range(L)]
-  before = jnp.stack([w[:near].reshape(near * F, 2 * F) for w in left])
-  mix = [masked(f"mix_{i}", 1, F, F)[0] for i in range(L)]
-  head, last = masked("head", 1, F, net.head)[0], masked("logits", 1, net.head, channels * K)[0]
-  # Cut by colour here, outside the loops.
-  lefts = [[w[near][upto[g], pre_of[g]] for g in range(channels)] for w in left]
-  mixes = [[w[upto[g], own[g]] for g in range(channels)] for w in mix]
-  heads = [head[upto[g], own_top[g]] for g in range(channels)]
-  lasts = [last[upto_top[g], g * K : (g + 1) * K] for g in range(channels)]
+  # A pixel's units matter to itself and to the next `near` ones: what they send to each is found at once.
+  lefts = [
+    [
+      jnp.concatenate([here, *w[:near, own[g]][::-1]], axis=1)
+      for g, here in enumerate(cut(w[near], own, own_gate))
+    ]
+    for w in left
+  ]
+  mixes = [cut(masked(f"mix_{i}", 1, F, F)[0], own, own) for i in range(L)]
+  heads = cut(masked("head", 1, F, net.head)[0], own, own_top)
+  lasts = cut(masked("logits", 1, net.head, channels * K)[0], own_top, own_logits)
 
-  def across(name: str, rows: Array) -> Array:
-    """One row of a convolution of the "above" stack from all it sees: [B, rows, W, in] -> [B, W, out]."""
-    kernel = weights[name]["kernel"]
-    columns, side = kernel.shape[1], kernel.shape[1] // 2
-    padded = jnp.pad(rows, ((0, 0), (0, 0), (side, side), (0, 0)))
-    seen = jnp.stack([padded[:, :, x : x + width] for x in range(columns)], axis=3).swapaxes(1, 2)
-    return seen.reshape(batch, width, -1) @ kernel.reshape(-1, kernel.shape[-1]) + weights[name]["bias"]
+  def arriving(parts: list[Array], columns: list[slice]) -> Array:
+    """The sum of what the colours so far, one product each, send to the units of the newest."""
+    here = columns[len(parts) - 1]
+    starts = [here.start - columns[g].start for g in range(len(parts))]
+    width_here = here.stop - here.start
+    return reduce(jnp.add, [p[:, a : a + width_here] for p, a in zip(parts, starts, strict=True)])
 
-  def pixel(carry: tuple[Array, Array], xs: tuple[Array, Array, Array]) -> tuple[Any, Any]:
-    """carry: the last pixels of the picture [B, near_first, C] and of each layer's input [L, B, near, F]."""
-    seen, past = carry
-    start, link, add = xs  # [B, F], [L, B, 2F], [B, C, K]
+  # A row of a layer's input matters to `heights` rows of its output: what it sends to each is found at once.
+  heights = net.kernel // 2 + 1
+  downs = [weights[f"above_{i}"]["kernel"][::-1] for i in range(L)]  # own row first
+  downs = [k.transpose(1, 2, 0, 3).reshape(net.kernel * F, heights * 2 * F) for k in downs]
+
+  def beside(row: Array, columns: int) -> Array:
+    """A row [B, W, F] -> [B, W, columns * F], what lies around each pixel."""
+    side = columns // 2
+    padded = jnp.pad(row, ((0, 0), (side, side), (0, 0)))
+    return jnp.concatenate([padded[:, x : x + width] for x in range(columns)], axis=-1)
+
+  def pixel(carry: tuple[Array, list[Array]], xs: tuple[Array, Array, Any]) -> tuple[Any, Any]:
+    """carry: the last pixels of the picture [B, near_first, C], and what earlier pixels of each layer's input
+    send to this pixel and the next ones, [B, near, 2F]."""
+    seen, coming = carry
+    start, link, given = xs  # [B, F], [L, B, 2F], tree of [B, C, ...]
     start = start + seen.reshape(batch, -1) @ first_left[:near_first].reshape(-1, F)
-    context = link + past.reshape(L, batch, -1) @ before
     tokens: list[Array] = []
     values: list[Array] = []
-    # By layer and colour.
-    inputs: list[list[Array]] = [[] for _ in range(L + 1)]
-    hiddens: list[list[Array]] = [[] for _ in range(L)]
-    tops: list[Array] = []
+    # What each colour's units send on, by layer.
+    to_gate: list[list[Array]] = [[] for _ in range(L)]
+    to_next: list[list[Array]] = [[] for _ in range(L)]
+    to_top: list[Array] = []
+    to_logits: list[Array] = []
     for g in range(channels):
       h = start[:, own[g]]
       if g:
         h = h + jnp.stack(values, axis=-1) @ first_left[near_first][:g, own[g]]
       for i in range(L):
-        inputs[i].append(h)
-        hiddens[i].append(gate(jnp.concatenate(inputs[i], axis=-1) @ lefts[i][g] + context[i][:, pre_of[g]]))
-        bias_of_mix = weights[f"mix_{i}"]["bias"][own[g]]
-        h = h + jnp.concatenate(hiddens[i], axis=-1) @ mixes[i][g] + bias_of_mix
-      inputs[L].append(h)
-      top = nn.relu(jnp.concatenate(inputs[L], axis=-1)) @ heads[g] + weights["head"]["bias"][own_top[g]]
-      tops.append(nn.relu(top))
-      logits = jnp.concatenate(tops, axis=-1) @ lasts[g] + weights["logits"]["bias"][g * K : (g + 1) * K]
-      tokens.append(jnp.argmax(logits.astype(jnp.float32) + add[:, g], axis=-1))
+        to_gate[i].append(h @ lefts[i][g])
+        context = (link[i] + coming[i][:, 0])[:, own_gate[g]]
+        hidden = gate(context + arriving(to_gate[i], own_gate))
+        to_next[i].append(hidden @ mixes[i][g])
+        h = h + weights[f"mix_{i}"]["bias"][own[g]] + arriving(to_next[i], own)
+      to_top.append(nn.relu(h) @ heads[g])
+      top = nn.relu(weights["head"]["bias"][own_top[g]] + arriving(to_top, own_top))
+      to_logits.append(top @ lasts[g])
+      logits = weights["logits"]["bias"][own_logits[g]] + arriving(to_logits, own_logits)
+      part = jax.tree.map(lambda v, g=g: v[:, g], given)
+      tokens.append(choose(logits.astype(jnp.float32), part))
       values.append((2 * to_value(tokens[g], K) - 1).astype(dtype))
     here = jnp.stack(values, axis=-1)
-    now = jnp.stack([jnp.concatenate(pieces, axis=-1) for pieces in inputs[:L]])
-    past = jnp.concatenate([past[:, :, 1:], now[:, :, None]], axis=2)
-    return (jnp.concatenate([seen[:, 1:], here[:, None]], axis=1), past), (jnp.stack(tokens, axis=-1), here)
+    later = [
+      reduce(jnp.add, [part[:, -near * 2 * F :] for part in parts]).reshape(batch, near, 2 * F)
+      for parts in to_gate
+    ]
+    coming = [
+      jnp.concatenate([c[:, 1:] + new[:, :-1], new[:, -1:]], axis=1)
+      for c, new in zip(coming, later, strict=True)
+    ]
+    return (jnp.concatenate([seen[:, 1:], here[:, None]], axis=1), coming), (jnp.stack(tokens, axis=-1), here)
 
-  def row(carry: tuple[Array, Array], r: Array) -> tuple[Any, Array]:
-    """carry: the last rows of the picture [B, near_first, W, C], of each layer's input [L, B, near, W, F]."""
-    picture, past = carry
-    start = above = across("first_above", picture)
-    links, kept = [], []
+  def row(carry: tuple[Array, list[Array]], r: Array) -> tuple[Any, Array]:
+    """carry: the last rows of the picture [B, near_first, W, C], and what earlier rows of each layer's input
+    send to this row and the next ones, [B, W, heights - 1, 2F]."""
+    picture, coming = carry
+    above = weights["first_above"]["bias"] + sum(
+      beside(picture[:, y], net.first_kernel) @ weights["first_above"]["kernel"][y].reshape(-1, F)
+      for y in range(near_first)
+    )
+    start, links, kept = above, [], []
     for i in range(L):
-      rows = jnp.concatenate([past[i], above[:, None]], axis=1)
-      kept.append(rows[:, 1:])
-      pre = across(f"above_{i}", rows)
-      link = pre @ weights[f"link_{i}"]["kernel"] + weights[f"link_{i}"]["bias"]
-      links.append(link[..., order])
+      sent = (beside(above, net.kernel) @ downs[i]).reshape(batch, width, heights, 2 * F)
+      sums = sent[:, :, :-1] + coming[i]
+      kept.append(jnp.concatenate([sums[:, :, 1:], sent[:, :, -1:]], axis=2))
+      pre = sums[:, :, 0] + weights[f"above_{i}"]["bias"]
+      links.append(pre @ link_kernels[i] + link_biases[i])
       above = gate(pre)
-    empty = jnp.zeros((batch, near_first, channels), dtype), jnp.zeros((L, batch, near, F), dtype)
-    xs = start.swapaxes(0, 1), jnp.stack(links).transpose(2, 0, 1, 3), bias(r).swapaxes(0, 1)
+    empty = (
+      jnp.zeros((batch, near_first, channels), dtype),
+      [jnp.zeros((batch, near, 2 * F), dtype) for _ in range(L)],
+    )
+    xs = (
+      start.swapaxes(0, 1),
+      jnp.stack(links).transpose(2, 0, 1, 3),
+      jax.tree.map(lambda v: v.swapaxes(0, 1), rows(r)),
+    )
     tokens, here = (v.swapaxes(0, 1) for v in jax.lax.scan(pixel, empty, xs)[1])
-    return (jnp.concatenate([picture[:, 1:], here[:, None]], axis=1), jnp.stack(kept)), tokens
+    return (jnp.concatenate([picture[:, 1:], here[:, None]], axis=1), kept), tokens
 
   empty = (
     jnp.zeros((batch, near_first, width, channels), dtype),
-    jnp.zeros((L, batch, near, width, F), dtype),
+    [jnp.zeros((batch, width, heights - 1, 2 * F), dtype) for _ in range(L)],
   )
   return jax.lax.scan(row, empty, jnp.arange(height))[1].swapaxes(0, 1)
 
 
-def _groups(units: int, channels: int) -> tuple[list[slice], list[slice]]:
-  """The places of the units of each colour, and of those of all colours up to it."""
+def _groups(units: int, channels: int) -> list[slice]:
+  """The places of the units of each colour."""
   ends = np.cumsum(np.bincount(colour_group(units, channels))).tolist()
-  return [slice(a, b) for a, b in itertools.pairwise([0, *ends])], [slice(0, b) for b in ends]
+  return [slice(a, b) for a, b in itertools.pairwise([0, *ends])]
