@@ -72,13 +72,15 @@ def nearest(operator: Operator, config: ConfigDict) -> Sampler:
   those that were found are read again. Euclidean distance, as in Pixel Recursive Super Resolution, section 5.
 
   Raises:
-    UserError: the training pictures have several sizes.
+    UserError: the training pictures have several sizes, or are not of bytes.
   """
   source = open_source(config.data)
   reduce = jax.jit(lambda batch: to_uint8(operator.lr(batch)))
   inputs: list[np.ndarray] = []
   numbers: list[np.ndarray] = []
   for batch in test_batches(source, config.data, batch=512, factor=operator.factor):
+    if batch["hr"].dtype != np.uint8:
+      raise UserError("The baseline nearest is of pictures of bytes: take it out of config.eval.baselines.")
     shape = batch["hr"].shape[1:]
     low = np.asarray(reduce({key: batch[key] for key in ("hr", "lr") if key in batch}))[batch["mask"]]
     if inputs and low.shape[1:] != inputs[0].shape[1:]:

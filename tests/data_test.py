@@ -463,6 +463,34 @@ def test_mnist_from_idx_files_has_the_schema_of_tfds_mnist(tmp_path):
   assert evaluated(source, batch=2)[1]["label"].shape == (1,)
 
 
+def test_mnist_corners_has_each_digit_at_half_its_size_in_one_corner_left_as_often_as_right(tmp_path):
+  rng = np.random.default_rng(0)
+  digits = {
+    part: rng.integers(1, 256, size=(count, 28, 28), dtype=np.uint8)
+    for part, count in (("train", 40), ("t10k", 10))
+  }
+  for part, images in digits.items():
+    write_idx(tmp_path / f"{part}-images-idx3-ubyte.gz", images)
+    write_idx(tmp_path / f"{part}-labels-idx1-ubyte.gz", np.arange(len(images), dtype=np.uint8) % 10)
+  data.prepare("mnist_corners", str(tmp_path), str(tmp_path))
+  sides = []
+  for part, split in (("train", "train"), ("t10k", "test")):
+    source = data.open_source(config(tmp_path, name="mnist_corners", split=split, channels=1))
+    for i in range(len(source)):
+      record = source[i]
+      lr, hr = (record[key][..., 0].astype(float) for key in ("lr", "hr"))
+      assert any(np.array_equal(lr, digit) for digit in digits[part])
+      half = lr.reshape(14, 2, 14, 2).mean(axis=(1, 3))
+      left, right = hr[:14, :14], hr[:14, 14:]
+      filled, empty = (left, right) if left.any() else (right, left)
+      assert np.abs(filled - half).max() <= 1  # PIL rounds after each axis
+      assert not empty.any()
+      assert not hr[14:].any()
+      sides.append(filled is left)
+    assert np.mean(sides[-len(source) :]) == 0.5
+  assert 0 < np.mean(sides[:40:2]) < 1
+
+
 class Pairs(tfds.core.GeneratorBasedBuilder):
   """Two pairs of a 4x4 and a 2x2 picture."""
 

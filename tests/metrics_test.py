@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy
 from skimage.color import rgb2ycbcr
 from skimage.data import astronaut
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
@@ -85,6 +86,57 @@ def test_fidelity_agrees_with_scikit_image(name, results):
   np.testing.assert_allclose(results[f"{name}/mean_picture"], mean, atol=1e-4)
 
 
+def reference_ms_ssim(x: np.ndarray, y: np.ndarray) -> float:
+  """Multi-scale SSIM of bytes [H, W, C] as the evaluation code of 2016 had it, with SciPy's convolutions."""
+  x, y = x.astype(np.float64), y.astype(np.float64)
+  c1, c2, result = (0.01 * 255) ** 2, (0.03 * 255) ** 2, 1.0
+  for scale, weight in enumerate((0.0448, 0.2856, 0.3001, 0.2363, 0.1333)):
+    size = min(11, *x.shape[:2])
+    sigma = size * 1.5 / 11
+    at = np.mgrid[:size, :size] - (size - 1) / 2
+    window = (
+      np.exp(-(at**2).sum(0) / (2 * sigma**2))[..., None] / np.exp(-(at**2).sum(0) / (2 * sigma**2)).sum()
+    )
+    blur = lambda v, window=window: scipy.signal.fftconvolve(v, window, mode="valid", axes=(0, 1))  # noqa: E731
+    mx, my = blur(x), blur(y)
+    covariance = blur(x * y) - mx * my
+    value = (2 * covariance + c2) / (blur(x * x) - mx**2 + blur(y * y) - my**2 + c2)
+    if scale == 4:
+      value = value * (2 * mx * my + c1) / (mx**2 + my**2 + c1)
+    result *= max(value.mean(), 0) ** weight
+    x, y = (scipy.ndimage.convolve(v, np.full((2, 2, 1), 0.25), mode="reflect")[::2, ::2] for v in (x, y))
+  return result
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (24, 37), (96, 64)])
+def test_multi_scale_ssim_is_that_of_the_reference_code_with_its_shrinking_window(height, width):
+  hr = astronaut()[None, 100 : 100 + height, 200 : 200 + width]
+  protocol = PROTOCOL._replace(operator=Operator(factor=(1, 1)), border=0)
+  samples = noisy(hr)
+  found = run(["ms_ssim"], samples, {"hr": jnp.asarray(hr, jnp.float32) / 255, "lr": hr / 255}, protocol)
+  files = np.floor(np.clip(samples, 0, 1) * 255 + 0.5)[:, 0]
+  expected = [reference_ms_ssim(file, hr[0]) for file in files]
+  assert found["ms_ssim"][0] == pytest.approx(np.mean(expected), abs=1e-4)
+  assert found["ms_ssim/best"][0] == pytest.approx(max(expected), abs=1e-4)
+  assert min(expected) < 0.97
+
+
+def test_a_negative_contrast_counts_as_zero_and_too_small_pictures_are_one_sentence():
+  hr = np.linspace(0, 1, 32 * 32 * 3, dtype=np.float32).reshape(1, 32, 32, 3)
+  protocol = PROTOCOL._replace(operator=Operator(factor=(1, 1)), border=0)
+  assert run(["ms_ssim"], 1 - hr[None], {"hr": hr, "lr": hr}, protocol)["ms_ssim"][0] == 0
+  with pytest.raises(UserError, match="ms_ssim"):
+    run(["ms_ssim"], hr[None], {"hr": hr, "lr": hr}, protocol._replace(border=9))
+
+
+def test_the_wrapped_psnr_is_numpys_arithmetic_of_bytes(results):
+  for b, truth in enumerate(HR):
+    inner = truth[BORDER:-BORDER, BORDER:-BORDER]
+    wrapped = [10 * np.log10(255**2 / ((saved(x[b]) - inner) ** 2).mean()) for x in NOISY]
+    assert results["psnr_uint8_wrapped"][b] == pytest.approx(np.mean(wrapped), abs=1e-3)
+    assert results["psnr_uint8_wrapped"][b] > results["psnr"][b] + 5
+
+
 @pytest.mark.parametrize(("name", "distance"), [("mse", np.square), ("mae", np.abs)])
 def test_errors_are_of_clipped_unrounded_samples_without_the_border(name, distance, results):
   inner = np.s_[..., BORDER:-BORDER, BORDER:-BORDER, :]
@@ -99,6 +151,8 @@ def test_consistency_is_of_the_whole_unclipped_sample(results):
   np.testing.assert_allclose(results["lr_l1"], l1.mean(0), rtol=1e-5)
   np.testing.assert_allclose(results["lr_mse"], mse.mean(0), rtol=1e-5)
   np.testing.assert_allclose(results["lr_mse/best"], mse.min(0), rtol=1e-5)
+  l2 = np.sqrt(np.square(difference).sum((-3, -2, -1)))
+  np.testing.assert_allclose(results["lr_l2"], l2.mean(0), rtol=1e-5)
   np.testing.assert_allclose(results["lr_psnr"], -10 * np.log10(mse).mean(0), atol=1e-4)
 
 
