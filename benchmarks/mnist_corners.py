@@ -1,9 +1,9 @@
-"""In which corner do samples put the digit? Figure 2 of Pixel Recursive Super Resolution, as numbers and a picture.
+"""In which corner do samples put the digit? Pixel Recursive Super Resolution, Figure 2, counted and shown.
 
   TFDS_DATA_DIR=... python benchmarks/mnist_corners.py --runs runs/corners [runs/...] --out corners.png
 
-One sample for each of the first 2,000 test digits. A corner has a digit if it holds a quarter or more of the ink
-that the half-size digit has.
+One sample for each of the first 2,000 test digits. A corner has a digit if it holds a quarter or more of the
+ink that the half-size digit has.
 """
 
 import argparse

@@ -1,0 +1,27 @@
+"""Bedrooms 8x8 to 32x32 on a CPU: Pixel Recursive Super Resolution, small networks, a folder of pictures.
+
+  export SR_JAX_DATA_DIR=bedrooms
+  sr-jax sweep --config prsr_bedrooms_cpu --workdir runs/prsr_bedrooms
+
+Variants as in prsr_bedrooms.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from sr_jax.configs import prsr_celeba, prsr_celeba_cpu
+
+
+def get_config(variant: str = "prsr") -> ConfigDict:
+  config = prsr_celeba_cpu.get_config(variant)
+  for source, split in ((config.data, "[:368]"), (config.eval.data, "[368:]")):
+    source.update({"split": split, "centre": ()})
+  config.eval.limit = 60
+  config.train.rounds = 1200
+  return config
+
+
+def sweep() -> Iterator[tuple[str, str, dict[str, Any]]]:
+  yield from prsr_celeba.sweep()
