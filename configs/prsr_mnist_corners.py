@@ -1,6 +1,6 @@
 """MNIST corners (Pixel Recursive Super Resolution, Figure 2): a digit, and half its size in a corner of two.
 
-  sr-jax prepare mnist_corners --from FOLDER_OF_IDX_FILES
+  sr-jax prepare mnist_corners/binary --from FOLDER_OF_IDX_FILES
   sr-jax train --config prsr_mnist_corners --workdir runs/corners
 
 Variants: prsr, regression, cross_entropy.
@@ -16,8 +16,9 @@ def get_config(variant: str = "prsr") -> ConfigDict:
   # A 3x3 network of the paper's size cannot carry a digit across the picture.
   config.network.update({"width": 16, "blocks": 1, "whole": 256, "norm": "none", "stddev": 0.0})
   config.operator.factor = (1, 1)
-  config.data.update({"name": "mnist_corners", "channels": 1, "crop": (), "flip": False})
-  config.eval.data.update({"name": "mnist_corners", "channels": 1})
+  # Black and white: one bit tells the corner, grey levels would hide it among three hundred.
+  config.data.update({"name": "mnist_corners/binary", "channels": 1, "crop": (), "flip": False})
+  config.eval.data.update({"name": "mnist_corners/binary", "channels": 1})
   config.eval.update(
     {"metrics": ("psnr", "mse"), "baselines": ("nearest",), "temperatures": (1.0,), "limit": 500}
   )
@@ -28,7 +29,7 @@ def get_config(variant: str = "prsr") -> ConfigDict:
     {"name": "adam", "learning_rate": 2e-3, "schedule": "cosine", "warmup": 50, "clip": 1.0}
   )
   if variant == "prsr":
-    config.method.prior.update({"width": 16, "layers": 8, "head": 64, "stddev": 0.0})
+    config.method.prior.update({"width": 16, "layers": 10, "head": 64, "stddev": 0.0})
     # Eq. 8 asks A(x) to be right on its own, but B cannot know from blank rows whether x has ink in them: A
     # must give away the first corner and insist on the second one, which B then vetoes. Eq. 7 allows that.
     config.method.conditioning_weight = 0.0

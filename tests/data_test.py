@@ -472,12 +472,18 @@ def test_mnist_corners_has_each_digit_at_half_its_size_in_one_corner_left_as_oft
   for part, images in digits.items():
     write_idx(tmp_path / f"{part}-images-idx3-ubyte.gz", images)
     write_idx(tmp_path / f"{part}-labels-idx1-ubyte.gz", np.arange(len(images), dtype=np.uint8) % 10)
-  data.prepare("mnist_corners", str(tmp_path), str(tmp_path))
+  for name in ("grey", "binary"):
+    data.prepare(f"mnist_corners/{name}", str(tmp_path), str(tmp_path))
   sides = []
   for part, split in (("train", "train"), ("t10k", "test")):
-    source = data.open_source(config(tmp_path, name="mnist_corners", split=split, channels=1))
+    source, binary = (
+      data.open_source(config(tmp_path, name=f"mnist_corners{name}", split=split, channels=1))
+      for name in ("", "/binary")
+    )
     for i in range(len(source)):
       record = source[i]
+      np.testing.assert_array_equal(binary[i]["hr"], np.where(record["hr"] >= 128, 255, 0))
+      np.testing.assert_array_equal(binary[i]["lr"], record["lr"])
       lr, hr = (record[key][..., 0].astype(float) for key in ("lr", "hr"))
       assert any(np.array_equal(lr, digit) for digit in digits[part])
       half = lr.reshape(14, 2, 14, 2).mean(axis=(1, 3))

@@ -4,7 +4,7 @@ import gzip
 import zlib
 from collections.abc import Iterator
 from importlib import resources
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -101,10 +101,13 @@ class MnistCorners(MnistIdx):
   """MNIST corners: `lr` is a digit, `image` the same at half the size in the upper left or right corner.
 
   uint8 [28, 28, 1] both, and `label`. Half of the digits of each split, chosen at random, go to the left:
-  p(image | lr) has two modes. Source: Dahl et al., Pixel Recursive Super Resolution, section 3.2.
+  p(image | lr) has two modes. mnist_corners/grey, the default, has MNIST's grey levels; in
+  mnist_corners/binary `image` is black and white, 128 and more becoming 255. Source: Dahl et al., Pixel
+  Recursive Super Resolution, section 3.2.
   """
 
   VERSION = tfds.core.Version("1.0.0")
+  BUILDER_CONFIGS: ClassVar = [tfds.core.BuilderConfig(name=name) for name in ("grey", "binary")]
 
   def _info(self) -> tfds.core.DatasetInfo:
     picture = {key: tfds.features.Image(shape=(28, 28, 1)) for key in ("image", "lr")}
@@ -118,8 +121,11 @@ class MnistCorners(MnistIdx):
     for i, example in super()._generate_examples(folder, part):
       # Pairs of digits, one to each side; CRC-32 is a draw that every machine and version repeats.
       right = (zlib.crc32(f"{part} {i // 2}".encode()) + i) % 2
+      half = example["image"].resize((14, 14), Image.Resampling.BOX)
+      if self.builder_config.name == "binary":
+        half = half.point(lambda level: 255 * (level >= 128))
       canvas = Image.new("L", (28, 28))
-      canvas.paste(example["image"].resize((14, 14), Image.Resampling.BOX), (14 * right, 0))
+      canvas.paste(half, (14 * right, 0))
       yield i, {"image": canvas, "lr": example["image"], "label": example["label"]}
 
 
