@@ -80,7 +80,7 @@ def test_a_masked_product_is_the_masked_convolution():
   x = jax.random.normal(jax.random.key(0), (2, 3, 4, 6))
   product, wide = (MaskedConv(9, kernel, 3, False, FLOAT32) for kernel in ((1, 1), (1, 3)))
   params = product.init(jax.random.key(1), x)["params"]
-  kernel = jnp.zeros((1, 3, 6, 9)).at[:, 1:2].set(params["kernel"])
+  kernel = jnp.zeros((1, 2, 6, 9)).at[:, 1:2].set(params["kernel"])
   expected = wide.apply({"params": params | {"kernel": kernel}}, x)
   np.testing.assert_allclose(product.apply({"params": params}, x), expected, rtol=1e-5, atol=1e-5)
 

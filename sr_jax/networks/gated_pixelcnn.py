@@ -145,8 +145,7 @@ def draw_cached(net: GatedPixelCNN, params: Any, shape: tuple[int, ...], rows: R
 
   def masked(name: str, kernel: int, inputs: int, outputs: int, parts: int = 1, first: bool = False) -> Array:
     """The masked weights [kernel // 2 + 1, in, out] of what lies to the left, and of the pixel itself."""
-    mask = causal_mask((1, kernel), inputs, outputs, channels, first, parts)
-    return (weights[name]["kernel"] * mask)[0, : kernel // 2 + 1]
+    return (weights[name]["kernel"] * causal_mask((1, kernel), inputs, outputs, channels, first, parts))[0]
 
   own, own_top = _groups(F, channels), _groups(net.head, channels)
   own_logits = _groups(channels * K, channels)

@@ -19,8 +19,9 @@ def colour_group(n: int, groups: int) -> np.ndarray:
 def causal_mask(
   kernel: tuple[int, int], inputs: int, outputs: int, groups: int, first: bool, parts: int = 1
 ) -> np.ndarray:
-  """Ones where a pixel may look, for the rows of a kernel down to its centre: [k_y // 2 + 1, k_x, in, out].
+  """Ones where a pixel may look: [k_y // 2 + 1, k_x, in, out], the rows of a kernel down to its centre.
 
+  Of a kernel of one row only the columns up to the centre are left: [1, k_x // 2 + 1, in, out].
   At the centre a unit of colour group g sees the groups below g, and with `first` False g itself too: a
   first layer sees colours, of which its own is to be predicted; later layers see units that may be seen.
   The outputs are `parts` equal parts, each with all the groups: a gate's two halves.
@@ -31,7 +32,7 @@ def causal_mask(
   mask = np.ones((rows, kernel[1], inputs, outputs), np.float32)
   mask[-1, centre + 1 :] = 0
   mask[-1, centre] = seen < seeing if first else seen <= seeing
-  return mask
+  return mask[:, : centre + 1] if kernel[0] == 1 else mask
 
 
 def initial(stddev: float) -> nn.initializers.Initializer:
@@ -43,7 +44,8 @@ class MaskedConv(nn.Module):
   """Convolution of a pixel's units with what comes before them in raster and colour order, as in PixelCNN.
 
   `kernel` gives the odd sizes (k_y, k_x) of the whole kernel, of which only the rows down to the centre
-  exist: (1, k) looks to the left alone. `first` chooses mask A, otherwise B; for `parts` see `causal_mask`.
+  exist; (1, k) looks to the left alone, and of it only the columns up to the centre exist. `first` chooses
+  mask A, otherwise B; for `parts` see `causal_mask`.
   Weights start as LeCun's, or with `stddev` as truncated normal numbers of that deviation.
   Source: van den Oord, Kalchbrenner and Kavukcuoglu, 2016, section 3.4.
   """
@@ -66,6 +68,7 @@ class MaskedConv(nn.Module):
   def __call__(self, x: Array) -> Array:
     """[B, H, W, in] -> [B, H, W, features]."""
     up, side = self.kernel[0] // 2, self.kernel[1] // 2
+    right = side if up else 0
     mask = causal_mask(self.kernel, x.shape[-1], self.features, self.groups, self.first, self.parts)
 
     def init(key: Array, shape: tuple[int, ...]) -> Array:
@@ -81,7 +84,7 @@ class MaskedConv(nn.Module):
       y = x @ kernel[0, 0]
     else:
       y = jax.lax.conv_general_dilated(
-        x, kernel, (1, 1), ((up, 0), (side, side)), dimension_numbers=("NHWC", "HWIO", "NHWC")
+        x, kernel, (1, 1), ((up, 0), (side, right)), dimension_numbers=("NHWC", "HWIO", "NHWC")
       )
     if self.use_bias:
       y += self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
