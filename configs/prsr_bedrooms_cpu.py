@@ -19,7 +19,7 @@ def get_config(variant: str = "prsr") -> ConfigDict:
   for source, split in ((config.data, "[:368]"), (config.eval.data, "[368:]")):
     source.update({"split": split, "centre": ()})
   config.eval.limit = 60
-  config.train.rounds = 1200
+  config.train.rounds = 800
   return config
 
 

@@ -21,8 +21,8 @@ def get_config(variant: str = "prsr") -> ConfigDict:
     source.update({"dir": "$SR_JAX_DATA_DIR", "split": split, "centre": (64, 64)})
   config.network.update({"blocks": 2, "stddev": 0.0})
   config.eval.update({"limit": 256, "pictures": 8})
-  config.train.update({"rounds": 3000, "batch": 16, "log_every": 50, "checkpoint_every": 250})
-  config.train.update({"eval_every": 250, "eval_limit": 32})
+  config.train.update({"rounds": 2000, "batch": 16, "log_every": 50, "checkpoint_every": 200})
+  config.train.update({"eval_every": 200, "eval_limit": 32})
   # RMSProp needs more rounds than a CPU has time for.
   config.optim.generator.update(
     {"name": "adam", "learning_rate": 1e-3, "schedule": "cosine", "warmup": 50, "clip": 1.0}

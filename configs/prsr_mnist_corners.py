@@ -23,7 +23,7 @@ def get_config(variant: str = "prsr") -> ConfigDict:
     {"metrics": ("psnr", "mse"), "baselines": ("nearest",), "temperatures": (1.0,), "limit": 500}
   )
   config.eval.update({"judge": False, "pictures": 8, "samples": 4, "batch": 50})
-  config.train.update({"rounds": 3000, "batch": 32, "log_every": 50, "checkpoint_every": 500})
+  config.train.update({"rounds": 2000, "batch": 32, "log_every": 50, "checkpoint_every": 500})
   config.train.update({"eval_every": 500, "eval_limit": 50})
   config.optim.generator.update(
     {"name": "adam", "learning_rate": 2e-3, "schedule": "cosine", "warmup": 50, "clip": 1.0}
