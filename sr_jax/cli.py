@@ -224,9 +224,9 @@ def _parser() -> argparse.ArgumentParser:
   upscale.add_argument("--temperature", type=float, default=1.0, help="1: the model, 0: its mode")
 
   prepare = verb("prepare", _prepare, "prepare a TFDS data set as array_record, once")
-  prepare.add_argument("name", help="the data set's TFDS name, or mnist_idx")
+  prepare.add_argument("name", help="the data set's TFDS name, mnist_idx or mnist_corners")
   prepare.add_argument("--data-dir", default="", help="where data sets are kept; TFDS's own place by default")
-  prepare.add_argument("--from", dest="source", default="", help="folder of the original files (mnist_idx)")
+  prepare.add_argument("--from", dest="source", default="", help="folder of the original files (MNIST's)")
   return parser
 
 

@@ -176,7 +176,7 @@ class Report(NamedTuple):
   Attributes:
     text: the table in Markdown; "" on processes other than the first.
     rows: {row: {metric: mean over the pictures}}, of the baselines and of the run.
-    single: {term of a temperature: the run's row of single samples}; the term of an only temperature is "".
+    single: {term of a temperature: the run's row of single samples}; the term is "" if there is only 1.
     pictures: the first ones, at the first temperature: "input", "samples" [n, H, W, C], "truth", "bicubic".
   """
 
@@ -220,7 +220,8 @@ def evaluate_run(run: Run, workdir: str | Path, command: str = "") -> Report:
     sampler = run.sampler(temperature) if draws else None
     means, drawn = row(sampler, samples=keys.samples, objective=objective)
     pictures = pictures or drawn
-    term = run.method.term(temperature) if len(keys.temperatures) > 1 else ""
+    plain = len(keys.temperatures) == 1 and temperature == 1
+    term = "" if plain else run.method.term(temperature)
     title = config.method.name + (term and f", {term}")
     shown[title] = drawn
     for kind, values in _rows(means).items():
