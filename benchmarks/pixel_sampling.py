@@ -82,7 +82,7 @@ def main() -> None:
         tokens = one(params, tokens, t)
       return tokens
 
-    cached = jax.jit(partial(draw_cached, net, shape=shape, rows=rows, choose=draw_token))
+    cached = jax.jit(partial(draw_cached, net, shape=shape, rows=rows, pick=draw_token))
     slow = seconds(naive, 1) * SIDE * SIDE * CHANNELS / TIMED / batch
     fast = seconds(lambda cached=cached: cached(params), 3) / batch
     floor = work / rate

@@ -246,6 +246,8 @@ def get_config(method: str = "regression", network: str = "srresnet") -> ConfigD
         "luma": "bt601",  # bt601 (MATLAB's studio swing) | bt709: the Y of psnr_y and ssim_y
         "metrics": ("psnr", "psnr_y", "ssim", "ssim_y", "lr_psnr", "lr_psnr_8bit", "lr_l1", "std"),
         "baselines": ("bicubic", "pinv"),  # bicubic | pinv | nearest (of the training set) | swiss_roll_map
+        # Folders of other runs, of the same kind of pictures; each is a row of single samples.
+        "beside": (),
         "objective": True,  # the method's own loss on the test set, as a column
         # The same of the pictures that every row draws, in columns "sample_...": what the model itself thinks
         # of them and of the baselines'.

@@ -20,7 +20,7 @@ def get_config(variant: str = "prsr") -> ConfigDict:
   config.eval.update(
     {
       "metrics": ("psnr", "psnr_uint8_wrapped", "ssim", "ms_ssim", "lr_mse", "lr_l2"),
-      "baselines": ("bicubic", "nearest"),
+      "baselines": ("bicubic",),
       "border": 0,
       "samples": 1,
     }
@@ -35,6 +35,6 @@ def get_config(variant: str = "prsr") -> ConfigDict:
     }
   )
   if variant == "prsr":
-    # tau of 1.0, 1.1 and 1.2.
-    config.eval.update({"temperatures": (1.0, 1 / 1.1, 1 / 1.2), "judge": True})
+    # tau of 1.0, 1.1 and 1.2, and greedy decoding.
+    config.eval.update({"temperatures": (1.0, 1 / 1.1, 1 / 1.2, 0.0), "judge": True})
   return config

@@ -22,7 +22,7 @@ def get_config(variant: str = "prsr") -> ConfigDict:
   for source, split in ((config.data, "train"), (config.eval.data, "validation")):
     source.update({"name": "lsun/bedroom", "split": split, "resize": (32, 32)})
   config.data.crop = ()
-  config.eval.batch = 32
+  config.eval.update({"batch": 32, "baselines": ("bicubic", "nearest")})
   config.train.update({"rounds": 2_000_000, "log_every": 500})
   return config
 

@@ -1,7 +1,7 @@
 """Bedrooms 8x8 to 32x32 on a CPU: Pixel Recursive Super Resolution, small networks, a folder of pictures.
 
   export SR_JAX_DATA_DIR=bedrooms
-  sr-jax sweep --config prsr_bedrooms_cpu --workdir runs/prsr_bedrooms
+  sr-jax sweep --config prsr_bedrooms_cpu --workdir runs/prsr_bedrooms_cpu
 
 Variants as in prsr_bedrooms.
 """
@@ -16,9 +16,8 @@ from sr_jax.configs import prsr_celeba, prsr_celeba_cpu
 
 def get_config(variant: str = "prsr") -> ConfigDict:
   config = prsr_celeba_cpu.get_config(variant)
-  for source, split in ((config.data, "[:368]"), (config.eval.data, "[368:]")):
+  for source, split in ((config.data, "[:-60]"), (config.eval.data, "[-60:]")):
     source.update({"split": split, "centre": ()})
-  config.eval.limit = 60
   config.train.rounds = 800
   return config
 

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from sr_jax.configs import prsr
 
 # Rows of Table 1.
-ROWS = {"regression": "Regression", "prsr": "PRSR"}
+ROWS = {"prsr": "PRSR", "regression": "Regression"}
 
 
 def get_config(variant: str = "prsr") -> ConfigDict:
@@ -26,7 +26,7 @@ def get_config(variant: str = "prsr") -> ConfigDict:
     source.update({"name": "folder", "centre": (128, 128), "resize": (32, 32)})
   config.data.update({"dir": "$SR_JAX_TRAIN_DIR", "crop": ()})
   config.eval.data.dir = "$SR_JAX_TEST_DIR"
-  config.eval.batch = 32
+  config.eval.update({"batch": 32, "baselines": ("bicubic", "nearest")})
   config.train.log_every = 500
   return config
 

@@ -1,7 +1,7 @@
 """Table 1 of Pixel Recursive Super Resolution on a CPU: faces 8x8 to 32x32, small networks, 10,000 pictures.
 
   export SR_JAX_DATA_DIR=celeba_10k_89x109/images
-  sr-jax sweep --config prsr_celeba_cpu --workdir runs/prsr_celeba
+  sr-jax sweep --config prsr_celeba_cpu --workdir runs/prsr_celeba_cpu
 
 Variants as in prsr_celeba.
 """

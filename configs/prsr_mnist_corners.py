@@ -3,8 +3,13 @@
   sr-jax prepare mnist_corners/binary --from FOLDER_OF_IDX_FILES
   sr-jax train --config prsr_mnist_corners --workdir runs/corners
 
+  sr-jax sweep --config prsr_mnist_corners --workdir runs/corners_all    # the three models of Figure 2
+
 Variants: prsr, regression, cross_entropy.
 """
+
+from collections.abc import Iterator
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -34,3 +39,12 @@ def get_config(variant: str = "prsr") -> ConfigDict:
     # must give away the first corner and insist on the second one, which B then vetoes. Eq. 7 allows that.
     config.method.conditioning_weight = 0.0
   return config
+
+
+def sweep() -> Iterator[tuple[str, str, dict[str, Any]]]:
+  for variant, row in (
+    ("regression", "L2 regression"),
+    ("cross_entropy", "cross-entropy"),
+    ("prsr", "PixelCNN"),
+  ):
+    yield row, variant, {}

@@ -20,7 +20,7 @@ Array = jax.Array
 # (lr [B, h, w, C], key, n) -> [n, B, H, W, C]
 Sampler = Callable[[Array, Array, int], Array]
 
-CHUNK = 1 << 16  # training inputs compared at once
+CHUNK = 1 << 25  # sub-pixels of training inputs compared at once
 
 
 def bicubic(operator: Operator, config: ConfigDict) -> Sampler:
@@ -117,12 +117,11 @@ def _draw_nearest(source: Source, shape: tuple[int, ...]) -> Callable[..., Array
       return jnp.sum(rows**2, axis=-1) - 2 * jnp.matmul(x, rows.T, precision="highest")
 
     best = jnp.full((len(x), n), jnp.inf), jnp.zeros((len(x), n), jnp.int32)
-    for start in range(0, len(bank), CHUNK):
-      near = distances(bank[start : start + CHUNK])
+    rows = max(1, CHUNK // x.shape[1])
+    for start in range(0, len(bank), rows):
+      near = distances(bank[start : start + rows])
       values = jnp.concatenate([best[0], near], axis=1)
-      places = jnp.concatenate(
-        [best[1], jnp.broadcast_to(records[start : start + CHUNK], near.shape)], axis=1
-      )
+      places = jnp.concatenate([best[1], jnp.broadcast_to(records[start : start + rows], near.shape)], axis=1)
       negative, order = jax.lax.top_k(-values, n)
       best = -negative, jnp.take_along_axis(places, order, axis=1)
     result = jax.ShapeDtypeStruct((n, len(x), *shape), jnp.float32)

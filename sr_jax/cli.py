@@ -150,8 +150,8 @@ def _evaluate(arguments: argparse.Namespace, overrides: list[str]) -> int:
   if arguments.distributed:
     parallel.start_processes(arguments.distributed)
   config = override(saved_config(arguments.workdir), overrides)
-  check_eval(config)
   run = load_run(arguments.workdir, config)
+  check_eval(config)
   print(evaluate_run(run, arguments.out or arguments.workdir, arguments.command).text)
   return 0
 

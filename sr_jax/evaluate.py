@@ -20,7 +20,7 @@ from sr_jax.errors import UserError, choose
 from sr_jax.metrics import METRICS, Protocol, lookup, measure
 from sr_jax.ops import LUMA, Operator, make_operator, to_float, to_uint8
 from sr_jax.report import comparison_grid, picture_grid, write_report
-from sr_jax.run import Run, check_config
+from sr_jax.run import Run, check_config, load_run, saved_config
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +32,8 @@ def check_eval(config: ConfigDict) -> None:
   """What would stop an evaluation at its first picture, before a training is spent on it.
 
   Raises:
-    UserError: a baseline, metric or luma that does not exist, a test set that is not there, or one whose
-      first picture cannot be read or measured.
+    UserError: a baseline, metric, luma or run that does not exist or does not fit, a test set that is not
+      there, or one whose first picture cannot be read or measured.
   """
   check_config(config)
   for name in config.eval.baselines:
@@ -45,6 +45,22 @@ def check_eval(config: ConfigDict) -> None:
   choose(LUMA, config.eval.luma, "config.eval.luma")
   source, operator = open_source(config.eval.data, "config.eval.data"), make_operator(config)
   first = next(test_batches(source, config.eval.data, batch=1, factor=operator.factor, limit=1))
+  if "nearest" in config.eval.baselines:
+    known = open_source(config.data)
+    given = next(test_batches(known, config.data, batch=1, factor=operator.factor, limit=1))["hr"]
+    if given.shape != first["hr"].shape:
+      raise UserError(
+        "The baseline nearest needs training and test pictures of one size, and the first ones have "
+        f"{given.shape[1:3]} and {first['hr'].shape[1:3]}: set resize in config.data and config.eval.data, or "
+        "take it out of config.eval.baselines."
+      )
+  for folder in config.eval.beside:
+    other = saved_config(folder)
+    if make_operator(other) != operator or other.data.channels != config.data.channels:
+      raise UserError(
+        f"config.eval.beside names {folder}, a run with another config.operator, consistency or number of "
+        "channels: give one of the same kind of pictures."
+      )
   hr = jax.ShapeDtypeStruct(first["hr"].shape, jnp.float32)
   lr = jax.ShapeDtypeStruct(operator.lr_shape(hr.shape), jnp.float32)
   samples = jax.ShapeDtypeStruct((1, *hr.shape), jnp.float32)
@@ -65,7 +81,7 @@ def evaluate(
   """Metrics of `samples` draws per picture, over a test set.
 
   The draws of a picture depend on `config.eval.seed` and its place in the set alone, not on batches,
-  devices or processes.
+  devices or processes (up to rounding, which may tip a discrete choice).
 
   Args:
     sampler: (lr [B, h, w, C], key, n) -> [n, B, H, W, C]; None for a helper, of which the objective is all.
@@ -108,7 +124,8 @@ def evaluate(
       totals[name] = totals[name].merge(average) if name in totals else average
     for i in np.flatnonzero(rows["mask"])[: keys.pictures - len(pictures) if sampler else 0]:
       truth = np.asarray(to_float(rows["hr"][i]))
-      pictures.append({"input": x[i], "samples": drawn[:, i], "truth": truth})
+      judged = {name: value[i] for name, value in values.items() if name.startswith("sample_")}
+      pictures.append({"input": x[i], "samples": drawn[:, i], "truth": truth, **judged})
   sums = parallel.gather_sums({k: (np.asarray(v.total), np.asarray(v.count)) for k, v in totals.items()})
   return {name: float(total / count) for name, (total, count) in sums.items()}, pictures
 
@@ -134,13 +151,14 @@ def _measure(
     drawn = sampler(lr[None], key, n)[:, 0] if sampler else jnp.zeros((0,))
     if judge and sampler:
       given = row | {"lr": lr}
-      judged = jax.lax.map(
-        lambda y: judge(jax.tree.map(lambda v: v[None], given | {"hr": to_uint8(y)}), key), drawn
-      )
+      pictures = to_uint8(drawn) if row["hr"].dtype == jnp.uint8 else drawn
+      judged = jax.lax.map(lambda y: judge(jax.tree.map(lambda v: v[None], given | {"hr": y}), key), pictures)
       losses |= {f"sample_{name}": value.mean(axis=0) for name, value in judged.items()}
     return drawn, {name: value[0] for name, value in losses.items()}
 
   drawn, losses = jax.vmap(of_one, out_axes=(1, 0))(batch, x)
+  # A loss may have a metric's name: its own is then longer.
+  losses = {f"objective_{name}" if name in names else name: value for name, value in losses.items()}
   return drawn, x, losses | (measure(names, drawn, {"hr": y, "lr": x}, protocol) if sampler else {})
 
 
@@ -212,6 +230,9 @@ def evaluate_run(run: Run, workdir: str | Path, command: str = "") -> Report:
   for name in keys.baselines if draws else ():
     means, shown[name] = row(BASELINES[name](run.operator, config), samples=1)
     table[name] = _rows(means)[""]
+  for other in keys.beside if draws else ():
+    means, shown[Path(other).name] = row(load_run(other).sampler(), samples=1)
+    table[Path(other).name] = _rows(means)[""]
   titles = {"": "", "best": f", best of {keys.samples}", "mean_picture": f", mean of {keys.samples}"}
   pictures: Pictures = []
   for number, temperature in enumerate(keys.temperatures if draws else (1.0,)):

@@ -14,7 +14,7 @@ from sr_jax.errors import choose
 Array = jax.Array
 Key = jax.Array
 Params = Any
-# `hr` uint8 [B, H, W, C]; `lr` uint8 [B, h, w, C] if the record brings its own; `index` int32 [B], the
+# `hr` uint8 [B, H, W, C]; `lr` uint8 (or float) [B, h, w, C] if it was given; `index` int32 [B], the
 # record's global position; `mask` bool [B], False on padding; `label` if the source has one.
 Batch = dict[str, Array]
 # Float32 scalars of one round: means over `images` examples, 0 in a round that measured nothing.

@@ -192,14 +192,19 @@ def comparison_grid(rows: Mapping[str, Sequence[Mapping[str, np.ndarray]]], path
   """Writes a PNG with one row per test picture: the input, the first sample of each model, the truth.
 
   Args:
-    rows: {model: pictures as for `picture_grid`}, the same ones of each; without any nothing is written.
+    rows: {model: pictures as for `picture_grid`}, the same ones of each; without any nothing is written. A
+      number called "sample_bits_per_dim" stands below the picture.
     path: of the file.
   """
   grid = []
   for pictures in zip(*rows.values(), strict=True):
     samples = {name: _rgb(picture["samples"][0]) for name, picture in zip(rows, pictures, strict=True)}
     columns = {"input": _enlarged(pictures[0]), **samples, "truth": _rgb(pictures[0]["truth"])}
-    grid.append({name: _centre(picture) for name, picture in columns.items()})
+    cells = {name: _centre(picture) for name, picture in columns.items()}
+    for name, picture in zip(rows, pictures, strict=True):
+      if "sample_bits_per_dim" in picture:
+        cells[name] = _captioned(cells[name], f"{float(picture['sample_bits_per_dim']):.2f}")
+    grid.append(cells)
   if grid:
     save_png(path, _paste(grid))
 
@@ -208,6 +213,16 @@ def _enlarged(row: Mapping[str, np.ndarray]) -> np.ndarray:
   """The input at the size of the truth, without interpolation."""
   height, width = row["truth"].shape[:2]
   return np.asarray(Image.fromarray(_rgb(row["input"])).resize((width, height), Image.Resampling.NEAREST))
+
+
+def _captioned(cell: np.ndarray, text: str) -> np.ndarray:
+  """A cell [h, w, 3] with a line of text below it."""
+  font = ImageFont.load_default()
+  height, width = int(font.getbbox("Ag")[3]) + MARGIN, max(cell.shape[1], int(font.getlength(text)) + 1)
+  canvas = Image.new("RGB", (width, cell.shape[0] + height), "white")
+  canvas.paste(Image.fromarray(cell), (0, 0))
+  ImageDraw.Draw(canvas).text((0, cell.shape[0]), text, fill="black", font=font)
+  return np.asarray(canvas)
 
 
 def _paste(grid: list[dict[str, np.ndarray]]) -> np.ndarray:

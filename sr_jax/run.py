@@ -1,5 +1,6 @@
 """A run: the config, and what it makes."""
 
+import math
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -49,10 +50,12 @@ def check_config(config: ConfigDict) -> None:
   for seed in (config.seed, config.eval.seed):
     if not 0 <= seed <= MAX_SEED:
       raise UserError(f"A seed is {seed}: choose one from 0 to {MAX_SEED}.")
-  if not config.eval.temperatures or min(config.eval.temperatures) < 0:
-    raise UserError(
-      f"config.eval.temperatures is {config.eval.temperatures}: give one or more, of 0 or more."
-    )
+  if not config.eval.temperatures:
+    raise UserError("config.eval.temperatures is empty: give one or more.")
+  for temperature in config.eval.temperatures:
+    check_temperature(temperature)
+  if len({f"{t:.3g}" for t in config.eval.temperatures}) < len(config.eval.temperatures):
+    raise UserError(f"config.eval.temperatures is {config.eval.temperatures}: give each once.")
   crop = config.data.crop
   if not isinstance(crop, tuple) or (crop and (len(crop) != 2 or min(crop) < 1)):
     raise UserError(f"config.data.crop is {crop}: give (rows, columns), or () for whole pictures.")
@@ -61,6 +64,12 @@ def check_config(config: ConfigDict) -> None:
       f"config.data.channels is {config.data.channels} and config.eval.data.channels is "
       f"{config.eval.data.channels}: make them the same."
     )
+
+
+def check_temperature(temperature: float) -> None:
+  """Refuse what is no temperature."""
+  if not (math.isfinite(temperature) and temperature >= 0):
+    raise UserError(f"The temperature is {temperature}: make it 0 or more, 1 being the model.")
 
 
 @lru_cache
@@ -85,8 +94,9 @@ class Run(NamedTuple):
     """(lr [B, h, w, C] in [0, 1], key, n) -> [n, B, H, W, C], unclipped.
 
     Raises:
-      UserError: the method is a helper that draws nothing.
+      UserError: the method is a helper that draws nothing, or `temperature` is negative or no number.
     """
+    check_temperature(temperature)
     sample = self.method.sample
     if sample is None:
       raise UserError(f"Method {self.config.method.name!r} draws no pictures: give a run of one that does.")

@@ -94,13 +94,15 @@ def sweep(
     run = train_stages(config, folder, make_watch)
     if int(run.state.step) < run.config.train.rounds:
       return ""
-    # Baselines know no seed: once is enough.
-    run.config.eval.baselines = tuple(name for name in config.eval.baselines if name not in baselines)
+    # Baselines know no seed: once is enough, where no model judges them.
+    known = () if config.eval.judge else baselines
+    run.config.eval.baselines = tuple(name for name in config.eval.baselines if name not in known)
     report = evaluate_run(run._replace(state=parallel.localise(run.state)), folder, command)
     for term, values in report.single.items():
       measured.setdefault(trial.row + (term and f", {term}"), []).append(values)
     pictures.setdefault(trial.row, report.pictures)
-    baselines |= {name: report.rows[name] for name in run.config.eval.baselines if name in report.rows}
+    ours = {name: report.rows[name] for name in run.config.eval.baselines if name in report.rows}
+    baselines = ours | baselines
   table = dict(baselines)
   for row, trials_of_row in measured.items():
     columns = {c: np.array([v[c] for v in trials_of_row], float) for c in trials_of_row[0]}

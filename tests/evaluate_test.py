@@ -9,15 +9,15 @@ import pytest
 from PIL import Image
 
 import small_runs
-from sr_jax import parallel
+from sr_jax import evaluate, parallel
 from sr_jax.baselines import nearest
 from sr_jax.configs import base
 from sr_jax.data import open_source
 from sr_jax.errors import UserError
-from sr_jax.evaluate import evaluate_run
 from sr_jax.methods import make_method
 from sr_jax.ops import make_operator, to_float
-from sr_jax.run import Run, check_config
+from sr_jax.report import comparison_grid
+from sr_jax.run import Run, check_config, load_run
 
 
 @pytest.fixture(scope="module")
@@ -81,19 +81,26 @@ def report(config, tmp_path_factory):
   # A model that prefers dark values.
   state.params["generator"]["conditioning"]["Dense_0"]["bias"] = jnp.tile(-jnp.arange(256) / 20.0, 3)
   folder = tmp_path_factory.mktemp("report")
-  return evaluate_run(Run(config, operator, method, parallel.localise(state)), folder), folder
+  grids = []
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(evaluate, "comparison_grid", lambda rows, path: grids.append(rows))
+    report = evaluate.evaluate_run(Run(config, operator, method, parallel.localise(state)), folder)
+  comparison_grid(grids[0], folder / "rows.png")
+  return report, folder, grids[0]
 
 
 def test_every_temperature_has_a_row_by_the_papers_name(report):
-  found, folder = report
+  found, folder, grid = report
   rows = json.loads((folder / "evaluation" / "table.json").read_text())["rows"]
   ours = ["pixel_recursive, tau = 1", "pixel_recursive, tau = 2", "pixel_recursive, greedy"]
   assert list(rows) == ["bicubic", "nearest", *ours]
   assert list(found.single) == ["tau = 1", "tau = 2", "greedy"]
   assert found.single["tau = 2"] == found.rows["pixel_recursive, tau = 2"]
   assert rows["nearest"]["psnr"] == pytest.approx(100)
-  with Image.open(folder / "evaluation" / "rows.png") as grid:
-    assert grid.width > 7 * 16
+  assert list(grid) == list(rows)
+  # Two pictures with a line of text below each.
+  with Image.open(folder / "rows.png") as picture:
+    assert picture.height > 2 * (16 + 10)
 
 
 def test_a_model_judges_what_every_row_draws_and_the_truth_is_the_objective(report):
@@ -109,9 +116,51 @@ def test_a_model_judges_what_every_row_draws_and_the_truth_is_the_objective(repo
   assert judged[-1] < truth
 
 
+def test_each_picture_is_judged(report):
+  rows, grid = report[0].rows, report[2]
+  for name, pictures in grid.items():
+    values = [picture["sample_bits_per_dim"] for picture in pictures]
+    assert np.ptp(values) > 0
+    assert abs(np.mean(values) - rows[name]["sample_bits_per_dim"]) < 1
+
+
+def test_a_run_is_measured_beside_another_and_nearest_neighbours_are_checked_before(config, tmp_path):
+  from sr_jax.train import train
+
+  small = config.copy_and_resolve_references()
+  small.train.update({"rounds": 1, "batch": 8})
+  train(small, tmp_path / "other")
+  small.eval.update({"beside": (str(tmp_path / "other"),), "temperatures": (0.5,), "baselines": ()})
+  evaluate.check_eval(small)
+  found = evaluate.evaluate_run(load_run(tmp_path / "other", small), tmp_path)
+  assert list(found.rows) == ["other", "pixel_recursive, tau = 2"]
+  small.operator.factor = (4, 4)
+  with pytest.raises(UserError, match="beside"):
+    evaluate.check_eval(small)
+  small.eval.update({"beside": (), "baselines": ("nearest",)})
+  small.eval.data.resize = (24, 24)
+  with pytest.raises(UserError, match="nearest"):
+    evaluate.check_eval(small)
+
+
+def test_an_objective_with_a_metrics_name_keeps_a_column_of_its_own(config, tmp_path):
+  small = base.get_config("regression", "conditioning")
+  small.network.update({"width": 6, "blocks": 1})
+  small.data.update(config.data.to_dict())
+  small.eval.data.update(config.eval.data.to_dict())
+  small.eval.update({"metrics": ("mse",), "baselines": (), "samples": 1})
+  operator = make_operator(small)
+  method = make_method(small, operator)
+  state = jax.jit(method.init)(jax.random.key(0), {"hr": pictures(config)[:4]})
+  rows = evaluate.evaluate_run(Run(small, operator, method, parallel.localise(state)), tmp_path).rows
+  assert {"mse", "objective_mse"} <= rows["regression"].keys()
+  # Unclipped and with its border.
+  assert rows["regression"]["objective_mse"] != rows["regression"]["mse"]
+
+
 def test_temperatures_are_checked(config):
   config = config.copy_and_resolve_references()
-  for wrong in ((), (1.0, -0.5)):
+  for wrong in ((), (1.0, -0.5), (1.0, float("nan")), (0.5, 0.5)):
     config.eval.temperatures = wrong
-    with pytest.raises(UserError, match="temperatures"):
+    with pytest.raises(UserError, match="temperature"):
       check_config(config)

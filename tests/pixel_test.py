@@ -106,23 +106,23 @@ def largest(logits, bias):
   return jnp.argmax(logits + bias, axis=-1)
 
 
-def test_cached_logits_are_those_of_the_whole_pass_on_the_same_prefix():
-  """A bias that decides what is drawn lets the logits be read: by how much it must rise to win."""
-  net, params = random_prior(3)
-  shape = (1, 4, 5, 3)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_cached_logits_are_those_of_the_whole_pass_on_the_same_prefix(channels):
+  net, params = random_prior(channels)
+  shape = (2, 4, 5, channels)
   wanted = jax.random.randint(jax.random.key(1), shape, 0, net.levels)
-  logits = net.apply({"params": params}, to_value(wanted, net.levels))[0]
-  best, chosen = logits.max(-1), jnp.take_along_axis(logits, wanted[0, ..., None], -1)[..., 0]
-  for margin, same in ((1e-4, True), (-1e-4, False)):
-    push = jax.nn.one_hot(wanted[0], net.levels) * (best - chosen + margin)[..., None]
-    # Where another one is the best without help, and the prefix is as wanted up to here.
-    drawn = draw_cached(net, params, shape, lambda r, push=push: push[r][None], largest)
-    undecided = np.asarray(best > chosen)[None]
-    first = np.argmax(np.ravel(undecided))
-    if same:
-      np.testing.assert_array_equal(drawn, wanted)
-    else:
-      assert np.ravel(drawn)[first] != np.ravel(wanted)[first]
+  expected = net.apply({"params": params}, to_value(wanted, net.levels))
+
+  def pick(logits, given):
+    """What was wanted, so that the prefix is the same, or -1 where the logits are others."""
+    return jnp.where(jnp.abs(logits - given[0]).max(axis=-1) < 1e-4, given[1], -1)
+
+  for shift, right in ((0.0, True), (1e-3, False)):
+    drawn = draw_cached(
+      net, params, shape, lambda r, shift=shift: (expected[:, r] + shift, wanted[:, r]), pick
+    )
+    assert (drawn[:, 0, 0, 0] == wanted[:, 0, 0, 0]).all() == right
+    assert np.array_equal(drawn, wanted) == right
 
 
 # The likelihood
@@ -144,10 +144,10 @@ def test_probabilities_of_all_pictures_sum_to_one_and_samples_have_their_frequen
     uniform = jax.random.uniform(jax.random.fold_in(jax.random.key(0), r), (n, *shape[1:]))
     return jnp.broadcast_to(extra[r], (n, *shape[1:], 3)), uniform
 
-  def choose(logits, given):
+  def pick(logits, given):
     return draw_token(logits + given[0], given[1])
 
-  drawn = np.asarray(jax.jit(lambda p: draw_cached(net, p, (n, *shape), rows, choose))(params)).reshape(n, 4)
+  drawn = np.asarray(jax.jit(lambda p: draw_cached(net, p, (n, *shape), rows, pick))(params)).reshape(n, 4)
   frequency = np.bincount(drawn @ [27, 9, 3, 1], minlength=81) / n
   assert (np.abs(frequency - p) < 5 * np.sqrt(p / n) + 1e-4).all()
 
@@ -253,6 +253,15 @@ def test_pictures_of_other_sizes_are_drawn_and_judged():
   y = method.sample(state, operator.lr(other), jax.random.key(0), n=1)
   assert y.shape == (1, 4, 10, 4, 3)
   assert method.objective(state, other, jax.random.key(0))["bits_per_dim"].shape == (4,)
+
+
+def test_a_network_that_sees_the_whole_picture_says_that_it_has_one_size():
+  config = tiny()
+  config.network.whole = 4
+  method, operator = make(config)
+  state = jax.jit(method.init)(jax.random.key(0), pictures())
+  with pytest.raises(UserError, match="whole"):
+    method.sample(state, operator.lr(pictures(size=(8, 8))), jax.random.key(0), n=1)
 
 
 def test_the_regression_starts_from_the_enlargement_and_adds_at_most_one():

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from sr_jax.errors import UserError, choose
 from sr_jax.method import Array, Batch, Key, Method, Metrics, Params, State, descend, optimiser
 from sr_jax.networks import eval_pass, init, make_conditioning, make_pixel_prior, train_pass
-from sr_jax.networks.gated_pixelcnn import Choose, GatedPixelCNN, Rows, draw_cached, draw_naive, to_value
+from sr_jax.networks.gated_pixelcnn import GatedPixelCNN, Pick, Rows, draw_cached, draw_naive, to_value
 from sr_jax.ops import Operator, to_float
 
 LEVELS = 256
@@ -37,9 +37,9 @@ def pixel_recursive(config: ConfigDict, operator: Operator) -> Method:
 def pixel_independent(config: ConfigDict, operator: Operator) -> Method:
   """The conditioning network alone, by cross-entropy: each sub-pixel is drawn on its own."""
 
-  def draw(net: None, params: None, shape: tuple[int, ...], rows: Rows, choose: Choose) -> Array:
+  def draw(net: None, params: None, shape: tuple[int, ...], rows: Rows, pick: Pick) -> Array:
     del net, params
-    return jax.lax.map(lambda r: choose(jnp.zeros(()), rows(r)), jnp.arange(shape[1])).swapaxes(0, 1)
+    return jax.lax.map(lambda r: pick(jnp.zeros(()), rows(r)), jnp.arange(shape[1])).swapaxes(0, 1)
 
   return _make(config, operator, None, draw, 0.0)
 
@@ -122,11 +122,11 @@ def _make(
       uniform = jax.random.uniform(jax.random.fold_in(key, r), (shape[0], *shape[2:]))
       return jnp.tile(conditioning[:, r], (n, 1, 1, 1)), uniform
 
-    def choose(logits: Array, given: tuple[Array, Array]) -> Array:
+    def pick(logits: Array, given: tuple[Array, Array]) -> Array:
       total = logits + given[0]
       return draw_token(total / temperature, given[1]) if temperature else jnp.argmax(total, axis=-1)
 
-    tokens = draw(prior, state.params["generator"].get("prior"), shape, rows, choose)
+    tokens = draw(prior, state.params["generator"].get("prior"), shape, rows, pick)
     y = to_value(tokens, LEVELS).reshape(n, lr.shape[0], *shape[1:])
     return operator.head(y, lr)
 

@@ -1,8 +1,9 @@
 """The conditioning network of Pixel Recursive Super Resolution (Dahl et al., 2017), Table 2, in two uses.
 
-ResNet blocks, and between them a transposed convolution of stride 2 for every doubling, 32 feature maps
-throughout. `Conditioning` ends in logits of every sub-pixel, A_i(x) of Eq. 6; `ResidualNet`, the regression
-that the paper compares with (section 5), in three channels, tanh, and the bicubic enlargement.
+ResNet blocks, and between them a transposed convolution of stride 2 and a ReLU for every doubling, 32 feature
+maps throughout, after a 1x1 convolution of the input. `Conditioning` ends in the logits A_i(x) of Eq. 6;
+`ResidualNet`, the regression that the paper compares with (section 5), in three channels, tanh, and the
+bicubic enlargement.
 """
 
 from collections.abc import Sequence
@@ -29,7 +30,8 @@ class Trunk(nn.Module):
     norm: "batch" (He et al., 2016; Table 2 names none) | "none".
     whole: hidden units of a fully connected path beside the first convolution, which can move things across
       the picture; inputs then have one size. 0: none, as in the paper.
-    stddev: of the initial weights, truncated normal; 0: LeCun's variance.
+    stddev: of the normal numbers that the initial weights of convolutions are, cut at two deviations as
+      TensorFlow does; 0: LeCun's variance.
   """
 
   factor: tuple[int, int]
@@ -68,6 +70,13 @@ class Trunk(nn.Module):
     x = (2 * x - 1).astype(self.dtype)
     h = nn.Dense(self.width, dtype=self.dtype, kernel_init=start)(x)
     if self.whole:
+      if self.has_variable("params", "Dense_1") and (
+        self.get_variable("params", "Dense_1")["kernel"].shape[0] != x[0].size
+      ):
+        raise UserError(
+          f"With config.network.whole a network is of inputs of one size, and not of {x.shape[1:3]}: give it "
+          "pictures of the size it was trained on."
+        )
       seen = nn.relu(nn.Dense(self.whole, dtype=self.dtype)(x.reshape(x.shape[0], -1)))
       h += nn.Dense(h[0].size, dtype=self.dtype)(seen).reshape(h.shape)
     h = blocks(h)

@@ -20,10 +20,10 @@ from sr_jax.errors import UserError
 from sr_jax.networks.pixelcnn import MaskedConv, causal_mask, colour_group, initial
 
 Array = jax.Array
-# Row number -> whatever `Choose` needs besides the prior's logits: arrays [B, W, C, ...] of that row.
+# Row number -> whatever `Pick` needs besides the prior's logits: arrays [B, W, C, ...] of that row.
 Rows = Callable[[Array], Any]
 # Logits [B, levels] and a sub-pixel's part [B, ...] of its row -> tokens [B].
-Choose = Callable[[Array, Any], Array]
+Pick = Callable[[Array, Any], Array]
 
 
 def gate(pre: Array) -> Array:
@@ -47,7 +47,7 @@ class GatedPixelCNN(nn.Module):
     kernel, first_kernel: their odd sides, of which the causal part exists.
     head: units of the 1x1 layer before the logits.
     levels: values a sub-pixel can take.
-    stddev: of the initial weights, truncated normal; 0: LeCun's variance.
+    stddev: of the initial weights, see `initial`.
   """
 
   channels: int
@@ -110,20 +110,20 @@ class GatedPixelCNN(nn.Module):
     return logits.reshape(*y.shape, self.levels).astype(jnp.float32)
 
 
-def draw_naive(net: GatedPixelCNN, params: Any, shape: tuple[int, ...], rows: Rows, choose: Choose) -> Array:
+def draw_naive(net: GatedPixelCNN, params: Any, shape: tuple[int, ...], rows: Rows, pick: Pick) -> Array:
   """As `draw_cached`, by a pass over the whole picture for every sub-pixel: the oracle."""
   _, _, width, channels = shape
 
   def one(t: Array, tokens: Array) -> Array:
     r, c, g = t // (width * channels), t // channels % width, t % channels
     logits = jnp.asarray(net.apply({"params": params}, to_value(tokens, net.levels)))
-    chosen = choose(logits[:, r, c, g], jax.tree.map(lambda v: v[:, c, g], rows(r)))
+    chosen = pick(logits[:, r, c, g], jax.tree.map(lambda v: v[:, c, g], rows(r)))
     return tokens.at[:, r, c, g].set(chosen)
 
   return jax.lax.fori_loop(0, math.prod(shape[1:]), one, jnp.zeros(shape, jnp.int32))
 
 
-def draw_cached(net: GatedPixelCNN, params: Any, shape: tuple[int, ...], rows: Rows, choose: Choose) -> Array:
+def draw_cached(net: GatedPixelCNN, params: Any, shape: tuple[int, ...], rows: Rows, pick: Pick) -> Array:
   """A picture, chosen sub-pixel by sub-pixel from the prior's logits; each activation is computed once.
 
   A row of the "above" stack needs complete rows only and is computed at once, from the last rows of every
@@ -133,7 +133,7 @@ def draw_cached(net: GatedPixelCNN, params: Any, shape: tuple[int, ...], rows: R
   Args:
     net, params: the prior.
     shape: (B, H, W, C), any H and W.
-    rows, choose: conditioning logits, noise, and what to do with them.
+    rows, pick: conditioning logits, noise, and what to do with them.
 
   Returns:
     Tokens [B, H, W, C], 0 to levels - 1.
@@ -220,7 +220,7 @@ def draw_cached(net: GatedPixelCNN, params: Any, shape: tuple[int, ...], rows: R
       to_logits.append(top @ lasts[g])
       logits = weights["logits"]["bias"][own_logits[g]] + arriving(to_logits, own_logits)
       part = jax.tree.map(lambda v, g=g: v[:, g], given)
-      tokens.append(choose(logits.astype(jnp.float32), part))
+      tokens.append(pick(logits.astype(jnp.float32), part))
       values.append((2 * to_value(tokens[g], K) - 1).astype(dtype))
     here = jnp.stack(values, axis=-1)
     later = [

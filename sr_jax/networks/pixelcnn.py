@@ -36,7 +36,7 @@ def causal_mask(
 
 
 def initial(stddev: float) -> nn.initializers.Initializer:
-  """Truncated normal weights of that deviation; 0: LeCun's variance."""
+  """Normal weights of that deviation, cut at two deviations; 0: LeCun's variance."""
   return nn.initializers.truncated_normal(stddev) if stddev else nn.initializers.lecun_normal()
 
 
@@ -46,7 +46,7 @@ class MaskedConv(nn.Module):
   `kernel` gives the odd sizes (k_y, k_x) of the whole kernel, of which only the rows down to the centre
   exist; (1, k) looks to the left alone, and of it only the columns up to the centre exist. `first` chooses
   mask A, otherwise B; for `parts` see `causal_mask`.
-  Weights start as LeCun's, or with `stddev` as truncated normal numbers of that deviation.
+  Weights start as LeCun's, or with `stddev` as `initial` says.
   Source: van den Oord, Kalchbrenner and Kavukcuoglu, 2016, section 3.4.
   """
 
