@@ -51,8 +51,8 @@ def check_eval(config: ConfigDict) -> None:
     if given.shape != first["hr"].shape:
       raise UserError(
         "The baseline nearest needs training and test pictures of one size, and the first ones have "
-        f"{given.shape[1:3]} and {first['hr'].shape[1:3]}: set resize in config.data and config.eval.data, or "
-        "take it out of config.eval.baselines."
+        f"{given.shape[1:3]} and {first['hr'].shape[1:3]}: set resize in config.data and in "
+        "config.eval.data, or take it out of config.eval.baselines."
       )
   for folder in config.eval.beside:
     other = saved_config(folder)

@@ -9,7 +9,7 @@ import itertools
 import math
 from collections.abc import Callable
 from functools import reduce
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -123,12 +123,88 @@ def draw_naive(net: GatedPixelCNN, params: Any, shape: tuple[int, ...], rows: Ro
   return jax.lax.fori_loop(0, math.prod(shape[1:]), one, jnp.zeros(shape, jnp.int32))
 
 
+class _Cut(NamedTuple):
+  """The weights of a prior as `draw_cached` uses them, cut once, outside its loops.
+
+  A row or a unit, when it is known, is multiplied at once by all weights that it will ever meet. Lists are by
+  layer, and those of lists by layer and colour. F is the width, C the colours, n the near pixels or rows.
+
+  Attributes:
+    first_above: [rows, columns, C, F], and its bias [F].
+    first_left: [near + 1, C, F], the pixel itself last.
+    down: what a row sends to its own row and the n next ones, [columns * F, (n + 1) * 2F].
+    above_bias: [2F].
+    link, link_bias: [2F, 2F] and [2F], outputs by colour.
+    left: what a colour's units send to those of this and later colours and then to all of the n next pixels,
+      [units, ... + n * 2F].
+    mix, head, logits: from a colour's units to those of this and later colours.
+    mix_bias, head_bias, logits_bias: whole.
+  """
+
+  first_above: tuple[Array, Array]
+  first_left: Array
+  down: list[Array]
+  above_bias: list[Array]
+  link: list[Array]
+  link_bias: list[Array]
+  left: list[list[Array]]
+  mix: list[list[Array]]
+  mix_bias: list[Array]
+  head: list[Array]
+  head_bias: Array
+  logits: list[Array]
+  logits_bias: Array
+
+
+def _cut(net: GatedPixelCNN, params: Any) -> _Cut:
+  F, C, near = net.width, net.channels, net.kernel // 2
+  weights = jax.tree.map(lambda leaf: leaf.astype(net.dtype), params)
+
+  def masked(name: str, kernel: int, inputs: int, outputs: int, parts: int = 1, first: bool = False) -> Array:
+    """The masked weights [kernel // 2 + 1, in, out] of what lies to the left, and of the pixel itself."""
+    return (weights[name]["kernel"] * causal_mask((1, kernel), inputs, outputs, C, first, parts))[0]
+
+  own, own_top, own_logits = (_groups(n, C) for n in (F, net.head, C * net.levels))
+  own_gate = [slice(2 * s.start, 2 * s.stop) for s in own]
+  # A gate's two halves side by side for each colour, so that these units too are contiguous.
+  order = np.concatenate([np.r_[s, F + s.start : F + s.stop] for s in own])
+
+  def later(matrix: Array, rows: list[slice], columns: list[slice]) -> list[Array]:
+    """From the units of each colour to those of this and all later ones."""
+    return [matrix[rows[g], columns[g].start :] for g in range(C)]
+
+  def left(i: int) -> list[Array]:
+    taps = masked(f"left_{i}", net.kernel, F, 2 * F, parts=2)[..., order]
+    here = later(taps[near], own, own_gate)
+    return [jnp.concatenate([here[g], *taps[:near, own[g]][::-1]], axis=1) for g in range(C)]
+
+  def down(i: int) -> Array:
+    kernel = weights[f"above_{i}"]["kernel"][::-1]  # own row first
+    return kernel.transpose(1, 2, 0, 3).reshape(net.kernel * F, -1)
+
+  layers = range(net.layers)
+  return _Cut(
+    first_above=(weights["first_above"]["kernel"], weights["first_above"]["bias"]),
+    first_left=masked("first_left", net.first_kernel, C, F, first=True),
+    down=[down(i) for i in layers],
+    above_bias=[weights[f"above_{i}"]["bias"] for i in layers],
+    link=[weights[f"link_{i}"]["kernel"][:, order] for i in layers],
+    link_bias=[weights[f"link_{i}"]["bias"][order] for i in layers],
+    left=[left(i) for i in layers],
+    mix=[later(masked(f"mix_{i}", 1, F, F)[0], own, own) for i in layers],
+    mix_bias=[weights[f"mix_{i}"]["bias"] for i in layers],
+    head=later(masked("head", 1, F, net.head)[0], own, own_top),
+    head_bias=weights["head"]["bias"],
+    logits=later(masked("logits", 1, net.head, C * net.levels)[0], own_top, own_logits),
+    logits_bias=weights["logits"]["bias"],
+  )
+
+
 def draw_cached(net: GatedPixelCNN, params: Any, shape: tuple[int, ...], rows: Rows, pick: Pick) -> Array:
   """A picture, chosen sub-pixel by sub-pixel from the prior's logits; each activation is computed once.
 
-  A row of the "above" stack needs complete rows only and is computed at once, from the last rows of every
-  layer's input. The "left" stack goes from sub-pixel to sub-pixel: of every layer it computes the units of
-  one colour, from the layer's last few pixels.
+  A row of the "above" stack needs complete rows only and is computed at once. The "left" stack goes from
+  sub-pixel to sub-pixel, and computes of every layer the units of one colour.
 
   Args:
     net, params: the prior.
@@ -141,63 +217,22 @@ def draw_cached(net: GatedPixelCNN, params: Any, shape: tuple[int, ...], rows: R
   batch, height, width, channels = shape
   F, L, K, dtype = net.width, net.layers, net.levels, net.dtype
   near, near_first = net.kernel // 2, net.first_kernel // 2  # pixels seen on one side
-  weights = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
-
-  def masked(name: str, kernel: int, inputs: int, outputs: int, parts: int = 1, first: bool = False) -> Array:
-    """The masked weights [kernel // 2 + 1, in, out] of what lies to the left, and of the pixel itself."""
-    return (weights[name]["kernel"] * causal_mask((1, kernel), inputs, outputs, channels, first, parts))[0]
-
-  own, own_top = _groups(F, channels), _groups(net.head, channels)
-  own_logits = _groups(channels * K, channels)
-  # A gate's two halves side by side for each colour, so that these units too are contiguous.
-  order = np.concatenate([np.r_[own[g], F + own[g].start : F + own[g].stop] for g in range(channels)])
+  w = _cut(net, params)
+  own, own_top, own_logits = (_groups(n, channels) for n in (F, net.head, channels * K))
   own_gate = [slice(2 * s.start, 2 * s.stop) for s in own]
 
-  link_kernels = [weights[f"link_{i}"]["kernel"][:, order] for i in range(L)]
-  link_biases = [weights[f"link_{i}"]["bias"][order] for i in range(L)]
-
-  def cut(matrix: Array, rows: list[slice], columns: list[slice]) -> list[Array]:
-    """From the units of each colour to those of this and all later ones; outside the loops."""
-    return [matrix[rows[g], columns[g].start :] for g in range(channels)]
-
-  first_left = masked("first_left", net.first_kernel, channels, F, first=True)
-  left = [masked(f"left_{i}", net.kernel, F, 2 * F, parts=2)[..., order] for i in range(L)]
-  # A pixel's units matter to itself and to the next `near` ones: what they send to each is found at once.
-  lefts = [
-    [
-      jnp.concatenate([here, *w[:near, own[g]][::-1]], axis=1)
-      for g, here in enumerate(cut(w[near], own, own_gate))
-    ]
-    for w in left
-  ]
-  mixes = [cut(masked(f"mix_{i}", 1, F, F)[0], own, own) for i in range(L)]
-  heads = cut(masked("head", 1, F, net.head)[0], own, own_top)
-  lasts = cut(masked("logits", 1, net.head, channels * K)[0], own_top, own_logits)
-
-  def arriving(parts: list[Array], columns: list[slice]) -> Array:
+  def arriving(sent: list[Array], columns: list[slice]) -> Array:
     """The sum of what the colours so far, one product each, send to the units of the newest."""
-    here = columns[len(parts) - 1]
-    starts = [here.start - columns[g].start for g in range(len(parts))]
-    width_here = here.stop - here.start
-    return reduce(jnp.add, [p[:, a : a + width_here] for p, a in zip(parts, starts, strict=True)])
-
-  # A row of a layer's input matters to `heights` rows of its output: what it sends to each is found at once.
-  heights = net.kernel // 2 + 1
-  downs = [weights[f"above_{i}"]["kernel"][::-1] for i in range(L)]  # own row first
-  downs = [k.transpose(1, 2, 0, 3).reshape(net.kernel * F, heights * 2 * F) for k in downs]
-
-  def beside(row: Array, columns: int) -> Array:
-    """A row [B, W, F] -> [B, W, columns * F], what lies around each pixel."""
-    side = columns // 2
-    padded = jnp.pad(row, ((0, 0), (side, side), (0, 0)))
-    return jnp.concatenate([padded[:, x : x + width] for x in range(columns)], axis=-1)
+    here = columns[len(sent) - 1]
+    starts = [here.start - columns[g].start for g in range(len(sent))]
+    return reduce(jnp.add, [v[:, a : a + here.stop - here.start] for v, a in zip(sent, starts, strict=True)])
 
   def pixel(carry: tuple[Array, list[Array]], xs: tuple[Array, Array, Any]) -> tuple[Any, Any]:
     """carry: the last pixels of the picture [B, near_first, C], and what earlier pixels of each layer's input
     send to this pixel and the next ones, [B, near, 2F]."""
     seen, coming = carry
     start, link, given = xs  # [B, F], [L, B, 2F], tree of [B, C, ...]
-    start = start + seen.reshape(batch, -1) @ first_left[:near_first].reshape(-1, F)
+    start = start + seen.reshape(batch, -1) @ w.first_left[:near_first].reshape(-1, F)
     tokens: list[Array] = []
     values: list[Array] = []
     # What each colour's units send on, by layer.
@@ -208,46 +243,42 @@ def draw_cached(net: GatedPixelCNN, params: Any, shape: tuple[int, ...], rows: R
     for g in range(channels):
       h = start[:, own[g]]
       if g:
-        h = h + jnp.stack(values, axis=-1) @ first_left[near_first][:g, own[g]]
+        h = h + jnp.stack(values, axis=-1) @ w.first_left[near_first][:g, own[g]]
       for i in range(L):
-        to_gate[i].append(h @ lefts[i][g])
+        to_gate[i].append(h @ w.left[i][g])
         context = (link[i] + coming[i][:, 0])[:, own_gate[g]]
-        hidden = gate(context + arriving(to_gate[i], own_gate))
-        to_next[i].append(hidden @ mixes[i][g])
-        h = h + weights[f"mix_{i}"]["bias"][own[g]] + arriving(to_next[i], own)
-      to_top.append(nn.relu(h) @ heads[g])
-      top = nn.relu(weights["head"]["bias"][own_top[g]] + arriving(to_top, own_top))
-      to_logits.append(top @ lasts[g])
-      logits = weights["logits"]["bias"][own_logits[g]] + arriving(to_logits, own_logits)
-      part = jax.tree.map(lambda v, g=g: v[:, g], given)
-      tokens.append(pick(logits.astype(jnp.float32), part))
+        to_next[i].append(gate(context + arriving(to_gate[i], own_gate)) @ w.mix[i][g])
+        h = h + w.mix_bias[i][own[g]] + arriving(to_next[i], own)
+      to_top.append(nn.relu(h) @ w.head[g])
+      to_logits.append(nn.relu(w.head_bias[own_top[g]] + arriving(to_top, own_top)) @ w.logits[g])
+      logits = w.logits_bias[own_logits[g]] + arriving(to_logits, own_logits)
+      tokens.append(pick(logits.astype(jnp.float32), jax.tree.map(lambda v, g=g: v[:, g], given)))
       values.append((2 * to_value(tokens[g], K) - 1).astype(dtype))
     here = jnp.stack(values, axis=-1)
-    later = [
-      reduce(jnp.add, [part[:, -near * 2 * F :] for part in parts]).reshape(batch, near, 2 * F)
-      for parts in to_gate
-    ]
-    coming = [
-      jnp.concatenate([c[:, 1:] + new[:, :-1], new[:, -1:]], axis=1)
-      for c, new in zip(coming, later, strict=True)
-    ]
-    return (jnp.concatenate([seen[:, 1:], here[:, None]], axis=1), coming), (jnp.stack(tokens, axis=-1), here)
+    seen = jnp.concatenate([seen[:, 1:], here[:, None]], axis=1)
+    further = [reduce(jnp.add, [v[:, -near * 2 * F :] for v in sent]) for sent in to_gate]
+    coming = [_onward(c, f.reshape(batch, near, 2 * F), axis=1) for c, f in zip(coming, further, strict=True)]
+    return (seen, coming), (jnp.stack(tokens, axis=-1), here)
+
+  def beside(row: Array, columns: int) -> Array:
+    """A row [B, W, F] -> [B, W, columns * F], what lies around each pixel."""
+    side = columns // 2
+    padded = jnp.pad(row, ((0, 0), (side, side), (0, 0)))
+    return jnp.concatenate([padded[:, x : x + width] for x in range(columns)], axis=-1)
 
   def row(carry: tuple[Array, list[Array]], r: Array) -> tuple[Any, Array]:
     """carry: the last rows of the picture [B, near_first, W, C], and what earlier rows of each layer's input
-    send to this row and the next ones, [B, W, heights - 1, 2F]."""
+    send to this row and the next ones, [B, W, near, 2F]."""
     picture, coming = carry
-    above = weights["first_above"]["bias"] + sum(
-      beside(picture[:, y], net.first_kernel) @ weights["first_above"]["kernel"][y].reshape(-1, F)
-      for y in range(near_first)
-    )
+    kernel, above = w.first_above
+    for y in range(near_first):
+      above = above + beside(picture[:, y], net.first_kernel) @ kernel[y].reshape(-1, F)
     start, links, kept = above, [], []
     for i in range(L):
-      sent = (beside(above, net.kernel) @ downs[i]).reshape(batch, width, heights, 2 * F)
-      sums = sent[:, :, :-1] + coming[i]
-      kept.append(jnp.concatenate([sums[:, :, 1:], sent[:, :, -1:]], axis=2))
-      pre = sums[:, :, 0] + weights[f"above_{i}"]["bias"]
-      links.append(pre @ link_kernels[i] + link_biases[i])
+      sent = (beside(above, net.kernel) @ w.down[i]).reshape(batch, width, near + 1, 2 * F)
+      pre = sent[:, :, 0] + coming[i][:, :, 0] + w.above_bias[i]
+      kept.append(_onward(coming[i], sent[:, :, 1:], axis=2))
+      links.append(pre @ w.link[i] + w.link_bias[i])
       above = gate(pre)
     empty = (
       jnp.zeros((batch, near_first, channels), dtype),
@@ -261,11 +292,18 @@ def draw_cached(net: GatedPixelCNN, params: Any, shape: tuple[int, ...], rows: R
     tokens, here = (v.swapaxes(0, 1) for v in jax.lax.scan(pixel, empty, xs)[1])
     return (jnp.concatenate([picture[:, 1:], here[:, None]], axis=1), kept), tokens
 
+  # Lists and no stacked arrays: each step would copy all of those.
   empty = (
     jnp.zeros((batch, near_first, width, channels), dtype),
-    [jnp.zeros((batch, width, heights - 1, 2 * F), dtype) for _ in range(L)],
+    [jnp.zeros((batch, width, near, 2 * F), dtype) for _ in range(L)],
   )
   return jax.lax.scan(row, empty, jnp.arange(height))[1].swapaxes(0, 1)
+
+
+def _onward(coming: Array, sent: Array, axis: int) -> Array:
+  """What is still to come once the first place has been used: the rest moves up, and `sent` is added."""
+  first, rest = jnp.split(coming, [1], axis=axis)
+  return sent + jnp.concatenate([rest, jnp.zeros_like(first)], axis=axis)
 
 
 def _groups(units: int, channels: int) -> list[slice]:
