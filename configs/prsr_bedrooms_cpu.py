@@ -18,7 +18,7 @@ def get_config(variant: str = "prsr") -> ConfigDict:
   config = prsr_celeba_cpu.get_config(variant)
   for source, split in ((config.data, "[:-60]"), (config.eval.data, "[-60:]")):
     source.update({"split": split, "centre": ()})
-  config.train.rounds = 800
+  config.train.rounds = 500
   return config
 
 

@@ -46,7 +46,6 @@ class Method(NamedTuple):
       It adds 1 to `state.step`. The same arguments give the same round.
     objective: (state, batch, key) -> {name: [B]}: held-out value of the paper's own loss, per example.
     sample: see `Sample`; None for a helper that draws nothing (a denoiser, a density).
-    term: what the paper calls a temperature, for tables.
     rounds_per_batch: how many rounds one batch is kept for (IMLE's pool).
     rows: the smallest number of examples that `step` works on at once, which the devices must be able to
       share equally; 0: the batch.
@@ -54,17 +53,18 @@ class Method(NamedTuple):
       them.
     weights: frozen networks that come from files, name -> a function that reads their parameters. `init`
       gives them placeholders of the same shapes, so that a trained run is used without the files.
+    term: what the paper calls a temperature, for tables.
   """
 
   init: Callable[[Key, Batch], State]
   step: Callable[[State, Batch, Key], tuple[State, Metrics]]
   objective: Callable[[State, Batch, Key], dict[str, Array]]
   sample: Sample | None = None
-  term: Callable[[float], str] = "temperature {:.3g}".format
   rounds_per_batch: int = 1
   rows: int = 0
   needs: tuple[str, ...] = ()
   weights: Mapping[str, Callable[[], Params]] = MappingProxyType({})
+  term: Callable[[float], str] = "temperature {:.3g}".format
 
 
 def optimiser(config: ConfigDict, updates: int) -> optax.GradientTransformation:

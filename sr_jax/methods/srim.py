@@ -204,5 +204,11 @@ def srim(config: ConfigDict, operator: Operator) -> Method:
     return {"nearest": d}
 
   return Method(
-    init_state, step, objective, make_sample(net, operator), rounds_per_batch, rows, weights=features.weights
+    init_state,
+    step,
+    objective,
+    make_sample(net, operator),
+    rounds_per_batch=rounds_per_batch,
+    rows=rows,
+    weights=features.weights,
   )
