@@ -23,46 +23,44 @@ Sampler = Callable[[Array, Array, int], Array]
 CHUNK = 1 << 25  # sub-pixels of training inputs compared at once
 
 
-def bicubic(operator: Operator, config: ConfigDict) -> Sampler:
-  """Cubic interpolation, a = -0.5, MATLAB's imresize."""
-
-  del config
+def _estimate(enlarge: Callable[[Array], Array]) -> Sampler:
+  """The sampler that gives one estimate n times."""
 
   def sampler(lr: Array, key: Array, n: int) -> Array:
     del key
-    _, height, width, _ = operator.hr_shape(lr.shape)
-    y = resize(lr, (height, width), "bicubic")
+    y = enlarge(lr)
     return jnp.broadcast_to(y, (n, *y.shape))
 
   return Partial(sampler)
+
+
+def bicubic(operator: Operator, config: ConfigDict) -> Sampler:
+  """Cubic interpolation, a = -0.5, MATLAB's imresize."""
+  del config
+
+  def enlarge(lr: Array) -> Array:
+    _, height, width, _ = operator.hr_shape(lr.shape)
+    return resize(lr, (height, width), "bicubic")
+
+  return _estimate(enlarge)
 
 
 def pinv(operator: Operator, config: ConfigDict) -> Sampler:
   """A+ x, the smallest picture that A maps to the input."""
-
   del config
-
-  def sampler(lr: Array, key: Array, n: int) -> Array:
-    del key
-    y = operator.pinv(lr)
-    return jnp.broadcast_to(y, (n, *y.shape))
-
-  return Partial(sampler)
+  return _estimate(operator.pinv)
 
 
 def swiss_roll_map(operator: Operator, config: ConfigDict) -> Sampler:
   """The MAP estimate on the Swiss roll, by brute force; of its [1, 2, 1] pictures alone."""
-
   del config
 
-  def sampler(lr: Array, key: Array, n: int) -> Array:
-    del key
+  def enlarge(lr: Array) -> Array:
     if operator.hr_shape(lr.shape)[1:] != swiss_roll.SHAPE:
       raise UserError(f"swiss_roll_map is of the data set swiss_roll, not of inputs of {lr.shape[1:]}.")
-    y = swiss_roll.mode(lr)
-    return jnp.broadcast_to(y, (n, *y.shape))
+    return swiss_roll.mode(lr)
 
-  return Partial(sampler)
+  return _estimate(enlarge)
 
 
 def nearest(operator: Operator, config: ConfigDict) -> Sampler:

@@ -4,6 +4,7 @@ import gzip
 import itertools
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -499,6 +500,18 @@ def test_mnist_corners_has_each_digit_at_half_its_size_in_one_corner_left_as_oft
   examples = [example for _, example in builder._generate_examples(tmp_path, "train")]
   lefts = [np.asarray(example["image"])[:, :14].any() for example in examples[::2]]
   assert 0 < np.mean(lefts) < 1
+
+
+def test_a_prepared_set_of_another_format_is_one_sentence(tmp_path):
+  write_idx(tmp_path / "digits.gz", np.zeros((2, 28, 28), np.uint8))
+  for part in ("train", "t10k"):
+    (tmp_path / f"{part}-images-idx3-ubyte.gz").write_bytes((tmp_path / "digits.gz").read_bytes())
+    write_idx(tmp_path / f"{part}-labels-idx1-ubyte.gz", np.zeros(2, np.uint8))
+  folder = data.prepare("mnist_idx", str(tmp_path), str(tmp_path))
+  info = Path(folder) / "dataset_info.json"
+  info.write_text(info.read_text().replace("array_record", "tfrecord"))
+  with pytest.raises(UserError, match="not array_record"):
+    data.open_source(config(tmp_path, name="mnist_idx", channels=1))
 
 
 class Pairs(tfds.core.GeneratorBasedBuilder):

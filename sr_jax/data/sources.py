@@ -185,11 +185,11 @@ class Tfds:
       raise UserError(f"{name} has the pictures {candidates}; none is called 'image' or 'hr'")
     self.hr = preferred[0]
     self.label = "label" in features and isinstance(features["label"], tfds.features.ClassLabel)
+    if builder.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
+      raise UserError(f"{name} in {builder.data_path} is not array_record: use another data.dir")
     try:
       # The pictures stay encoded here: PIL decodes those that are wanted, to the wanted channels.
       self.records = builder.as_data_source(split, decoders={k: tfds.decode.SkipDecoding() for k in images})
-    except NotImplementedError as error:
-      raise UserError(f"{name} in {builder.data_path} is not array_record: use another data.dir") from error
     except ValueError as error:
       known = ", ".join(builder.info.splits)
       raise UserError(

@@ -63,9 +63,8 @@ def ms_ssim(samples: Array, batch: Batch, protocol: Protocol) -> Array:
       "smaller border or take ms_ssim out of eval.metrics."
     )
   result = jnp.ones(pictures.shape[:-3])
-  for weight in SCALE_WEIGHTS:
-    last = weight == SCALE_WEIGHTS[-1]
-    value = _local_similarity(pictures, truths, luminance=last)
+  for scale, weight in enumerate(SCALE_WEIGHTS):
+    value = _local_similarity(pictures, truths, luminance=scale == len(SCALE_WEIGHTS) - 1)
     result *= jnp.maximum(value, 0) ** weight
     pictures, truths = (_halved(v) for v in (pictures, truths))
   return result

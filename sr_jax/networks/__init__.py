@@ -15,7 +15,7 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from sr_jax.errors import UserError, choose
-from sr_jax.networks.conditioning import Conditioning, ResidualNet, Trunk
+from sr_jax.networks.conditioning import Conditioning, Trunk, ResidualNet
 from sr_jax.networks.convnet import ConvNet, Critic, Denoiser
 from sr_jax.networks.gated_pixelcnn import GatedPixelCNN
 from sr_jax.networks.pixelcnn import PixelDensity

@@ -164,8 +164,7 @@ def _cut(net: GatedPixelCNN, params: Any) -> _Cut:
     """The masked weights [kernel // 2 + 1, in, out] of what lies to the left, and of the pixel itself."""
     return (weights[name]["kernel"] * causal_mask((1, kernel), inputs, outputs, C, first, parts))[0]
 
-  own, own_top, own_logits = (_groups(n, C) for n in (F, net.head, C * net.levels))
-  own_gate = [slice(2 * s.start, 2 * s.stop) for s in own]
+  own, own_gate, own_top, own_logits = _places(net)
   # A gate's two halves side by side for each colour, so that these units too are contiguous.
   order = np.concatenate([np.r_[s, F + s.start : F + s.stop] for s in own])
 
@@ -218,8 +217,7 @@ def draw_cached(net: GatedPixelCNN, params: Any, shape: tuple[int, ...], rows: R
   F, L, K, dtype = net.width, net.layers, net.levels, net.dtype
   near, near_first = net.kernel // 2, net.first_kernel // 2  # pixels seen on one side
   w = _cut(net, params)
-  own, own_top, own_logits = (_groups(n, channels) for n in (F, net.head, channels * K))
-  own_gate = [slice(2 * s.start, 2 * s.stop) for s in own]
+  own, own_gate, own_top, own_logits = _places(net)
 
   def arriving(sent: list[Array], columns: list[slice]) -> Array:
     """The sum of what the colours so far, one product each, send to the units of the newest."""
@@ -306,7 +304,17 @@ def _onward(coming: Array, sent: Array, axis: int) -> Array:
   return sent + jnp.concatenate([rest, jnp.zeros_like(first)], axis=axis)
 
 
-def _groups(units: int, channels: int) -> list[slice]:
-  """The places of the units of each colour."""
-  ends = np.cumsum(np.bincount(colour_group(units, channels))).tolist()
-  return [slice(a, b) for a, b in itertools.pairwise([0, *ends])]
+def _places(net: GatedPixelCNN) -> tuple[list[slice], list[slice], list[slice], list[slice]]:
+  """The places of the units of each colour: in a layer, before its gate, in the head and in the logits."""
+
+  def by_colour(units: int) -> list[slice]:
+    ends = np.cumsum(np.bincount(colour_group(units, net.channels))).tolist()
+    return [slice(a, b) for a, b in itertools.pairwise([0, *ends])]
+
+  own = by_colour(net.width)
+  return (
+    own,
+    [slice(2 * s.start, 2 * s.stop) for s in own],
+    by_colour(net.head),
+    by_colour(net.channels * net.levels),
+  )
