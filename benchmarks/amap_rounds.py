@@ -64,7 +64,7 @@ def main() -> None:
   times = seconds(calls, arguments.repeats)
   network = times["the generator's forward pass"]
   print(
-    f"{arguments.batch} pictures of 64x64 on {jax.devices()[0].device_kind}\n\n| part | ms | of the network |"
+    f"{arguments.batch} images of 64x64 on {jax.devices()[0].device_kind}\n\n| part | ms | of the network |"
   )
   print("| --- | ---: | ---: |")
   for name, value in times.items():

@@ -1,4 +1,4 @@
-"""Seconds per picture of the naive and the cached sampler, and what the hardware's arithmetic would allow.
+"""Seconds per image of the naive and the cached sampler, and what the hardware's arithmetic would allow.
 
   python benchmarks/pixel_sampling.py [--batches 1 8 16] [--width 64 --layers 20 --head 1024]
 
@@ -61,10 +61,8 @@ def main() -> None:
   rate = n**3 / seconds(lambda: product(square, square), 5)
   work = multiply_adds(net) * SIDE**2
   print(f"{jax.devices()[0].device_kind}: {rate / 1e9:.0f} G multiply-adds/s in a product of {n}x{n}")
-  print(f"one pass of {SIDE}x{SIDE}: {work / 1e9:.2f} G multiply-adds a picture")
-  print(
-    "| batch | naive s/picture | cached s/picture | ratio | floor s/picture | cached / floor | differing |"
-  )
+  print(f"one pass of {SIDE}x{SIDE}: {work / 1e9:.2f} G multiply-adds an image")
+  print("| batch | naive s/image | cached s/image | ratio | floor s/image | cached / floor | differing |")
   print("| ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
   for batch in keys.batches:
     shape = (batch, SIDE, SIDE, CHANNELS)

@@ -89,17 +89,17 @@ def main() -> None:
     return jax.grad(loss)(params)
 
   network = seconds(lambda: network_alone(state.params["generator"], state.stats["generator"], x, y))
-  pictures = jax.random.uniform(key, (b, m, *y.shape[1:]))
+  images = jax.random.uniform(key, (b, m, *y.shape[1:]))
 
   @jax.jit
   def search_alone(candidates):
     return features.squared_distance(state.aux.alpha, [candidates], [y[:, None]]).argmin(axis=1)
 
-  search = seconds(lambda: search_alone(pictures))
+  search = seconds(lambda: search_alone(images))
   print("| part | seconds |\n| --- | ---: |")
-  print(f"| train step of {b} pictures ({1 / descent:.2f} a second) | {descent:.4f} |")
+  print(f"| train step of {b} images ({1 / descent:.2f} a second) | {descent:.4f} |")
   print(f"| the network's forward and backward pass, compiled alone | {network:.4f} |")
-  print(f"| selection of {b} pictures, m = {m} (two stages of m) | {selection:.4f} |")
+  print(f"| selection of {b} images, m = {m} (two stages of m) | {selection:.4f} |")
   print(f"| of which the nearest-neighbour search ({search / selection:.2%}) | {search:.5f} |\n")
 
   print("| pool of 640, b = 16, m = 100 | M = 1,000 | M = 20,000 |\n| --- | ---: | ---: |")
@@ -108,7 +108,7 @@ def main() -> None:
   print("| selection's share | " + " | ".join(f"{s / (s + t):.1%}" for s, t in shares.values()) + " |")
   search_pool = search / b / m * 640 * 100 * 2
   print("| the search's share | " + " | ".join(f"{search_pool / sum(v):.3%}" for v in shares.values()) + " |")
-  print("\nThe shares scale the times above per picture and candidate; they were not run at that size.\n")
+  print("\nThe shares scale the times above per image and candidate; they were not run at that size.\n")
 
   for _ in range(arguments.rounds):
     state, _ = step(state, batch, key)

@@ -1,6 +1,6 @@
 """Faces 16x16 to 64x64 at the paper's sizes: Amortised MAP Inference, Table 2 and Figures 2 and 4.
 
-  export SR_JAX_TRAIN_DIR=celeba/train SR_JAX_TEST_DIR=celeba/test    # aligned pictures, 178x218
+  export SR_JAX_TRAIN_DIR=celeba/train SR_JAX_TEST_DIR=celeba/test    # aligned images, 178x218
   sr-jax train --config amap_celeba:affgan --workdir runs/amap_celeba
 
 Variants: mse, affmse, softgan, affgan (Table 2); stochastic (appendix F); affmse_fixed_random,
@@ -27,7 +27,7 @@ def get_config(variant: str = "affgan") -> ConfigDict:
   config = amap.get_config(variant)
   config.network.update({"widths": (128,) * 4 + (256,) * 4 + (512,) * 4, "skip": 4})
   config.operator.update({"kernel": "gaussian", "rounding": "none"})
-  # The centre of a 178x218 picture that holds the face.
+  # The centre of a 178x218 image that holds the face.
   for source in (config.data, config.eval.data):
     source.update({"name": "folder", "centre": (128, 128), "resize": (64, 64)})
   config.data.update({"dir": "$SR_JAX_TRAIN_DIR", "crop": ()})

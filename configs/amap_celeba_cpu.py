@@ -30,13 +30,13 @@ def get_config(variant: str = "affgan") -> ConfigDict:
     source.update({"dir": "$SR_JAX_DATA_DIR", "split": split, "centre": (64, 64), "resize": ()})
   config.train.update({"rounds": 4000, "batch": 16, "log_every": 100, "checkpoint_every": 1000})
   config.train.update({"eval_every": 100, "eval_limit": 64})
-  config.eval.update({"limit": 256, "pictures": 8})
+  config.eval.update({"limit": 256, "images": 8})
   config.optim.generator.update({"learning_rate": 1e-3, "schedule": "cosine"})
   if config.method.name == "amap_gan":
     config.method.discriminator.update({"widths": (32, 64, 128, 256), "strides": (2,) * 4, "kernel": 4})
     config.train.rounds = 3000
     config.optim.discriminator.update({"learning_rate": 2e-4, "schedule": "cosine"})
-    # A few thousand rounds from a random start leave the grid of A+ in the pictures: begin at the mean.
+    # A few thousand rounds from a random start leave the grid of A+ in the images: begin at the mean.
     base.add_stage(
       config,
       "mean",

@@ -3,8 +3,8 @@
   sr-jax prepare imagenet2012
   sr-jax train --config amap_imagenet --workdir runs/amap_imagenet
 
-Variants as in amap_celeba. For one GPU; not run. The paper shows pictures and no numbers, and gives no batch
-size, learning rate or length of training: those here are ours. It used 10,000 pictures of its own choice to
+Variants as in amap_celeba. For one GPU; not run. The paper shows images and no numbers, and gives no batch
+size, learning rate or length of training: those here are ours. It used 10,000 images of its own choice to
 test; here they are TFDS's validation split.
 """
 

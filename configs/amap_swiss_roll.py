@@ -39,7 +39,7 @@ def get_config(variant: str = "affgan") -> ConfigDict:
       "baselines": ("swiss_roll_map",),
       "samples": 1,
       "batch": 1000,
-      "pictures": 0,
+      "images": 0,
       "border": 0,
       "objective": False,
     }

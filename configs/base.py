@@ -41,7 +41,7 @@ PRIORS = {
 
 # The keys of each method, under `config.method`.
 METHODS = {
-  # Mean or median of the plausible pictures: the baseline every paper compares with.
+  # Mean or median of the plausible images: the baseline every paper compares with.
   "regression": {
     "loss": "mse",  # mse | mae
   },
@@ -79,7 +79,7 @@ METHODS = {
       "fold": (1, 1),  # blocks of pixels that become channels
       "scale": 1.0,  # inputs are divided by it
     },
-    # Instance noise: standard deviation, added to real and generated pictures.
+    # Instance noise: standard deviation, added to real and generated images.
     "noise": {
       "start": 0.1,  # 0 with end = 0: none
       "end": 0.0,
@@ -180,7 +180,7 @@ NETWORKS = {
     "width": 32,
     "blocks": 6,  # at each size; 10 for bedrooms
     "norm": "batch",  # batch (a ResNet's; Table 2 names none) | none
-    "whole": 0,  # hidden units of a fully connected path that sees the whole picture, 0: none
+    "whole": 0,  # hidden units of a fully connected path that sees the whole image, 0: none
     "stddev": 0.1,  # of the initial weights, truncated normal; 0: LeCun's variance
   },
 }
@@ -188,16 +188,16 @@ NETWORKS = {
 
 def get_config(method: str = "regression", network: str = "srresnet") -> ConfigDict:
   """A complete config for `method` with generator `network`; a key that it has not cannot be added."""
-  picture_source = {
-    # "folder", "swiss_roll" (points as pictures of 1x2 unbounded pixels), or a TFDS data set by name:
+  image_source = {
+    # "folder", "swiss_roll" (points as images of 1x2 unbounded pixels), or a TFDS data set by name:
     # "photos" is embedded, others are prepared once with `sr-jax prepare NAME`.
     "name": "photos",
     "split": "train",  # of a TFDS data set, or a part of it such as train[:90%]; a folder has only parts
-    # folder: where the pictures are, several folders joined by ":"; TFDS: its data_dir, "" for TFDS's
+    # folder: where the images are, several folders joined by ":"; TFDS: its data_dir, "" for TFDS's
     # own default. Environment variables are expanded: no config names a place.
     "dir": "",
     "channels": 3,  # 3: RGB, 1: grey
-    "min_bytes": 0,  # encoded pictures with fewer bytes are left out
+    "min_bytes": 0,  # encoded images with fewer bytes are left out
     "centre": (),  # rows and columns cut from the middle; (): as much as has the shape of `resize`
     "resize": (),  # rows and columns to which that is resized; (): as it is
   }
@@ -225,34 +225,34 @@ def get_config(method: str = "regression", network: str = "srresnet") -> ConfigD
         "rounding": "twice",
       },
       "data": {
-        **picture_source,
+        **image_source,
         "crop": (48, 48),  # HR rows and columns of a training example
         "flip": True,  # mirror left and right at random
         "max_corrupt": 10,  # records that cannot be read are named, counted and replaced, up to this many
-        "cache_mb": 1024,  # decoded pictures kept in memory
+        "cache_mb": 1024,  # decoded images kept in memory
         "threads": 8,
       },
       "eval": {
-        # "lr_dir": for a folder, the folder of the given low-resolution pictures of the same names;
+        # "lr_dir": for a folder, the folder of the given low-resolution images of the same names;
         # "": they are made by the operator.
-        "data": {**picture_source, "split": "test", "lr_dir": ""},
-        "limit": 0,  # evaluate only this many pictures, 0: all
-        "samples": 10,  # per picture
+        "data": {**image_source, "split": "test", "lr_dir": ""},
+        "limit": 0,  # evaluate only this many images, 0: all
+        "samples": 10,  # per image
         # A row of the table each; 1 is the model, 0 its mode, larger is more diverse.
         "temperatures": (1.0,),
         "seed": 0,
-        "batch": 8,  # pictures of one size evaluated together
+        "batch": 8,  # images of one size evaluated together
         "border": 4,  # pixels cut from every side before PSNR and SSIM
         "luma": "bt601",  # bt601 (MATLAB's studio swing) | bt709: the Y of psnr_y and ssim_y
         "metrics": ("psnr", "psnr_y", "ssim", "ssim_y", "lr_psnr", "lr_psnr_8bit", "lr_l1", "std"),
         "baselines": ("bicubic", "pinv"),  # bicubic | pinv | nearest (of the training set) | swiss_roll_map
-        # Folders of other runs, of the same kind of pictures; each is a row of single samples.
+        # Folders of other runs, of the same kind of images; each is a row of single samples.
         "beside": (),
         "objective": True,  # the method's own loss on the test set, as a column
-        # The same of the pictures that every row draws, in columns "sample_...": what the model itself thinks
+        # The same of the images that every row draws, in columns "sample_...": what the model itself thinks
         # of them and of the baselines'.
         "judge": False,
-        "pictures": 4,  # rows of the picture grid
+        "images": 4,  # rows of the image grid
       },
       "train": {
         "rounds": 100_000,  # a round is one call of the method's step
@@ -260,8 +260,8 @@ def get_config(method: str = "regression", network: str = "srresnet") -> ConfigD
         "log_every": 100,  # rounds between two progress lines
         "checkpoint_every": 5_000,  # rounds between two checkpoints
         "keep": 2,  # checkpoints kept
-        "eval_every": 0,  # rounds between two evaluations of held-out pictures, into the metrics; 0: none
-        "eval_limit": 64,  # of the first pictures of the test set
+        "eval_every": 0,  # rounds between two evaluations of held-out images, into the metrics; 0: none
+        "eval_limit": 64,  # of the first images of the test set
         "profile_from": 0,  # round at which a profile of 10 rounds begins, 0: none
       },
       # One optimiser per trained network.

@@ -1,6 +1,6 @@
 """Faces 8x8 to 32x32 at the paper's sizes: Pixel Recursive Super Resolution, Table 1 and Figures 1, 5 and 6.
 
-  export SR_JAX_TRAIN_DIR=celeba/train SR_JAX_TEST_DIR=celeba/test    # aligned pictures, 178x218
+  export SR_JAX_TRAIN_DIR=celeba/train SR_JAX_TEST_DIR=celeba/test    # aligned images, 178x218
   sr-jax sweep --config prsr_celeba --workdir runs/prsr_celeba
 
 Variants: prsr, regression, cross_entropy. For GPUs (the paper: 8, 200,000 rounds); a few rounds were run on a
@@ -21,7 +21,7 @@ ROWS = {"prsr": "PRSR", "regression": "Regression"}
 
 def get_config(variant: str = "prsr") -> ConfigDict:
   config = prsr.get_config(variant)
-  # The centre of a 178x218 picture that holds the face.
+  # The centre of a 178x218 image that holds the face.
   for source in (config.data, config.eval.data):
     source.update({"name": "folder", "centre": (128, 128), "resize": (32, 32)})
   config.data.update({"dir": "$SR_JAX_TRAIN_DIR", "crop": ()})

@@ -1,10 +1,10 @@
-"""Table 1 of Pixel Recursive Super Resolution on a CPU: faces 8x8 to 32x32, small networks, 10,000 pictures.
+"""Table 1 of Pixel Recursive Super Resolution on a CPU: faces 8x8 to 32x32, small networks, 10,000 images.
 
   export SR_JAX_DATA_DIR=celeba_10k_89x109/images
   sr-jax sweep --config prsr_celeba_cpu --workdir runs/prsr_celeba_cpu
 
 Variants as in prsr_celeba. Two shared cores, 50 minutes for prsr, 4 for 1,000 rounds of regression. Expect
-of 256 faces: 4.50 bits per dimension; at tau = 1 PSNR 16.5 dB, wrapped 28.3, SSIM 0.47: grainy pictures,
+of 256 faces: 4.50 bits per dimension; at tau = 1 PSNR 16.5 dB, wrapped 28.3, SSIM 0.47: grainy images,
 which more rounds would mend. For Figure 5, several samples of each input, and Figure 6, with the regression:
 
   sr-jax evaluate --workdir RUN --config.eval.samples=4 --config.eval.temperatures="(0.833,)"
@@ -22,10 +22,10 @@ from sr_jax.configs import prsr_celeba
 def get_config(variant: str = "prsr") -> ConfigDict:
   config = prsr_celeba.get_config(variant)
   for source, split in ((config.data, "[:9500]"), (config.eval.data, "[9500:]")):
-    # The pictures are half as large as CelebA's own.
+    # The images are half as large as CelebA's own.
     source.update({"dir": "$SR_JAX_DATA_DIR", "split": split, "centre": (64, 64)})
   config.network.update({"blocks": 2, "stddev": 0.0})
-  config.eval.update({"limit": 256, "pictures": 8})
+  config.eval.update({"limit": 256, "images": 8})
   config.train.update({"rounds": 2000, "batch": 16, "log_every": 50, "checkpoint_every": 200})
   config.train.update({"eval_every": 200, "eval_limit": 32})
   # RMSProp needs more rounds than a CPU has time for.

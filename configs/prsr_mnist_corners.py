@@ -20,7 +20,7 @@ from sr_jax.configs import prsr
 
 def get_config(variant: str = "prsr") -> ConfigDict:
   config = prsr.get_config(variant)
-  # A 3x3 network of the paper's size cannot carry a digit across the picture.
+  # A 3x3 network of the paper's size cannot carry a digit across the image.
   config.network.update({"width": 16, "blocks": 1, "whole": 256, "norm": "none", "stddev": 0.0})
   config.operator.factor = (1, 1)
   # Black and white: one bit tells the corner, grey levels would hide it among three hundred.
@@ -29,14 +29,14 @@ def get_config(variant: str = "prsr") -> ConfigDict:
   config.eval.update(
     {"metrics": ("psnr", "mse"), "baselines": ("nearest",), "temperatures": (1.0,), "limit": 500}
   )
-  config.eval.update({"judge": False, "pictures": 8, "samples": 4, "batch": 50})
+  config.eval.update({"judge": False, "images": 8, "samples": 4, "batch": 50})
   config.train.update({"rounds": 1500, "batch": 32, "log_every": 50, "checkpoint_every": 500})
   config.train.update({"eval_every": 500, "eval_limit": 50})
   config.optim.generator.update(
     {"name": "adam", "learning_rate": 2e-3, "schedule": "cosine", "warmup": 50, "clip": 1.0}
   )
   if variant == "prsr":
-    # The first layer sees across the picture: the two corners are 14 columns apart.
+    # The first layer sees across the image: the two corners are 14 columns apart.
     config.method.prior.update({"width": 16, "layers": 6, "first_kernel": 31, "head": 64, "stddev": 0.0})
     # Eq. 8 asks A(x) to be right on its own, but B cannot know from blank rows whether x has ink in them: A
     # must give away the first corner and insist on the second one, which B then vetoes. Eq. 7 allows that.

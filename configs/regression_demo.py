@@ -2,7 +2,7 @@
 
   sr-jax train --config regression_demo --workdir runs/regression_demo
 
-Two cores, 5 minutes. To expect on the test pictures: RGB PSNR 26.03 dB, bicubic 25.56.
+Two cores, 5 minutes. To expect on the test images: RGB PSNR 26.03 dB, bicubic 25.56.
 """
 
 from ml_collections import ConfigDict

@@ -1,6 +1,6 @@
-"""SRIM on a CPU: BSDS500 (train and test parts) and T91, x4 with MATLAB's bicubic, the LR pictures given.
+"""SRIM on a CPU: BSDS500 (train and test parts) and T91, x4 with MATLAB's bicubic, the LR images given.
 
-  export SR_JAX_TRAIN_DIR=bsds400:t91            # 491 pictures
+  export SR_JAX_TRAIN_DIR=bsds400:t91            # 491 images
   export SR_JAX_TEST_DIR=bsd100/hr SR_JAX_TEST_LR_DIR=bsd100/lr
   sr-jax train --config srim_bsds --workdir runs/srim_bsds
 

@@ -2,7 +2,7 @@
 
   sr-jax train --config srim_demo --workdir runs/demo
 
-Two cores, 6 minutes. To expect on the test pictures: RGB PSNR 25.96 dB for a single sample, bicubic 25.56;
+Two cores, 6 minutes. To expect on the test images: RGB PSNR 25.96 dB for a single sample, bicubic 25.56;
 standard deviation 1.2 grey levels. With --config.eval.data.split=validation: 26.76 and 25.57 dB.
 
 Everything but the objective is smaller than the paper's: a network that works at the input's resolution,

@@ -1,7 +1,7 @@
 """SRIM as in the paper: ImageNet 64x64 -> 256x256, section 2.5's network, VGG-19 features.
 
-  export SR_JAX_TRAIN_DIR=...   # 3,000 pictures of 20 classes, 256x256 (anisotropic bicubic)
-  export SR_JAX_TEST_DIR=...    # held-out pictures, 256x256
+  export SR_JAX_TRAIN_DIR=...   # 3,000 images of 20 classes, 256x256 (anisotropic bicubic)
+  export SR_JAX_TEST_DIR=...    # held-out images, 256x256
   sr-jax train --config srim_imagenet --workdir runs/srim_imagenet --config.method.features.file=vgg19.npz
 
 vgg19.npz holds torchvision's VGG-19 weights under its own names (`features.0.weight`, ...).

@@ -46,13 +46,13 @@ def bicubic(operator: Operator, config: ConfigDict) -> Sampler:
 
 
 def pinv(operator: Operator, config: ConfigDict) -> Sampler:
-  """A+ x, the smallest picture that A maps to the input."""
+  """A+ x, the smallest image that A maps to the input."""
   del config
   return _estimate(operator.pinv)
 
 
 def swiss_roll_map(operator: Operator, config: ConfigDict) -> Sampler:
-  """The MAP estimate on the Swiss roll, by brute force; of its [1, 2, 1] pictures alone."""
+  """The MAP estimate on the Swiss roll, by brute force; of its [1, 2, 1] images alone."""
   del config
 
   def enlarge(lr: Array) -> Array:
@@ -64,13 +64,13 @@ def swiss_roll_map(operator: Operator, config: ConfigDict) -> Sampler:
 
 
 def nearest(operator: Operator, config: ConfigDict) -> Sampler:
-  """The training pictures whose inputs are nearest to the input, the n-th for the n-th sample.
+  """The training images whose inputs are nearest to the input, the n-th for the n-th sample.
 
-  One pass over `config.data`, whole pictures of one size, keeps their inputs as bytes; of the pictures only
+  One pass over `config.data`, whole images of one size, keeps their inputs as bytes; of the images only
   those that were found are read again. Euclidean distance, as in Pixel Recursive Super Resolution, section 5.
 
   Raises:
-    UserError: the training pictures have several sizes, or are not of bytes.
+    UserError: the training images have several sizes, or are not of bytes.
   """
   source = open_source(config.data)
   reduce = jax.jit(lambda batch: to_uint8(operator.lr(batch)))
@@ -78,12 +78,12 @@ def nearest(operator: Operator, config: ConfigDict) -> Sampler:
   numbers: list[np.ndarray] = []
   for batch in test_batches(source, config.data, batch=512, factor=operator.factor):
     if batch["hr"].dtype != np.uint8:
-      raise UserError("The baseline nearest is of pictures of bytes: take it out of config.eval.baselines.")
+      raise UserError("The baseline nearest is of images of bytes: take it out of config.eval.baselines.")
     shape = batch["hr"].shape[1:]
     low = np.asarray(reduce({key: batch[key] for key in ("hr", "lr") if key in batch}))[batch["mask"]]
     if inputs and low.shape[1:] != inputs[0].shape[1:]:
       raise UserError(
-        "The baseline nearest needs training pictures of one size: set config.data.resize, or take it out of "
+        "The baseline nearest needs training images of one size: set config.data.resize, or take it out of "
         "config.eval.baselines."
       )
     inputs.append(low)
@@ -95,18 +95,18 @@ def nearest(operator: Operator, config: ConfigDict) -> Sampler:
 def _draw_nearest(source: Source, shape: tuple[int, ...]) -> Callable[..., Array]:
   def read(records: np.ndarray) -> np.ndarray:
     found = [source[int(i)]["hr"] for i in np.ravel(records)]
-    pictures = np.stack([hr[: shape[0], : shape[1]] for hr in found])
-    return (pictures / np.float32(255)).reshape(*np.shape(records), *shape)
+    images = np.stack([hr[: shape[0], : shape[1]] for hr in found])
+    return (images / np.float32(255)).reshape(*np.shape(records), *shape)
 
   def draw(bank: Array, records: Array, lr: Array, key: Array, n: int) -> Array:
     del key
     if lr.shape[1:] != bank.shape[1:]:
       raise UserError(
         f"The baseline nearest has training inputs of {bank.shape[1:]} and not of {lr.shape[1:]}: evaluate "
-        "pictures of that size."
+        "images of that size."
       )
     if n > len(bank):
-      raise UserError(f"The baseline nearest has {len(bank)} training pictures: ask for fewer samples.")
+      raise UserError(f"The baseline nearest has {len(bank)} training images: ask for fewer samples.")
     x = lr.reshape(len(lr), -1)
 
     def distances(rows: Array) -> Array:

@@ -162,7 +162,7 @@ def _upscale(arguments: argparse.Namespace, overrides: list[str]) -> int:
   from sr_jax.upscale import upscale_file
 
   paths = upscale_file(
-    arguments.picture,
+    arguments.image,
     arguments.workdir,
     arguments.out,
     samples=arguments.samples,
@@ -215,11 +215,11 @@ def _parser() -> argparse.ArgumentParser:
       help="this is one of several processes; without a value the cluster says which",
     )
 
-  upscale = verb("upscale", _upscale, "plausible enlargements of one picture")
-  upscale.add_argument("picture", help="a PNG, JPEG, ... file")
+  upscale = verb("upscale", _upscale, "plausible enlargements of one image")
+  upscale.add_argument("image", help="a PNG, JPEG, ... file")
   upscale.add_argument("--workdir", required=True, help="folder of a trained run")
   upscale.add_argument("--out", default=".", help="folder for the PNG files")
-  upscale.add_argument("--samples", type=_positive, default=4, help="how many pictures")
+  upscale.add_argument("--samples", type=_positive, default=4, help="how many images")
   upscale.add_argument("--seed", type=_seed, default=0)
   upscale.add_argument("--temperature", type=float, default=1.0, help="1: the model, 0: its mode")
 

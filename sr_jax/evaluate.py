@@ -1,4 +1,4 @@
-"""Any sampler on any test set: metrics of every picture, averaged; and the pictures to look at."""
+"""Any sampler on any test set: metrics of every image, averaged; and the images to look at."""
 
 import logging
 from collections.abc import Callable
@@ -19,21 +19,21 @@ from sr_jax.data.sources import Source
 from sr_jax.errors import UserError, choose
 from sr_jax.metrics import METRICS, Protocol, lookup, measure
 from sr_jax.ops import LUMA, Operator, make_operator, to_float, to_uint8
-from sr_jax.report import comparison_grid, picture_grid, write_report
+from sr_jax.report import comparison_grid, image_grid, write_report
 from sr_jax.run import Run, check_config, load_run, saved_config
 
 log = logging.getLogger(__name__)
 
-Pictures = list[dict[str, np.ndarray]]
+Images = list[dict[str, np.ndarray]]
 Objective = Callable[[dict[str, jax.Array], jax.Array], dict[str, jax.Array]]
 
 
 def check_eval(config: ConfigDict) -> None:
-  """What would stop an evaluation at its first picture, before a training is spent on it.
+  """What would stop an evaluation at its first image, before a training is spent on it.
 
   Raises:
     UserError: a baseline, metric, luma or run that does not exist or does not fit, a test set that is not
-      there, or one whose first picture cannot be read or measured.
+      there, or one whose first image cannot be read or measured.
   """
   check_config(config)
   for name in config.eval.baselines:
@@ -50,7 +50,7 @@ def check_eval(config: ConfigDict) -> None:
     given = next(test_batches(known, config.data, batch=1, factor=operator.factor, limit=1))["hr"]
     if given.shape != first["hr"].shape:
       raise UserError(
-        "The baseline nearest needs training and test pictures of one size, and the first ones have "
+        "The baseline nearest needs training and test images of one size, and the first ones have "
         f"{given.shape[1:3]} and {first['hr'].shape[1:3]}: set resize in config.data and in "
         "config.eval.data, or take it out of config.eval.baselines."
       )
@@ -59,7 +59,7 @@ def check_eval(config: ConfigDict) -> None:
     if make_operator(other) != operator or other.data.channels != config.data.channels:
       raise UserError(
         f"config.eval.beside names {folder}, a run with another config.operator, consistency or number of "
-        "channels: give one of the same kind of pictures."
+        "channels: give one of the same kind of images."
       )
   hr = jax.ShapeDtypeStruct(first["hr"].shape, jnp.float32)
   lr = jax.ShapeDtypeStruct(operator.lr_shape(hr.shape), jnp.float32)
@@ -77,10 +77,10 @@ def evaluate(
   samples: int,
   objective: Objective | None = None,
   judge: Objective | None = None,
-) -> tuple[dict[str, float], Pictures]:
-  """Metrics of `samples` draws per picture, over a test set.
+) -> tuple[dict[str, float], Images]:
+  """Metrics of `samples` draws per image, over a test set.
 
-  The draws of a picture depend on `config.eval.seed` and its place in the set alone, not on batches,
+  The draws of an image depend on `config.eval.seed` and its place in the set alone, not on batches,
   devices or processes (up to rounding, which may tip a discrete choice).
 
   Args:
@@ -93,14 +93,14 @@ def evaluate(
     judge: the same, measured of the samples in the place of the truth, as "sample_<name>".
 
   Returns:
-    The mean of every metric over the set, and the first `config.eval.pictures` pictures with their samples.
+    The mean of every metric over the set, and the first `config.eval.images` images with their samples.
   """
   keys = config.eval
   mesh = parallel.local_mesh()
   process, processes = parallel.process()
   protocol = Protocol(operator, keys.border, keys.luma)
   totals: dict[str, Average] = {}
-  pictures: Pictures = []
+  images: Images = []
   batches = test_batches(
     source,
     keys.data,
@@ -122,12 +122,12 @@ def evaluate(
     for name, value in values.items():
       average = Average.from_model_output(value, mask=rows["mask"])
       totals[name] = totals[name].merge(average) if name in totals else average
-    for i in np.flatnonzero(rows["mask"])[: keys.pictures - len(pictures) if sampler else 0]:
+    for i in np.flatnonzero(rows["mask"])[: keys.images - len(images) if sampler else 0]:
       truth = np.asarray(to_float(rows["hr"][i]))
       judged = {name: value[i] for name, value in values.items() if name.startswith("sample_")}
-      pictures.append({"input": x[i], "samples": drawn[:, i], "truth": truth, **judged})
+      images.append({"input": x[i], "samples": drawn[:, i], "truth": truth, **judged})
   sums = parallel.gather_sums({k: (np.asarray(v.total), np.asarray(v.count)) for k, v in totals.items()})
-  return {name: float(total / count) for name, (total, count) in sums.items()}, pictures
+  return {name: float(total / count) for name, (total, count) in sums.items()}, images
 
 
 @partial(jax.jit, static_argnames=("n", "seed", "operator", "protocol", "names"))
@@ -151,8 +151,8 @@ def _measure(
     drawn = sampler(lr[None], key, n)[:, 0] if sampler else jnp.zeros((0,))
     if judge and sampler:
       given = row | {"lr": lr}
-      pictures = to_uint8(drawn) if row["hr"].dtype == jnp.uint8 else drawn
-      judged = jax.lax.map(lambda y: judge(jax.tree.map(lambda v: v[None], given | {"hr": y}), key), pictures)
+      images = to_uint8(drawn) if row["hr"].dtype == jnp.uint8 else drawn
+      judged = jax.lax.map(lambda y: judge(jax.tree.map(lambda v: v[None], given | {"hr": y}), key), images)
       losses |= {f"sample_{name}": value.mean(axis=0) for name, value in judged.items()}
     return drawn, {name: value[0] for name, value in losses.items()}
 
@@ -163,11 +163,11 @@ def _measure(
 
 
 def make_watch(config: ConfigDict) -> Callable[[Run], dict[str, float]]:
-  """What measures a run of `config` while it trains: one sample and the objective, on some test pictures."""
+  """What measures a run of `config` while it trains: one sample and the objective, on some test images."""
   source = open_source(config.eval.data, "config.eval.data")
   config = config.copy_and_resolve_references()
   limits = {config.train.eval_limit, config.eval.limit or config.train.eval_limit}
-  config.eval.update({"limit": min(limits), "pictures": 0})
+  config.eval.update({"limit": min(limits), "images": 0})
 
   def watch(run: Run) -> dict[str, float]:
     run = run._replace(state=parallel.localise(run.state))
@@ -180,7 +180,7 @@ def make_watch(config: ConfigDict) -> Callable[[Run], dict[str, float]]:
 
 
 def _rows(means: dict[str, float]) -> dict[str, dict[str, float]]:
-  """Metrics "<name>/<kind>" of `measure` by kind: "" of a single sample, best, mean_picture."""
+  """Metrics "<name>/<kind>" of `measure` by kind: "" of a single sample, best, mean_image."""
   rows: dict[str, dict[str, float]] = {}
   for column, value in means.items():
     name, _, kind = column.partition("/")
@@ -193,19 +193,19 @@ class Report(NamedTuple):
 
   Attributes:
     text: the table in Markdown; "" on processes other than the first.
-    rows: {row: {metric: mean over the pictures}}, of the baselines and of the run.
+    rows: {row: {metric: mean over the images}}, of the baselines and of the run.
     single: {term of a temperature: the run's row of single samples}; the term is "" if there is only 1.
-    pictures: the first ones, at the first temperature: "input", "samples" [n, H, W, C], "truth", "bicubic".
+    images: the first ones, at the first temperature: "input", "samples" [n, H, W, C], "truth", "bicubic".
   """
 
   text: str
   rows: dict[str, dict[str, float]]
   single: dict[str, dict[str, float]]
-  pictures: Pictures
+  images: Images
 
 
 def evaluate_run(run: Run, workdir: str | Path, command: str = "") -> Report:
-  """A run beside the baselines of its config: table and pictures, in `workdir`/evaluation.
+  """A run beside the baselines of its config: table and images, in `workdir`/evaluation.
 
   Args:
     run: what is evaluated, by `run.config.eval`.
@@ -226,21 +226,21 @@ def evaluate_run(run: Run, workdir: str | Path, command: str = "") -> Report:
   )
   table: dict[str, dict[str, float]] = {}
   single: dict[str, dict[str, float]] = {}
-  shown: dict[str, Pictures] = {}
+  shown: dict[str, Images] = {}
   for name in keys.baselines if draws else ():
     means, shown[name] = row(BASELINES[name](run.operator, config), samples=1)
     table[name] = _rows(means)[""]
   for other in keys.beside if draws else ():
     means, shown[Path(other).name] = row(load_run(other).sampler(), samples=1)
     table[Path(other).name] = _rows(means)[""]
-  titles = {"": "", "best": f", best of {keys.samples}", "mean_picture": f", mean of {keys.samples}"}
-  pictures: Pictures = []
+  titles = {"": "", "best": f", best of {keys.samples}", "mean_image": f", mean of {keys.samples}"}
+  images: Images = []
   for number, temperature in enumerate(keys.temperatures if draws else (1.0,)):
     # The objective knows no temperature: once is enough. It is all that a helper has.
     objective = own if number == 0 and (keys.objective or not draws) else None
     sampler = run.sampler(temperature) if draws else None
     means, drawn = row(sampler, samples=keys.samples, objective=objective)
-    pictures = pictures or drawn
+    images = images or drawn
     plain = len(keys.temperatures) == 1 and temperature == 1
     term = "" if plain else run.method.term(temperature)
     title = config.method.name + (term and f", {term}")
@@ -251,21 +251,21 @@ def evaluate_run(run: Run, workdir: str | Path, command: str = "") -> Report:
       if not kind:
         single[term] = values
   enlarge = bicubic(run.operator, config)
-  for picture in pictures:
-    x = jnp.asarray(picture["input"])[None]
-    picture["bicubic"] = np.asarray(enlarge(x, jax.random.key(0), 1)[0, 0])
+  for image in images:
+    x = jnp.asarray(image["input"])[None]
+    image["bicubic"] = np.asarray(enlarge(x, jax.random.key(0), 1)[0, 0])
   if parallel.process()[0] != 0:
-    return Report("", table, single, pictures)
+    return Report("", table, single, images)
   count = min(keys.limit or len(source), len(source))
   meta = {
     "command": command,
     "round": int(run.state.step),
-    "pictures": f"{count} of {keys.data.name}" + f" ({keys.data.split})" * (keys.data.name != "folder"),
+    "images": f"{count} of {keys.data.name}" + f" ({keys.data.split})" * (keys.data.name != "folder"),
     "operator": str(run.operator),
     **{name: keys[name] for name in ("samples", "temperatures", "seed", "border", "luma")},
   }
   text = write_report(folder, "table", table, meta)
-  picture_grid(pictures, folder / "samples.png")
+  image_grid(images, folder / "samples.png")
   comparison_grid(shown, folder / "rows.png")
-  log.info("Tables and pictures are in %s.", folder)
-  return Report(text, table, single, pictures)
+  log.info("Tables and images are in %s.", folder)
+  return Report(text, table, single, images)

@@ -32,7 +32,7 @@ class State(struct.PyTreeNode):
 
 
 class Sample(Protocol):
-  """Draws n pictures for each input: lr [B, h, w, C] in [0, 1] -> [n, B, H, W, C], unclipped."""
+  """Draws n images for each input: lr [B, h, w, C] in [0, 1] -> [n, B, H, W, C], unclipped."""
 
   def __call__(self, state: State, lr: Array, key: Key, *, n: int, temperature: float = 1.0) -> Array: ...
 

@@ -1,4 +1,4 @@
-"""What people see of a run: metrics over time, tables and pictures. Files appear whole or not at all."""
+"""What people see of a run: metrics over time, tables and images. Files appear whole or not at all."""
 
 import contextlib
 import json
@@ -18,8 +18,8 @@ from tensorboardX import SummaryWriter
 from sr_jax.ops.colour import to_uint8
 
 Rows = Mapping[str, Mapping[str, float]]
-CELL = 256  # pixels of a grid's picture at most; the centre of a larger one is shown
-SAMPLES = 4  # of a picture in a grid, at most
+CELL = 256  # pixels of a grid's image at most; the centre of a larger one is shown
+SAMPLES = 4  # of an image in a grid, at most
 MARGIN = 4  # pixels around the cells of a grid
 
 
@@ -152,18 +152,18 @@ def write_report(folder: str | os.PathLike, name: str, rows: Rows, meta: Mapping
 
 
 def save_png(path: str | os.PathLike, image: np.ndarray) -> None:
-  """Writes a picture [H, W, 3] or [H, W, 1], uint8 or float in [0, 1] (clipped and rounded), as PNG."""
+  """Writes an image [H, W, 3] or [H, W, 1], uint8 or float in [0, 1] (clipped and rounded), as PNG."""
   with _replacing(Path(path)) as temporary:
     pixels = _bytes(image)
     Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(temporary, format="PNG")
 
 
-def picture_grid(rows: Sequence[Mapping[str, np.ndarray]], path: str | os.PathLike) -> None:
-  """Writes a PNG with one row per test picture, in columns with a heading.
+def image_grid(rows: Sequence[Mapping[str, np.ndarray]], path: str | os.PathLike) -> None:
+  """Writes a PNG with one row per test image, in columns with a heading.
 
   Columns: the input, enlarged without interpolation; bicubic; up to 4 samples; with more than one
   sample their standard deviation, mean over the channels, where white is its 99th percentile over all
-  rows, told in grey levels by the heading; the truth. Of a picture larger than CELL the centre is shown.
+  rows, told in grey levels by the heading; the truth. Of an image larger than CELL the centre is shown.
   Without rows nothing is written.
 
   Args:
@@ -184,26 +184,26 @@ def picture_grid(rows: Sequence[Mapping[str, np.ndarray]], path: str | os.PathLi
     if len(samples) > 1:
       columns[f"std, white {255 * white:.3g}"] = _rgb(spread / (white or 1))
     columns["truth"] = _rgb(row["truth"])
-    grid.append({name: _centre(picture) for name, picture in columns.items()})
+    grid.append({name: _centre(image) for name, image in columns.items()})
   save_png(path, _paste(grid))
 
 
 def comparison_grid(rows: Mapping[str, Sequence[Mapping[str, np.ndarray]]], path: str | os.PathLike) -> None:
-  """Writes a PNG with one row per test picture: the input, the first sample of each model, the truth.
+  """Writes a PNG with one row per test image: the input, the first sample of each model, the truth.
 
   Args:
-    rows: {model: pictures as for `picture_grid`}, the same ones of each; without any nothing is written. A
-      number called "sample_bits_per_dim" stands below the picture.
+    rows: {model: images as for `image_grid`}, the same ones of each; without any nothing is written. A
+      number called "sample_bits_per_dim" stands below the image.
     path: of the file.
   """
   grid = []
-  for pictures in zip(*rows.values(), strict=True):
-    samples = {name: _rgb(picture["samples"][0]) for name, picture in zip(rows, pictures, strict=True)}
-    columns = {"input": _enlarged(pictures[0]), **samples, "truth": _rgb(pictures[0]["truth"])}
-    cells = {name: _centre(picture) for name, picture in columns.items()}
-    for name, picture in zip(rows, pictures, strict=True):
-      if "sample_bits_per_dim" in picture:
-        cells[name] = _captioned(cells[name], f"{float(picture['sample_bits_per_dim']):.2f}")
+  for images in zip(*rows.values(), strict=True):
+    samples = {name: _rgb(image["samples"][0]) for name, image in zip(rows, images, strict=True)}
+    columns = {"input": _enlarged(images[0]), **samples, "truth": _rgb(images[0]["truth"])}
+    cells = {name: _centre(image) for name, image in columns.items()}
+    for name, image in zip(rows, images, strict=True):
+      if "sample_bits_per_dim" in image:
+        cells[name] = _captioned(cells[name], f"{float(image['sample_bits_per_dim']):.2f}")
     grid.append(cells)
   if grid:
     save_png(path, _paste(grid))

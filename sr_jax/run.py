@@ -41,7 +41,7 @@ def check_config(config: ConfigDict) -> None:
     "eval.batch": 1,
     "eval.border": 0,
     "eval.limit": 0,
-    "eval.pictures": 0,
+    "eval.images": 0,
   }
   for path, minimum in least.items():
     section, key = path.split(".")
@@ -58,7 +58,7 @@ def check_config(config: ConfigDict) -> None:
     raise UserError(f"config.eval.temperatures is {config.eval.temperatures}: give each once.")
   crop = config.data.crop
   if not isinstance(crop, tuple) or (crop and (len(crop) != 2 or min(crop) < 1)):
-    raise UserError(f"config.data.crop is {crop}: give (rows, columns), or () for whole pictures.")
+    raise UserError(f"config.data.crop is {crop}: give (rows, columns), or () for whole images.")
   if config.eval.data.channels != config.data.channels:
     raise UserError(
       f"config.data.channels is {config.data.channels} and config.eval.data.channels is "
@@ -99,7 +99,7 @@ class Run(NamedTuple):
     check_temperature(temperature)
     sample = self.method.sample
     if sample is None:
-      raise UserError(f"Method {self.config.method.name!r} draws no pictures: give a run of one that does.")
+      raise UserError(f"Method {self.config.method.name!r} draws no images: give a run of one that does.")
     # A pytree: jit takes the weights as arguments, not as constants of the program.
     function: Callable[..., jax.Array] = sample
     return jax.tree_util.Partial(_drawing(function, temperature), self.state)

@@ -108,7 +108,7 @@ def check_stages(stages: list[Stage]) -> None:
     except ScopeParamShapeError as error:
       sizes = ["x".join(map(str, rows["hr"].shape[1:3])) for rows in (row, test)]
       raise UserError(
-        f"Networks of {config.method.name!r} trained on pictures of {sizes[0]} cannot judge test pictures of "
+        f"Networks of {config.method.name!r} trained on images of {sizes[0]} cannot judge test images of "
         f"{sizes[1]}: make them of one size, or set config.data.crop."
       ) from error
     made[stage.name] = state

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from sr_jax import parallel
 from sr_jax.errors import UserError
-from sr_jax.evaluate import Pictures, check_eval, evaluate_run, make_watch
+from sr_jax.evaluate import Images, check_eval, evaluate_run, make_watch
 from sr_jax.report import comparison_grid, write_report
 from sr_jax.run import Run
 from sr_jax.stages import check_stages, plan_stages
@@ -87,7 +87,7 @@ def sweep(
       checked.add(alike.to_json())
   measured: dict[str, list[dict[str, float]]] = {}
   baselines: dict[str, dict[str, float]] = {}
-  pictures: dict[str, Pictures] = {}
+  images: dict[str, Images] = {}
   for number, (name, (trial, config)) in enumerate(runs.items()):
     folder = Path(workdir) / name
     log.info("Trial %d of %d: %s", number + 1, len(runs), name)
@@ -100,7 +100,7 @@ def sweep(
     report = evaluate_run(run._replace(state=parallel.localise(run.state)), folder, command)
     for term, values in report.single.items():
       measured.setdefault(trial.row + (term and f", {term}"), []).append(values)
-    pictures.setdefault(trial.row, report.pictures)
+    images.setdefault(trial.row, report.images)
     ours = {name: report.rows[name] for name in run.config.eval.baselines if name in report.rows}
     baselines = ours | baselines
   table = dict(baselines)
@@ -109,7 +109,7 @@ def sweep(
     table[row] = {c: float(v.mean()) for c, v in columns.items()}
     if len(trials_of_row) > 1:
       table[f"{row}, +- over {len(trials_of_row)}"] = {c: float(v.std(ddof=1)) for c, v in columns.items()}
-  comparison_grid(pictures, Path(workdir) / "sweep.png")
+  comparison_grid(images, Path(workdir) / "sweep.png")
   return write_report(workdir, "sweep", table, {"command": command, "trials": len(runs)})
 
 

@@ -1,4 +1,4 @@
-"""One picture in, n plausible larger pictures out."""
+"""One image in, n plausible larger images out."""
 
 from functools import partial
 from pathlib import Path
@@ -18,43 +18,43 @@ MAX_PIXELS = 4_000_000  # of an output: the memory of a 64-channel network at th
 
 
 def upscale(
-  run: Run, picture: np.ndarray, *, samples: int = 4, seed: int = 0, temperature: float = 1.0
+  run: Run, image: np.ndarray, *, samples: int = 4, seed: int = 0, temperature: float = 1.0
 ) -> np.ndarray:
-  """Plausible enlargements of one picture.
+  """Plausible enlargements of one image.
 
   Args:
     run: from `load_run(workdir)`.
-    picture: uint8 [h, w, C], C as the run was trained.
+    image: uint8 [h, w, C], C as the run was trained.
     samples: n.
-    seed: the same seed gives the same pictures.
+    seed: the same seed gives the same images.
     temperature: 1 is the model, 0 its mode, larger is more diverse.
 
   Returns:
     uint8 [n, H, W, C].
 
   Raises:
-    UserError: the output would be larger than MAX_PIXELS, or the picture has other channels.
+    UserError: the output would be larger than MAX_PIXELS, or the image has other channels.
   """
   channels = run.config.data.channels
-  if picture.ndim != 3 or picture.shape[-1] != channels:
-    raise UserError(f"The picture has shape {picture.shape}, but the run was trained on {channels} channels.")
-  height, width = run.operator.hr_shape(picture.shape)[:2]
+  if image.ndim != 3 or image.shape[-1] != channels:
+    raise UserError(f"The image has shape {image.shape}, but the run was trained on {channels} channels.")
+  height, width = run.operator.hr_shape(image.shape)[:2]
   if height * width > MAX_PIXELS:
     raise UserError(
-      f"The picture would become {width}x{height} pixels, more than the {MAX_PIXELS:,} that are computed at "
+      f"The image would become {width}x{height} pixels, more than the {MAX_PIXELS:,} that are computed at "
       "once: crop it or make it smaller."
     )
-  return np.asarray(_draw(run.sampler(temperature), jnp.asarray(picture), jax.random.key(seed), samples))
+  return np.asarray(_draw(run.sampler(temperature), jnp.asarray(image), jax.random.key(seed), samples))
 
 
-def read_picture(path: str | Path, channels: int) -> np.ndarray:
-  """A picture file -> uint8 [h, w, channels], turned as its camera says.
+def read_image(path: str | Path, channels: int) -> np.ndarray:
+  """An image file -> uint8 [h, w, channels], turned as its camera says.
 
   Raises:
-    UserError: there is no such file, or it is no picture.
+    UserError: there is no such file, or it is no image.
   """
   if not Path(path).is_file():
-    raise UserError(f"{path} does not exist: give the path of a picture.")
+    raise UserError(f"{path} does not exist: give the path of an image.")
   try:
     return decode(Path(path), str(path), channels)
   except CorruptRecord as error:
@@ -62,9 +62,9 @@ def read_picture(path: str | Path, channels: int) -> np.ndarray:
 
 
 @partial(jax.jit, static_argnums=3)
-def _draw(sampler: Sampler, picture: jax.Array, key: jax.Array, samples: int) -> jax.Array:
+def _draw(sampler: Sampler, image: jax.Array, key: jax.Array, samples: int) -> jax.Array:
   """uint8 [h, w, C] -> uint8 [n, H, W, C]."""
-  return to_uint8(sampler(to_float(picture)[None], key, samples)[:, 0])
+  return to_uint8(sampler(to_float(image)[None], key, samples)[:, 0])
 
 
 def upscale_file(
@@ -76,7 +76,7 @@ def upscale_file(
   seed: int = 0,
   temperature: float = 1.0,
 ) -> list[Path]:
-  """Enlarge a picture file with the run in `workdir`.
+  """Enlarge an image file with the run in `workdir`.
 
   Writes photo_x4_0.png, photo_x4_1.png, ... into the folder `out`, and returns their paths.
 
@@ -84,14 +84,14 @@ def upscale_file(
     UserError: as `upscale` and `load_run`; or `out` cannot be written.
   """
   run = load_run(workdir)
-  picture = read_picture(path, run.config.data.channels)
-  pictures = upscale(run, picture, samples=samples, seed=seed, temperature=temperature)
+  image = read_image(path, run.config.data.channels)
+  images = upscale(run, image, samples=samples, seed=seed, temperature=temperature)
   fy, fx = run.operator.factor
   scale = f"x{fy}" if fy == fx else f"x{fy}x{fx}"
   paths = [Path(out) / f"{Path(path).stem}_{scale}_{i}.png" for i in range(samples)]
   try:
     Path(out).mkdir(parents=True, exist_ok=True)
-    for target, image in zip(paths, pictures, strict=True):
+    for target, image in zip(paths, images, strict=True):
       save_png(target, image)
   except OSError as error:
     raise UserError(f"--out {out} cannot be written ({error.strerror}): choose another folder.") from error

@@ -123,7 +123,7 @@ def test_a_trained_discriminator_estimates_the_log_ratio_that_the_generator_desc
   # log q / p at the point itself is |d|^2 / 2 = 0.49.
   log_ratio = method.objective(state, batch, jax.random.key(0))["log_ratio"]
   assert abs(float(log_ratio.mean()) - 0.49) < 0.1
-  assert abs(float(metrics["loss"]) - 0.49) < 0.25  # KL[q || p], of noisy pictures
+  assert abs(float(metrics["loss"]) - 0.49) < 0.25  # KL[q || p], of noisy images
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_noise_that_does_not_fall_is_refused(keys):
     make_anneal(noise(**keys), rounds=10)
 
 
-def test_the_discriminator_judges_the_centre_of_larger_pictures():
+def test_the_discriminator_judges_the_centre_of_larger_images():
   config = base.get_config("amap_gan", "convnet")
   config.network.widths = (4,)
   config.method.discriminator.update({"widths": (4, 4), "strides": (2, 2)})

@@ -22,17 +22,17 @@ CONFIG = small_runs.__file__
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-  """(pictures, workdir) of a run that was trained and evaluated from the command line."""
+  """(images, workdir) of a run that was trained and evaluated from the command line."""
   folder = tmp_path_factory.mktemp("cli")
-  pictures, workdir = small_runs.write_pictures(folder / "pictures"), folder / "run"
+  images, workdir = small_runs.write_images(folder / "images"), folder / "run"
   words = [
     "train",
     f"--config={CONFIG}",
-    f"--config.data.dir={pictures}",
-    f"--config.eval.data.dir={pictures}",
+    f"--config.data.dir={images}",
+    f"--config.eval.data.dir={images}",
   ]
   assert cli.main([*words, f"--workdir={workdir}"]) == 0
-  return pictures, workdir
+  return images, workdir
 
 
 def refusal(capsys, *words: str) -> str:
@@ -46,7 +46,7 @@ def refusal(capsys, *words: str) -> str:
   return lines[0]
 
 
-def test_training_leaves_a_table_with_the_baselines_and_pictures(trained):
+def test_training_leaves_a_table_with_the_baselines_and_images(trained):
   _, workdir = trained
   content = json.loads((workdir / "evaluation" / "table.json").read_text())
   assert list(content["rows"]) == ["bicubic", "pinv", "srim", "srim, best of 3", "srim, mean of 3"]
@@ -68,9 +68,9 @@ def test_evaluating_again_gives_the_same_numbers_whatever_the_batch(trained, tmp
     assert ours[row] == pytest.approx(values, rel=1e-3), row
 
 
-def test_upscale_writes_plausible_pictures_that_the_python_function_gives_too(trained, tmp_path, capsys):
-  pictures, workdir = trained
-  photo = pictures / "0.png"
+def test_upscale_writes_plausible_images_that_the_python_function_gives_too(trained, tmp_path, capsys):
+  images, workdir = trained
+  photo = images / "0.png"
   words = ["upscale", str(photo), f"--workdir={workdir}", f"--out={tmp_path}", "--samples=2", "--seed=3"]
   assert cli.main(words) == 0
   files = [tmp_path / "0_x4_0.png", tmp_path / "0_x4_1.png"]
@@ -85,7 +85,7 @@ def test_upscale_writes_plausible_pictures_that_the_python_function_gives_too(tr
 
 
 def test_a_sampler_is_measured_as_it_is(trained):
-  """The truth as a sampler hits the ceiling: the evaluation compares with the right pictures."""
+  """The truth as a sampler hits the ceiling: the evaluation compares with the right images."""
   from sr_jax.data import open_source
   from sr_jax.evaluate import evaluate
 
@@ -103,11 +103,11 @@ def test_a_sampler_is_measured_as_it_is(trained):
 
   import jax
 
-  means, pictures = evaluate(jax.tree_util.Partial(oracle), source, run.config, run.operator, samples=2)
+  means, images = evaluate(jax.tree_util.Partial(oracle), source, run.config, run.operator, samples=2)
   assert means["psnr"] == pytest.approx(100)
   assert means["ssim_y"] == pytest.approx(1)
   assert means["std"] == 0
-  assert len(pictures) == run.config.eval.pictures
+  assert len(images) == run.config.eval.images
 
 
 def test_no_tensorflow_is_imported():
@@ -182,7 +182,7 @@ def test_missing_data_is_one_sentence_and_nothing_is_written(capsys, tmp_path, m
   monkeypatch.delenv("SR_JAX_TRAIN_DIR", raising=False)
   assert "SR_JAX_TRAIN_DIR" in refusal(capsys, *words)
   monkeypatch.setenv("SR_JAX_TRAIN_DIR", str(tmp_path))
-  assert "has no pictures" in refusal(capsys, *words)
+  assert "has no images" in refusal(capsys, *words)
   assert not workdir.exists()
 
 
@@ -194,10 +194,10 @@ def test_a_workdir_that_cannot_be_written_is_one_sentence(capsys, trained, tmp_p
   assert "cannot be written" in refusal(capsys, *words, f"--workdir={file / 'run'}")
 
 
-def test_what_is_no_picture_is_one_sentence(capsys, trained, tmp_path):
+def test_what_is_no_image_is_one_sentence(capsys, trained, tmp_path):
   _, workdir = trained
   text = tmp_path / "text.png"
-  text.write_text("not a picture")
+  text.write_text("not an image")
   words = [f"--workdir={workdir}", f"--out={tmp_path / 'out'}"]
   assert "cannot be read: " in refusal(capsys, "upscale", str(text), *words)
   assert "does not exist" in refusal(capsys, "upscale", str(tmp_path / "gone.png"), *words)

@@ -26,8 +26,8 @@ def config(folder="", **changes):
 
 
 @pytest.fixture
-def pictures(tmp_path):
-  """Ten pictures of 12x10; picture i has i in its red channel, the row in green, the column in blue."""
+def images(tmp_path):
+  """Ten images of 12x10; image i has i in its red channel, the row in green, the column in blue."""
   rows, columns = np.indices((12, 10))
   for i in range(10):
     pixels = np.stack([np.full((12, 10), i), rows, columns], axis=-1).astype(np.uint8)
@@ -68,39 +68,39 @@ def records(folder, **changes):
   ("split", "expected"),
   [("train", range(10)), ("train[:30%]", range(3)), ("[7:]", range(7, 10)), ("test[-2:]", range(8, 10))],
 )
-def test_a_split_takes_its_part_of_a_folder(pictures, split, expected):
-  assert records(pictures, split=split) == list(expected)
+def test_a_split_takes_its_part_of_a_folder(images, split, expected):
+  assert records(images, split=split) == list(expected)
 
 
 @pytest.mark.parametrize("split", ["[3", "train[a:]", "[10:]"])
-def test_a_split_that_is_none_or_empty_is_refused(pictures, split):
+def test_a_split_that_is_none_or_empty_is_refused(images, split):
   with pytest.raises(UserError, match="split"):
-    data.open_source(config(pictures, split=split))
+    data.open_source(config(images, split=split))
 
 
-def test_small_files_are_left_out(pictures):
-  sizes = sorted(path.stat().st_size for path in pictures.iterdir())
-  kept = records(pictures, min_bytes=sizes[5])
+def test_small_files_are_left_out(images):
+  sizes = sorted(path.stat().st_size for path in images.iterdir())
+  kept = records(images, min_bytes=sizes[5])
   assert len(kept) == sum(size >= sizes[5] for size in sizes)
 
 
-def test_a_frame_cuts_the_centre_and_resizes_it(pictures):
-  hr = data.open_source(config(pictures, centre=(4, 2)))[3]["hr"]
+def test_a_frame_cuts_the_centre_and_resizes_it(images):
+  hr = data.open_source(config(images, centre=(4, 2)))[3]["hr"]
   assert hr[..., 1].tolist() == [[r, r] for r in range(4, 8)]
   assert hr[..., 2].tolist() == [[4, 5]] * 4
   # Without a centre, the largest part of that shape: a square of 12x10 is 10x10.
-  hr = data.open_source(config(pictures, resize=(5, 5)))[3]["hr"]
+  hr = data.open_source(config(images, resize=(5, 5)))[3]["hr"]
   assert hr.shape == (5, 5, 3)
   np.testing.assert_allclose(hr[:, 0, 1], [1.5, 3.5, 5.5, 7.5, 9.5], atol=1)
-  grey = data.open_source(config(pictures, resize=(5, 5), channels=1))[3]["hr"]
+  grey = data.open_source(config(images, resize=(5, 5), channels=1))[3]["hr"]
   assert grey.shape == (5, 5, 1)
 
 
-def test_a_frame_that_does_not_fit_is_said(pictures):
+def test_a_frame_that_does_not_fit_is_said(images):
   with pytest.raises(UserError, match="centre"):
-    take(pictures, 1, config(pictures, centre=(40, 2)))
+    take(images, 1, config(images, centre=(40, 2)))
   with pytest.raises(UserError, match="resize"):
-    data.open_source(config(pictures, resize=(4,)))
+    data.open_source(config(images, resize=(4,)))
 
 
 # Records in memory
@@ -136,15 +136,15 @@ def test_records_in_memory_are_not_cropped():
 # Training batches
 
 
-def test_each_record_appears_once_an_epoch_in_an_order_of_its_own(pictures):
-  epochs = joined(take(pictures, 10), "hr")[:, 0, 0, 0].reshape(4, 10)
+def test_each_record_appears_once_an_epoch_in_an_order_of_its_own(images):
+  epochs = joined(take(images, 10), "hr")[:, 0, 0, 0].reshape(4, 10)
   assert all(sorted(epoch) == list(range(10)) for epoch in epochs.tolist())
   assert len({tuple(epoch) for epoch in epochs.tolist()}) == 4
-  assert epochs.tolist() != joined(take(pictures, 10, seed=2), "hr")[:, 0, 0, 0].reshape(4, 10).tolist()
+  assert epochs.tolist() != joined(take(images, 10, seed=2), "hr")[:, 0, 0, 0].reshape(4, 10).tolist()
 
 
-def test_a_training_batch_has_the_contracts_keys(pictures):
-  batch = take(pictures, 2)[1]
+def test_a_training_batch_has_the_contracts_keys(images):
+  batch = take(images, 2)[1]
   assert {k: (v.dtype.name, v.shape) for k, v in batch.items()} == {
     "hr": ("uint8", (4, 8, 6, 3)),
     "index": ("int32", (4,)),
@@ -154,32 +154,32 @@ def test_a_training_batch_has_the_contracts_keys(pictures):
   assert batch["mask"].all()
 
 
-def test_a_resumed_stream_equals_the_uninterrupted_one(pictures):
-  for a, b in zip(take(pictures, 9)[5:], take(pictures, 4, start=5), strict=True):
+def test_a_resumed_stream_equals_the_uninterrupted_one(images):
+  for a, b in zip(take(images, 9)[5:], take(images, 4, start=5), strict=True):
     same(a, b)
 
 
-def test_a_stream_starts_late_and_its_index_wraps_within_int32(pictures):
-  (batch,) = take(pictures, 1, start=2**29 + 2**28)
+def test_a_stream_starts_late_and_its_index_wraps_within_int32(images):
+  (batch,) = take(images, 1, start=2**29 + 2**28)
   assert batch["index"].tolist() == [2**30, 2**30 + 1, 2**30 + 2, 2**30 + 3]
 
 
 @pytest.mark.parametrize("processes", [2, 4])
-def test_rows_do_not_depend_on_the_number_of_processes(pictures, processes):
-  parts = [take(pictures, 6, process=p, processes=processes, start=1) for p in range(processes)]
-  for whole, *shares in zip(take(pictures, 6, start=1), *parts, strict=True):
+def test_rows_do_not_depend_on_the_number_of_processes(images, processes):
+  parts = [take(images, 6, process=p, processes=processes, start=1) for p in range(processes)]
+  for whole, *shares in zip(take(images, 6, start=1), *parts, strict=True):
     same(whole, {key: joined(shares, key) for key in whole})
 
 
-def test_rows_do_not_depend_on_threads_or_the_cache(pictures):
-  plain = take(pictures, 6)
-  for cfg in (config(pictures, threads=1), config(pictures, cache_mb=1)):
-    for a, b in zip(plain, take(pictures, 6, cfg), strict=True):
+def test_rows_do_not_depend_on_threads_or_the_cache(images):
+  plain = take(images, 6)
+  for cfg in (config(images, threads=1), config(images, cache_mb=1)):
+    for a, b in zip(plain, take(images, 6, cfg), strict=True):
       same(a, b)
 
 
-def test_crops_are_windows_at_every_place_and_half_are_mirrored(pictures):
-  hr = joined(take(pictures, 100), "hr").astype(int)
+def test_crops_are_windows_at_every_place_and_half_are_mirrored(images):
+  hr = joined(take(images, 100), "hr").astype(int)
   top, left = hr[:, 0, 0, 1], np.minimum(hr[:, 0, 0, 2], hr[:, 0, -1, 2])
   mirrored = hr[:, 0, 0, 2] > hr[:, 0, -1, 2]
   columns = np.where(mirrored[:, None], np.arange(6)[::-1], np.arange(6)) + left[:, None]
@@ -191,43 +191,43 @@ def test_crops_are_windows_at_every_place_and_half_are_mirrored(pictures):
   assert 150 < mirrored.sum() < 250
 
 
-def test_a_record_gets_a_new_crop_in_each_epoch(pictures):
-  hr = joined(take(pictures, 50), "hr")
-  assert len({picture.tobytes() for picture in hr if picture[0, 0, 0] == 3}) > 5
+def test_a_record_gets_a_new_crop_in_each_epoch(images):
+  hr = joined(take(images, 50), "hr")
+  assert len({image.tobytes() for image in hr if image[0, 0, 0] == 3}) > 5
 
 
-def test_nothing_is_mirrored_without_flip(pictures):
-  hr = joined(take(pictures, 25, config(pictures, flip=False)), "hr").astype(int)
+def test_nothing_is_mirrored_without_flip(images):
+  hr = joined(take(images, 25, config(images, flip=False)), "hr").astype(int)
   assert (np.diff(hr[..., 2], axis=2) == 1).all()
 
 
-def test_an_own_low_resolution_picture_is_mirrored_with_its_picture(pictures):
-  cfg = config(pictures, lr_dir=str(pictures), crop=())
-  batches = take(pictures, 10, cfg)
+def test_an_own_low_resolution_image_is_mirrored_with_its_image(images):
+  cfg = config(images, lr_dir=str(images), crop=())
+  batches = take(images, 10, cfg)
   np.testing.assert_array_equal(joined(batches, "hr"), joined(batches, "lr"))
   assert len(np.unique(joined(batches, "lr")[:, 0, 0, 2])) == 2
   with pytest.raises(UserError, match="crop"):
-    take(pictures, 1, config(pictures, lr_dir=str(pictures)))
+    take(images, 1, config(images, lr_dir=str(images)))
 
 
-def test_whole_pictures_of_two_sizes_are_one_sentence(pictures):
-  assert take(pictures, 1, config(pictures, crop=()))[0]["hr"].shape == (4, 12, 10, 3)
-  Image.new("RGB", (9, 12)).save(pictures / "odd.png")
+def test_whole_images_of_two_sizes_are_one_sentence(images):
+  assert take(images, 1, config(images, crop=()))[0]["hr"].shape == (4, 12, 10, 3)
+  Image.new("RGB", (9, 12)).save(images / "odd.png")
   with pytest.raises(UserError, match=r"odd\.png has hr of 12x9, others have 12x10"):
-    take(pictures, 6, config(pictures, crop=()))
+    take(images, 6, config(images, crop=()))
 
 
-def test_a_batch_that_processes_cannot_share_is_one_sentence(pictures):
+def test_a_batch_that_processes_cannot_share_is_one_sentence(images):
   with pytest.raises(UserError, match="4 cannot be divided among 3"):
-    take(pictures, 1, processes=3)
+    take(images, 1, processes=3)
 
 
 # Bad records
 
 
 def spoil(folder):
-  """A text file, a truncated picture and one smaller than the crop in the places of 2, 3 and 7."""
-  (folder / "2.png").write_text("not a picture")
+  """A text file, a truncated image and one smaller than the crop in the places of 2, 3 and 7."""
+  (folder / "2.png").write_text("not an image")
   Image.effect_noise((64, 64), 50).convert("RGB").save(folder / "whole.jpg")
   (folder / "3.jpg").write_bytes((folder / "whole.jpg").read_bytes()[:900])
   (folder / "3.png").unlink()
@@ -235,96 +235,96 @@ def spoil(folder):
   Image.new("RGB", (5, 12)).save(folder / "7.png")
 
 
-def test_a_corrupt_record_is_named_and_replaced(pictures, caplog):
-  before = joined(take(pictures, 5), "hr")[:, 0, 0, 0]
-  spoil(pictures)
-  after = joined(take(pictures, 5, config(pictures, max_corrupt=3)), "hr")[:, 0, 0, 0]
+def test_a_corrupt_record_is_named_and_replaced(images, caplog):
+  before = joined(take(images, 5), "hr")[:, 0, 0, 0]
+  spoil(images)
+  after = joined(take(images, 5, config(images, max_corrupt=3)), "hr")[:, 0, 0, 0]
   replacement = {2: 4, 3: 4, 7: 8}
   assert after.tolist() == [replacement.get(i, i) for i in before.tolist()]
   messages = [record.getMessage() for record in caplog.records]
   assert len(messages) == 3
   for name in ("2.png", "3.jpg", "7.png"):
-    assert sum(str(pictures / name) in message for message in messages) == 1
+    assert sum(str(images / name) in message for message in messages) == 1
 
 
-def test_replacements_are_the_same_after_a_resume(pictures):
-  spoil(pictures)
-  cfg = config(pictures, max_corrupt=3)
-  for a, b in zip(take(pictures, 9, cfg)[5:], take(pictures, 4, cfg, start=5), strict=True):
+def test_replacements_are_the_same_after_a_resume(images):
+  spoil(images)
+  cfg = config(images, max_corrupt=3)
+  for a, b in zip(take(images, 9, cfg)[5:], take(images, 4, cfg, start=5), strict=True):
     same(a, b)
 
 
-def test_too_many_corrupt_records_are_one_sentence(pictures):
-  spoil(pictures)
+def test_too_many_corrupt_records_are_one_sentence(images):
+  spoil(images)
   with pytest.raises(
     UserError, match=r"3 records cannot be used, more than data\.max_corrupt=2; the last: .*\d\."
   ):
-    take(pictures, 5, config(pictures, max_corrupt=2))
-  for path in pictures.iterdir():
+    take(images, 5, config(images, max_corrupt=2))
+  for path in images.iterdir():
     path.write_text("")
   with pytest.raises(UserError, match="none of the 10 records"):
-    take(pictures, 1, config(pictures, max_corrupt=10))
+    take(images, 1, config(images, max_corrupt=10))
 
 
-def test_an_unreadable_test_picture_is_one_sentence(pictures):
-  spoil(pictures)
+def test_an_unreadable_test_image_is_one_sentence(images):
+  spoil(images)
   with pytest.raises(UserError, match=r"2\.png cannot be read"):
-    evaluated(data.open_source(config(pictures)))
+    evaluated(data.open_source(config(images)))
 
 
 # Test batches
 
 
-def test_each_test_record_comes_once_and_in_order(pictures):
-  batches = evaluated(data.open_source(config(pictures)))
+def test_each_test_record_comes_once_and_in_order(images):
+  batches = evaluated(data.open_source(config(images)))
   assert [b["mask"].tolist() for b in batches] == [[True] * 4, [True] * 4, [True] * 2]
   assert joined(batches, "index").tolist() == list(range(10))
   assert joined(batches, "hr")[:, 0, 0, 0].tolist() == list(range(10))
 
 
-def test_processes_share_the_test_records(pictures):
-  source = data.open_source(config(pictures))
+def test_processes_share_the_test_records(images):
+  source = data.open_source(config(images))
   parts = [joined(evaluated(source, process=p, processes=2, limit=7), "index").tolist() for p in range(2)]
   assert parts == [[0, 2, 4, 6], [1, 3, 5, 5]]  # the last 5 is padding
 
 
-def test_padding_repeats_the_last_row_up_to_a_power_of_two(pictures):
-  (batch,) = evaluated(data.open_source(config(pictures)), batch=8, limit=3)
+def test_padding_repeats_the_last_row_up_to_a_power_of_two(images):
+  (batch,) = evaluated(data.open_source(config(images)), batch=8, limit=3)
   assert batch["mask"].tolist() == [True, True, True, False]
   assert batch["index"].tolist() == [0, 1, 2, 2]
   np.testing.assert_array_equal(batch["hr"][3], batch["hr"][2])
-  (batch,) = evaluated(data.open_source(config(pictures)), batch=6, limit=5)
+  (batch,) = evaluated(data.open_source(config(images)), batch=6, limit=5)
   assert batch["mask"].tolist() == [True] * 5 + [False]
 
 
-def test_a_test_batch_holds_pictures_of_one_size_cut_to_the_factor(pictures):
-  Image.new("RGB", (31, 20)).save(pictures / "4.png")
-  batches = evaluated(data.open_source(config(pictures)), batch=8, factor=(5, 3))
+def test_a_test_batch_holds_images_of_one_size_cut_to_the_factor(images):
+  Image.new("RGB", (31, 20)).save(images / "4.png")
+  batches = evaluated(data.open_source(config(images)), batch=8, factor=(5, 3))
   assert [b["hr"].shape for b in batches] == [(4, 10, 9, 3), (1, 20, 30, 3), (8, 10, 9, 3)]
   assert batches[0]["hr"][0, -1, -1].tolist() == [0, 9, 8]
   with pytest.raises(UserError, match="12x10, smaller than the factor 16x2"):
-    evaluated(data.open_source(config(pictures)), factor=(16, 2))
+    evaluated(data.open_source(config(images)), factor=(16, 2))
 
 
-def test_given_low_resolution_pictures_go_with_their_names(pictures, tmp_path_factory):
+def test_given_low_resolution_images_go_with_their_names(images, tmp_path_factory):
   lr = tmp_path_factory.mktemp("lr")
   for i in range(10):
     Image.new("RGB", (5, 6), (i, 0, 0)).save(lr / f"{i}.png")
-  source = data.open_source(config(pictures, lr_dir=str(lr)))
+  source = data.open_source(config(images, lr_dir=str(lr)))
   batch = evaluated(source)[1]
   assert batch["lr"].shape == (4, 6, 5, 3)
   np.testing.assert_array_equal(batch["lr"][:, 0, 0, 0], batch["hr"][:, 0, 0, 0])
-  with pytest.raises(UserError, match=r"0\.png should have a low-resolution picture of 3x2 .* own is 6x5"):
+  with pytest.raises(UserError, match=r"0\.png should have a low-resolution image of 3x2 .* own is 6x5"):
     evaluated(source, factor=(4, 4))
   (lr / "6.png").unlink()
   with pytest.raises(UserError, match=r"missing, the first is .*6\.png"):
-    data.open_source(config(pictures, lr_dir=str(lr)))
+    data.open_source(config(images, lr_dir=str(lr)))
 
 
 # Folders
 
 
-def test_a_folder_lists_only_pictures_by_relative_path(tmp_path):
+def test_a_folder_lists_only_images_by_relative_path(tmp_path):
   for name in ("b/1.PNG", "a/2.jpg", "a/10.bmp", "c.tif", "a/notes.txt", "a/.hidden.png", "d.h5"):
     (tmp_path / name).parent.mkdir(exist_ok=True)
     if name.endswith(("txt", "h5")):
@@ -343,19 +343,19 @@ def test_a_missing_folder_is_one_sentence(tmp_path):
     data.open_source(config(tmp_path / "nowhere"))
   with pytest.raises(UserError, match="there is no folder ''"):
     data.open_source(config(""))
-  with pytest.raises(UserError, match="has no pictures"):
+  with pytest.raises(UserError, match="has no images"):
     data.open_source(config(tmp_path))
 
 
-def test_an_unset_variable_is_one_sentence_with_both_remedies(pictures, monkeypatch):
-  monkeypatch.setenv("PICTURES_PLACE", str(pictures))
+def test_an_unset_variable_is_one_sentence_with_both_remedies(images, monkeypatch):
+  monkeypatch.setenv("PICTURES_PLACE", str(images))
   assert len(data.open_source(config("${PICTURES_PLACE}/"))) == 10
   monkeypatch.delenv("PICTURES_PLACE")
   with pytest.raises(UserError, match=r"PICTURES_PLACE .* is not set.*export PICTURES_PLACE=.* config"):
     data.open_source(config("$PICTURES_PLACE/x"))
 
 
-def test_pictures_of_every_mode_become_eight_bits_of_the_channels_asked_for(tmp_path):
+def test_images_of_every_mode_become_eight_bits_of_the_channels_asked_for(tmp_path):
   grey16 = np.array([[0, 51400, 65535]], np.uint16)
   Image.fromarray(grey16).save(tmp_path / "grey16.png")
   clear = Image.new("RGBA", (3, 1), (200, 0, 0, 255))
@@ -381,8 +381,8 @@ def test_pictures_of_every_mode_become_eight_bits_of_the_channels_asked_for(tmp_
   assert grey[0]["hr"].shape == (1, 3, 1)
 
 
-def test_the_cache_keeps_what_fits(pictures):
-  source = data.open_source(config(pictures, cache_mb=1000 / 2**20))  # two pictures of 360 bytes
+def test_the_cache_keeps_what_fits(images):
+  source = data.open_source(config(images, cache_mb=1000 / 2**20))  # two images of 360 bytes
   kept = [source[i]["hr"] for i in range(10)]
   assert [source[i]["hr"] is kept[i] for i in range(10)] == [True] * 2 + [False] * 8
 
@@ -515,7 +515,7 @@ def test_a_prepared_set_of_another_format_is_one_sentence(tmp_path):
 
 
 class Pairs(tfds.core.GeneratorBasedBuilder):
-  """Two pairs of a 4x4 and a 2x2 picture."""
+  """Two pairs of a 4x4 and a 2x2 image."""
 
   VERSION = tfds.core.Version("1.0.0")
 
@@ -533,7 +533,7 @@ class Pairs(tfds.core.GeneratorBasedBuilder):
       yield i, {"hr": Image.new("RGB", (4, 4)), "lr": Image.new("RGB", (2, 2))}
 
 
-def test_a_feature_called_lr_is_the_low_resolution_picture(tmp_path):
+def test_a_feature_called_lr_is_the_low_resolution_image(tmp_path):
   data.prepare("pairs", str(tmp_path))
   (batch,) = evaluated(data.open_source(config(tmp_path, name="pairs")))
   assert batch["lr"].shape == (2, 2, 2, 3)
@@ -574,8 +574,8 @@ sys.exit("tensorflow" in sys.modules)
   subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_a_process_without_a_record_gets_a_masked_one(pictures):
-  cfg = config(pictures)
+def test_a_process_without_a_record_gets_a_masked_one(images):
+  cfg = config(images)
   parts = [
     list(
       data.test_batches(

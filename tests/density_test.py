@@ -130,7 +130,7 @@ def test_half_precision_features_give_float32_densities():
 
 
 @pytest.mark.parametrize("shape", [(1, 2, 1), (2, 1, 1), (1, 1, 2), (1, 1, 3)])
-def test_the_density_of_a_tiny_picture_integrates_to_one(shape):
+def test_the_density_of_a_tiny_image_integrates_to_one(shape):
   step, axis = 0.1, np.arange(-3, 3, 0.1, dtype=np.float32)
   grid = np.stack(np.meshgrid(*[axis] * np.prod(shape)), axis=-1).reshape(-1, *shape)
   log_p = log_density(*random_density(shape[-1]), grid).sum(axis=(1, 2, 3))
@@ -139,7 +139,7 @@ def test_the_density_of_a_tiny_picture_integrates_to_one(shape):
 
 
 @pytest.mark.parametrize("norm", ["batch", "none"])
-def test_gradients_in_the_picture_and_in_every_parameter_are_the_slopes(norm):
+def test_gradients_in_the_image_and_in_every_parameter_are_the_slopes(norm):
   net, variables = random_density(3, norm=norm)
   point = (variables["params"], jax.random.uniform(jax.random.key(1), (1, 4, 4, 3)))
   log_p = jax.jit(lambda params, y: net.apply(variables | {"params": params}, y, train=False).sum())

@@ -1,4 +1,4 @@
-"""Tables: the nearest training pictures, a row for each temperature, and what a model thinks of every row."""
+"""Tables: the nearest training images, a row for each temperature, and what a model thinks of every row."""
 
 import json
 
@@ -22,8 +22,8 @@ from sr_jax.run import Run, check_config, load_run
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-  """Pixel recursive super-resolution of ten pictures of 16x16."""
-  folder = small_runs.write_pictures(tmp_path_factory.mktemp("evaluate") / "pictures", 10)
+  """Pixel recursive super-resolution of ten images of 16x16."""
+  folder = small_runs.write_images(tmp_path_factory.mktemp("evaluate") / "images", 10)
   config = base.get_config("pixel_recursive", "conditioning")
   config.operator.update({"factor": (2, 2), "rounding": "none"})
   config.network.update({"width": 6, "blocks": 1})
@@ -32,19 +32,17 @@ def config(tmp_path_factory):
     source.update({"name": "folder", "dir": str(folder), "resize": (16, 16)})
   config.data.crop = ()
   config.eval.update({"metrics": ("psnr", "lr_mse"), "baselines": ("bicubic", "nearest"), "border": 0})
-  config.eval.update(
-    {"samples": 1, "batch": 4, "pictures": 2, "temperatures": (1.0, 0.5, 0.0), "judge": True}
-  )
+  config.eval.update({"samples": 1, "batch": 4, "images": 2, "temperatures": (1.0, 0.5, 0.0), "judge": True})
   return config
 
 
-def pictures(config) -> np.ndarray:
+def images(config) -> np.ndarray:
   source = open_source(config.data)
   return np.stack([source[i]["hr"] for i in range(len(source))])
 
 
-def test_a_training_picture_is_its_own_nearest_and_further_samples_are_further_away(config):
-  operator, hr = make_operator(config), pictures(config)
+def test_a_training_image_is_its_own_nearest_and_further_samples_are_further_away(config):
+  operator, hr = make_operator(config), images(config)
   lr = operator.A(to_float(hr))
   draw = jax.jit(nearest(operator, config), static_argnums=2)
   found = np.asarray(draw(lr[:3], jax.random.key(0), 4))
@@ -54,15 +52,15 @@ def test_a_training_picture_is_its_own_nearest_and_further_samples_are_further_a
   for i in range(3):
     order = np.argsort(((low[i] - low) ** 2).sum(axis=(1, 2, 3)))[:4]
     np.testing.assert_allclose(found[:, i], hr[order] / 255, atol=1e-6)
-  with pytest.raises(UserError, match="10 training pictures"):
+  with pytest.raises(UserError, match="10 training images"):
     draw(lr[:1], jax.random.key(0), 11)
-  with pytest.raises(UserError, match="evaluate pictures of that size"):
+  with pytest.raises(UserError, match="evaluate images of that size"):
     draw(lr[:1, :4], jax.random.key(0), 1)
 
 
-def test_nearest_needs_pictures_of_one_size_and_of_bytes(config, tmp_path):
+def test_nearest_needs_images_of_one_size_and_of_bytes(config, tmp_path):
   config = config.copy_and_resolve_references()
-  folder = small_runs.write_pictures(tmp_path / "pictures", 2)
+  folder = small_runs.write_images(tmp_path / "images", 2)
   Image.new("RGB", (20, 20)).save(folder / "other.png")
   config.data.update({"dir": str(folder), "resize": ()})
   with pytest.raises(UserError, match="one size"):
@@ -77,7 +75,7 @@ def test_nearest_needs_pictures_of_one_size_and_of_bytes(config, tmp_path):
 def report(config, tmp_path_factory):
   operator = make_operator(config)
   method = make_method(config, operator)
-  state = jax.jit(method.init)(jax.random.key(0), {"hr": pictures(config)[:4]})
+  state = jax.jit(method.init)(jax.random.key(0), {"hr": images(config)[:4]})
   # A model that prefers dark values.
   state.params["generator"]["conditioning"]["Dense_0"]["bias"] = jnp.tile(-jnp.arange(256) / 20.0, 3)
   folder = tmp_path_factory.mktemp("report")
@@ -98,14 +96,14 @@ def test_every_temperature_has_a_row_by_the_papers_name(report):
   assert found.single["tau = 2"] == found.rows["pixel_recursive, tau = 2"]
   assert rows["nearest"]["psnr"] == pytest.approx(100)
   assert list(grid) == list(rows)
-  # Two pictures with a line of text below each.
-  with Image.open(folder / "rows.png") as picture:
-    assert picture.height > 2 * (16 + 10)
+  # Two images with a line of text below each.
+  with Image.open(folder / "rows.png") as image:
+    assert image.height > 2 * (16 + 10)
 
 
 def test_a_model_judges_what_every_row_draws_and_the_truth_is_the_objective(report):
   rows = report[0].rows
-  # The nearest of a training picture is itself, and judged as the truth is.
+  # The nearest of a training image is itself, and judged as the truth is.
   truth = rows["pixel_recursive, tau = 1"]["bits_per_dim"]
   assert rows["nearest"]["sample_bits_per_dim"] == pytest.approx(truth, rel=1e-4)
   assert "bits_per_dim" not in rows["bicubic"]
@@ -116,10 +114,10 @@ def test_a_model_judges_what_every_row_draws_and_the_truth_is_the_objective(repo
   assert judged[-1] < truth
 
 
-def test_each_picture_is_judged(report):
+def test_each_image_is_judged(report):
   rows, grid = report[0].rows, report[2]
-  for name, pictures in grid.items():
-    values = [picture["sample_bits_per_dim"] for picture in pictures]
+  for name, images in grid.items():
+    values = [image["sample_bits_per_dim"] for image in images]
     assert np.ptp(values) > 0
     assert abs(np.mean(values) - rows[name]["sample_bits_per_dim"]) < 1
 
@@ -151,7 +149,7 @@ def test_an_objective_with_a_metrics_name_keeps_a_column_of_its_own(config, tmp_
   small.eval.update({"metrics": ("mse",), "baselines": (), "samples": 1})
   operator = make_operator(small)
   method = make_method(small, operator)
-  state = jax.jit(method.init)(jax.random.key(0), {"hr": pictures(config)[:4]})
+  state = jax.jit(method.init)(jax.random.key(0), {"hr": images(config)[:4]})
   rows = evaluate.evaluate_run(Run(small, operator, method, parallel.localise(state)), tmp_path).rows
   assert {"mse", "objective_mse"} <= rows["regression"].keys()
   # Unclipped and with its border.

@@ -105,7 +105,7 @@ every_sampler = pytest.mark.parametrize("name", [name for name in METHODS if mad
 
 
 @every_sampler
-def test_samples_have_the_shape_of_the_high_resolution_pictures(name):
+def test_samples_have_the_shape_of_the_high_resolution_images(name):
   method, operator = made(name)
   assert method.rounds_per_batch < ROUNDS
   x = operator.lr(batch())

@@ -14,7 +14,7 @@ from sr_jax.errors import UserError
 from sr_jax.metrics import METRICS, Protocol, lookup
 from sr_jax.ops.operator import Operator
 
-# One metric is of points, not of pictures.
+# One metric is of points, not of images.
 PICTURES = [name for name in METRICS if name != "swiss_roll_nll"]
 
 BORDER, SAMPLES = 2, 3
@@ -25,8 +25,8 @@ measure = jax.jit(metrics.measure, static_argnames=("names", "protocol"))
 
 
 def truths() -> np.ndarray:
-  picture = astronaut()
-  return np.stack([picture[100:140, 200:248], picture[300:340, 100:148]])
+  image = astronaut()
+  return np.stack([image[100:140, 200:248], image[300:340, 100:148]])
 
 
 def batch_of(hr: np.ndarray) -> dict[str, jax.Array]:
@@ -55,14 +55,14 @@ def run(names, samples, batch, protocol=PROTOCOL) -> dict[str, jax.Array]:
   return measure(tuple(names), jnp.asarray(samples), batch, protocol)
 
 
-def saved(picture: np.ndarray) -> np.ndarray:
-  """What an 8-bit file of the picture holds, without the border, as whole numbers in 0 to 255."""
-  picture = np.floor(np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
-  return picture[..., BORDER:-BORDER, BORDER:-BORDER, :]
+def saved(image: np.ndarray) -> np.ndarray:
+  """What an 8-bit file of the image holds, without the border, as whole numbers in 0 to 255."""
+  image = np.floor(np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
+  return image[..., BORDER:-BORDER, BORDER:-BORDER, :]
 
 
-def bytes_of_luma(picture: np.ndarray) -> np.ndarray:
-  return np.round(rgb2ycbcr(picture)[..., 0]).astype(np.uint8)
+def bytes_of_luma(image: np.ndarray) -> np.ndarray:
+  return np.round(rgb2ycbcr(image)[..., 0]).astype(np.uint8)
 
 
 def reference(name: str, sample: np.ndarray, truth: np.ndarray) -> float:
@@ -83,7 +83,7 @@ def test_fidelity_agrees_with_scikit_image(name, results):
   np.testing.assert_allclose(results[name], expected.mean(0), atol=1e-4)
   np.testing.assert_allclose(results[f"{name}/best"], expected.max(0), atol=1e-4)
   mean = [reference(name, s, t) for s, t in zip(NOISY.mean(0), HR, strict=True)]
-  np.testing.assert_allclose(results[f"{name}/mean_picture"], mean, atol=1e-4)
+  np.testing.assert_allclose(results[f"{name}/mean_image"], mean, atol=1e-4)
 
 
 def reference_ms_ssim(x: np.ndarray, y: np.ndarray) -> float:
@@ -121,7 +121,7 @@ def test_multi_scale_ssim_is_that_of_the_reference_code_with_its_shrinking_windo
   assert min(expected) < 0.97
 
 
-def test_a_negative_contrast_counts_as_zero_and_too_small_pictures_are_one_sentence():
+def test_a_negative_contrast_counts_as_zero_and_too_small_images_are_one_sentence():
   hr = np.linspace(0, 1, 32 * 32 * 3, dtype=np.float32).reshape(1, 32, 32, 3)
   protocol = PROTOCOL._replace(operator=Operator(factor=(1, 1)), border=0)
   assert run(["ms_ssim"], 1 - hr[None], {"hr": hr, "lr": hr}, protocol)["ms_ssim"][0] == 0
@@ -169,7 +169,7 @@ def test_a_projected_sample_loses_consistency_only_by_rounding():
   assert (found["lr_psnr_8bit"] < 60).all()
 
 
-def test_a_perfect_picture_reaches_the_ceiling():
+def test_a_perfect_image_reaches_the_ceiling():
   hr = BATCH["hr"]
   batch = BATCH | {"lr": PROTOCOL.operator.A(hr)}
   found = run(PICTURES, hr[None], batch)
@@ -190,14 +190,14 @@ def test_std_is_numpys_in_grey_levels(results):
   assert not any(name.startswith("std/") for name in results)
 
 
-def test_one_sample_has_a_best_but_no_mean_picture_and_no_deviation():
+def test_one_sample_has_a_best_but_no_mean_image_and_no_deviation():
   found = run(["psnr", "std"], NOISY[:1], BATCH)
   assert set(found) == {"psnr", "psnr/best", "std"}
   np.testing.assert_array_equal(found["psnr"], found["psnr/best"])
   np.testing.assert_array_equal(found["std"], [0, 0])
 
 
-def test_grey_pictures_are_their_own_luma():
+def test_grey_images_are_their_own_luma():
   grey = NOISY[..., :1]
   found = run(["psnr", "psnr_y", "ssim", "ssim_y"], grey, batch_of(HR[..., :1]))
   np.testing.assert_allclose(found["psnr"], found["psnr_y"], rtol=1e-6)
@@ -210,7 +210,7 @@ def test_the_luma_is_a_choice():
   assert (jnp.abs(bt709 - bt601) > 0.01).all()
 
 
-def test_pictures_are_measured_alone():
+def test_images_are_measured_alone():
   alone = [jax.tree.map(lambda x, i=i: x[i : i + 1], BATCH) for i in range(2)]
   names = ["psnr_y", "ssim", "lr_psnr", "std"]
   together = run(names, NOISY, BATCH)
@@ -228,7 +228,7 @@ def test_an_unknown_metric_is_named_with_the_nearest_right_one(name, nearest):
 
 
 @pytest.mark.parametrize(("name", "border", "message"), [("ssim", 3, "11x11"), ("psnr", 8, "border = 8")])
-def test_a_picture_too_small_for_the_protocol_is_an_error(name, border, message):
+def test_a_image_too_small_for_the_protocol_is_an_error(name, border, message):
   hr = HR[:, :16, :16]
   with pytest.raises(UserError, match=message):
     run([name], hr[None] / 255, batch_of(hr), PROTOCOL._replace(border=border))

@@ -16,12 +16,12 @@ F32 = jnp.dtype("float32")
 KEY = jax.random.key(0)
 
 
-def picture(*shape: int) -> jax.Array:
+def image(*shape: int) -> jax.Array:
   return jax.random.uniform(KEY, shape)
 
 
 def test_srim_has_nine_convolutions_of_5x5_in_each_of_two_stages_and_the_skip_enters_all_but_the_first():
-  net, x = SRIM((4, 4), 3, F32), picture(1, 4, 4, 3)
+  net, x = SRIM((4, 4), 3, F32), image(1, 4, 4, 3)
   params = jax.eval_shape(lambda: init(net, KEY, x, zero_codes(net, x)))[0]
   for stage in ("subnetworks_0", "subnetworks_1"):
     shapes = [params[stage][f"Conv_{i}"]["kernel"].shape for i in range(9)]
@@ -31,7 +31,7 @@ def test_srim_has_nine_convolutions_of_5x5_in_each_of_two_stages_and_the_skip_en
 
 
 def test_srim_doubles_in_each_stage_stays_between_0_and_1_and_stages_make_the_whole():
-  net, x = SRIM((4, 4), 3, F32, width=4, layers=3, kernel=3), picture(2, 4, 6, 3)
+  net, x = SRIM((4, 4), 3, F32, width=4, layers=3, kernel=3), image(2, 4, 6, 3)
   codes = [jax.random.normal(KEY, (2, *shape)) for shape in net.stage_codes(x.shape[1:])]
   params, stats = init(net, KEY, x, codes)
   outputs = eval_pass(net, params, stats, x, codes)
@@ -52,7 +52,7 @@ def test_srim_refuses_a_factor_that_is_no_power_of_two():
 @pytest.mark.parametrize("tail", ["shuffle", "direct"])
 def test_srresnet_enlarges_by_any_factor_and_starts_at_bicubic_when_residual(factor, tail):
   net = SRResNet(factor, 1, F32, width=8, blocks=1, outer_kernel=3, norm="none", tail=tail, residual=True)
-  x = picture(1, 4, 5, 1)
+  x = image(1, 4, 5, 1)
   params, stats = init(net, KEY, x, zero_codes(net, x))
   y = eval_pass(net, params, stats, x, zero_codes(net, x))[-1]
   size = (4 * factor[0], 5 * factor[1])
@@ -61,9 +61,9 @@ def test_srresnet_enlarges_by_any_factor_and_starts_at_bicubic_when_residual(fac
   assert 0 < np.abs(y - bicubic).mean() < 0.2 * np.abs(bicubic).mean()
 
 
-def test_a_code_changes_the_picture_and_bfloat16_keeps_float32_parameters_and_output():
+def test_a_code_changes_the_image_and_bfloat16_keeps_float32_parameters_and_output():
   net = SRResNet((2, 2), 3, jnp.dtype("bfloat16"), width=8, blocks=1, noise_channels=2)
-  x = picture(1, 4, 4, 3)
+  x = image(1, 4, 4, 3)
   zeros = zero_codes(net, x)
   params, stats = init(net, KEY, x, zeros)
   assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {F32}

@@ -35,7 +35,7 @@ def case(request):
 
 
 def dense(op: Operator, size: tuple[int, int]) -> np.ndarray:
-  """A of one-channel pictures as a matrix [h w, H W], by what it does to every unit picture."""
+  """A of one-channel images as a matrix [h w, H W], by what it does to every unit image."""
   units = np.eye(size[0] * size[1], dtype=np.float32).reshape(-1, *size, 1)
   return np.asarray(op.A(units), np.float64).reshape(len(units), -1).T
 
@@ -57,14 +57,14 @@ def test_the_pseudo_inverse_meets_the_four_penrose_conditions(case):
   np.testing.assert_allclose(a @ b, np.eye(len(a)), atol=2e-6)
 
 
-def test_a_projected_picture_returns_its_input(case):
+def test_a_projected_image_returns_its_input(case):
   op, y, x = case
   projected = jax.jit(op.project)(y, x)
   assert float(jnp.mean((op.A(projected) - x) ** 2)) < 1e-12
   np.testing.assert_allclose(op.project(projected, x), projected, atol=2e-5)
 
 
-def test_the_projection_is_the_nearest_feasible_picture(case):
+def test_the_projection_is_the_nearest_feasible_image(case):
   op, y, x = case
   size, y, x = y.shape[1:3], y[:1, ..., :1], x[:1, ..., :1]
   a, flat = dense(op, size), y.ravel()
@@ -98,10 +98,10 @@ def test_leading_axes_broadcast_and_vmap_agrees(case):
 
 @pytest.mark.parametrize("border", BORDERS)
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_constant_pictures_stay_constant_and_equal_sizes_change_nothing(kernel, border):
+def test_constant_images_stay_constant_and_equal_sizes_change_nothing(kernel, border):
   np.testing.assert_allclose(resize(jnp.full((8, 12, 1), 0.7), (2, 6), kernel, border), 0.7, atol=1e-6)
-  picture = np.random.default_rng(0).random((5, 7, 3), np.float32)
-  np.testing.assert_array_equal(resize(picture, (5, 7), kernel, border), picture)
+  image = np.random.default_rng(0).random((5, 7, 3), np.float32)
+  np.testing.assert_array_equal(resize(image, (5, 7), kernel, border), image)
 
 
 @pytest.mark.parametrize(
@@ -109,9 +109,9 @@ def test_constant_pictures_stay_constant_and_equal_sizes_change_nothing(kernel, 
 )
 @pytest.mark.parametrize("size", [(6, 5), (8, 16), (48, 60), (17, 23)])
 def test_the_renormalising_border_is_that_of_pil(kernel, pil, size):
-  picture = np.random.default_rng(0).random((24, 30), np.float32)
-  oracle = Image.fromarray(picture).resize(size[::-1], Image.Resampling[pil])
-  ours = resize(picture[..., None], size, kernel, "renormalise")[..., 0]
+  image = np.random.default_rng(0).random((24, 30), np.float32)
+  oracle = Image.fromarray(image).resize(size[::-1], Image.Resampling[pil])
+  ours = resize(image[..., None], size, kernel, "renormalise")[..., 0]
   np.testing.assert_allclose(ours, np.asarray(oracle), atol=2e-6)
 
 
@@ -154,7 +154,7 @@ def test_rounding_twice_is_matlab_imresize_of_bytes(factor, border):
   np.testing.assert_array_equal(to_uint8(lr)[..., 0], expected)
 
 
-def test_a_golden_picture_keeps_its_bytes():
+def test_a_golden_image_keeps_its_bytes():
   i, j = np.indices((16, 16))
   hr = ((37 * i + 59 * j + 11 * i * j) % 256).astype(np.uint8)[..., None]
   golden = [[124, 141, 116, 128], [128, 138, 122, 131], [126, 110, 126, 123], [136, 121, 131, 131]]
@@ -180,7 +180,7 @@ def test_degrading_without_rounding_is_A_and_with_rounding_lies_on_the_byte_grid
   np.testing.assert_array_equal(to_float(to_uint8(once)), once)
 
 
-def test_an_input_is_its_own_bytes_or_made_from_the_picture():
+def test_an_input_is_its_own_bytes_or_made_from_the_image():
   op = Operator(factor=(2, 2))
   hr = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8)
   lr = np.full((2, 4, 4, 3), 51, np.uint8)

@@ -129,13 +129,13 @@ def test_cached_logits_are_those_of_the_whole_pass_on_the_same_prefix(channels):
 
 
 @pytest.mark.parametrize("shape", [(2, 2, 1), (1, 2, 2)])
-def test_probabilities_of_all_pictures_sum_to_one_and_samples_have_their_frequencies(shape):
+def test_probabilities_of_all_images_sum_to_one_and_samples_have_their_frequencies(shape):
   net, params = random_prior(shape[-1], levels=3)
-  pictures = np.array(list(itertools.product(range(3), repeat=4))).reshape(-1, *shape)
+  images = np.array(list(itertools.product(range(3), repeat=4))).reshape(-1, *shape)
   extra = jax.random.normal(jax.random.key(5), (*shape, 3))  # the conditioning network's part
 
-  logits = net.apply({"params": params}, to_value(jnp.asarray(pictures), 3)) + extra
-  p = np.exp2(-4 * np.asarray(bits(logits, pictures), np.float64))
+  logits = net.apply({"params": params}, to_value(jnp.asarray(images), 3)) + extra
+  p = np.exp2(-4 * np.asarray(bits(logits, images), np.float64))
   assert p.sum() == pytest.approx(1, abs=1e-5)
 
   n = 20_000
@@ -171,7 +171,7 @@ def make(config):
   return make_method(config, operator), operator
 
 
-def pictures(channels: int = 3, size: tuple[int, int] = (6, 8)) -> dict[str, np.ndarray]:
+def images(channels: int = 3, size: tuple[int, int] = (6, 8)) -> dict[str, np.ndarray]:
   hr = np.random.default_rng(0).integers(0, 256, (4, *size, channels), dtype=np.uint8)
   return {"hr": hr}
 
@@ -179,7 +179,7 @@ def pictures(channels: int = 3, size: tuple[int, int] = (6, 8)) -> dict[str, np.
 @functools.cache
 def started(name: str, channels: int = 3):
   method, operator = make(tiny(name, channels))
-  return method, operator, jax.jit(method.init)(jax.random.key(0), pictures(channels))
+  return method, operator, jax.jit(method.init)(jax.random.key(0), images(channels))
 
 
 def loss_of(weight: float):
@@ -187,8 +187,8 @@ def loss_of(weight: float):
   config = tiny(conditioning_weight=weight)
   config.optim.generator.update({"name": "sgd", "learning_rate": 1.0})
   method, _ = make(config)
-  state = jax.jit(method.init)(jax.random.key(0), pictures())
-  after, metrics = jax.jit(method.step)(state, pictures(), jax.random.key(0))
+  state = jax.jit(method.init)(jax.random.key(0), images())
+  after, metrics = jax.jit(method.step)(state, images(), jax.random.key(0))
   return {name: float(value) for name, value in metrics.items()}, after.params["generator"]
 
 
@@ -208,7 +208,7 @@ def test_the_loss_is_the_sum_of_both_cross_entropies_and_without_weight_that_of_
 def test_a_temperature_of_zero_is_greedy_decoding_and_one_draws(sampler):
   method, operator = make(tiny(sampler=sampler))
   state = started("pixel_recursive")[2]
-  x = operator.lr(pictures())
+  x = operator.lr(images())
   draw = jax.jit(method.sample, static_argnames=("n", "temperature"))
   greedy = draw(state, x, jax.random.key(0), n=2, temperature=0.0)
   np.testing.assert_array_equal(greedy[0], greedy[1])
@@ -218,9 +218,9 @@ def test_a_temperature_of_zero_is_greedy_decoding_and_one_draws(sampler):
   np.testing.assert_allclose(np.round(np.asarray(warm) * 255), np.asarray(warm) * 255, atol=1e-4)
 
 
-def test_both_samplers_of_the_method_draw_the_same_pictures():
+def test_both_samplers_of_the_method_draw_the_same_images():
   _, operator, state = started("pixel_recursive")
-  x, drawn = operator.lr(pictures()), []
+  x, drawn = operator.lr(images()), []
   for sampler in ("cached", "naive"):
     method, _ = make(tiny(sampler=sampler))
     drawn.append(jax.jit(method.sample, static_argnames="n")(state, x, jax.random.key(3), n=2))
@@ -236,7 +236,7 @@ def test_a_temperature_divides_the_logits(temperature):
     "Dense_0": {"kernel": jnp.zeros((6, LEVELS)), "bias": bias}
   }
   state = state.replace(params={"generator": {"conditioning": conditioning}})
-  x = operator.lr(pictures(1))[:1]
+  x = operator.lr(images(1))[:1]
   n = 40_000
   drawn = jax.jit(method.sample, static_argnames=("n", "temperature"))(
     state, x[:, :1, :1], jax.random.key(0), n=n, temperature=temperature
@@ -247,28 +247,28 @@ def test_a_temperature_divides_the_logits(temperature):
   assert (np.abs(frequency - p) < 5 * np.sqrt(p / n) + 1e-4).all()
 
 
-def test_pictures_of_other_sizes_are_drawn_and_judged():
+def test_images_of_other_sizes_are_drawn_and_judged():
   method, operator, state = started("pixel_recursive")
-  other = pictures(size=(10, 4))
+  other = images(size=(10, 4))
   y = method.sample(state, operator.lr(other), jax.random.key(0), n=1)
   assert y.shape == (1, 4, 10, 4, 3)
   assert method.objective(state, other, jax.random.key(0))["bits_per_dim"].shape == (4,)
 
 
-def test_a_network_that_sees_the_whole_picture_says_that_it_has_one_size():
+def test_a_network_that_sees_the_whole_image_says_that_it_has_one_size():
   config = tiny()
   config.network.whole = 4
   method, operator = make(config)
-  state = jax.jit(method.init)(jax.random.key(0), pictures())
+  state = jax.jit(method.init)(jax.random.key(0), images())
   with pytest.raises(UserError, match="whole"):
-    method.sample(state, operator.lr(pictures(size=(8, 8))), jax.random.key(0), n=1)
+    method.sample(state, operator.lr(images(size=(8, 8))), jax.random.key(0), n=1)
 
 
 def test_the_regression_starts_from_the_enlargement_and_adds_at_most_one():
   config = base.get_config("regression", "conditioning")
   config.network.update({"width": 6, "blocks": 1, "stddev": 1e-6})
   method, operator = make(config)
-  batch = pictures(size=(16, 16))
+  batch = images(size=(16, 16))
   state = jax.jit(method.init)(jax.random.key(0), batch)
   x = operator.lr(batch)
   y = method.sample(state, x, jax.random.key(0), n=1)[0]
@@ -309,13 +309,13 @@ def test_wrong_keys_are_one_sentence(change, message):
   config.update_from_flattened_dict(change)
 
   def start():
-    make(config)[0].init(jax.random.key(0), pictures())
+    make(config)[0].init(jax.random.key(0), images())
 
   with pytest.raises(UserError, match=message):
     start()
 
 
-def test_another_network_and_unbounded_pictures_are_refused():
+def test_another_network_and_unbounded_images_are_refused():
   with pytest.raises(UserError, match="conditioning"):
     make(base.get_config("pixel_recursive", "srresnet"))
   method, _ = make(tiny())

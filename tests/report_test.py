@@ -116,11 +116,11 @@ def test_a_write_that_fails_leaves_the_old_file_whole_and_nothing_else(tmp_path,
 
 
 def pixels(path):
-  with Image.open(path) as picture:
-    return np.asarray(picture)
+  with Image.open(path) as image:
+    return np.asarray(image)
 
 
-def test_a_png_holds_the_rounded_picture(tmp_path):
+def test_a_png_holds_the_rounded_image(tmp_path):
   report.save_png(tmp_path / "colour.png", np.array([[[-1.0, 0.5, 2.0]]]))
   assert pixels(tmp_path / "colour.png").tolist() == [[[0, 128, 255]]]
   grey = np.arange(6, dtype=np.uint8).reshape(2, 3, 1)
@@ -128,7 +128,7 @@ def test_a_png_holds_the_rounded_picture(tmp_path):
   np.testing.assert_array_equal(pixels(tmp_path / "grey.png"), grey[..., 0])
 
 
-def pictures(height, width, channels, n):
+def images(height, width, channels, n):
   random, large = np.random.default_rng(height), (height, width, channels)
   return {
     "input": random.random((height // 4, width // 4, channels), np.float32),
@@ -138,9 +138,9 @@ def pictures(height, width, channels, n):
   }
 
 
-def test_a_grid_shows_every_column_once_and_crops_large_pictures(tmp_path):
-  rows = [pictures(120, 100, 3, 6), pictures(280, 400, 1, 6)]
-  report.picture_grid(rows, tmp_path / "grid.png")
+def test_a_grid_shows_every_column_once_and_crops_large_images(tmp_path):
+  rows = [images(120, 100, 3, 6), images(280, 400, 1, 6)]
+  report.image_grid(rows, tmp_path / "grid.png")
   grid = pixels(tmp_path / "grid.png")
   gap, cell, columns = report.MARGIN, report.CELL, 8
   assert grid.shape[1:] == (gap + columns * (cell + gap), 3)
@@ -157,8 +157,8 @@ def test_a_grid_shows_every_column_once_and_crops_large_pictures(tmp_path):
 
 
 def test_a_grid_enlarges_the_input_without_interpolation_and_scales_the_deviation(tmp_path):
-  row = pictures(40, 80, 3, 2)
-  report.picture_grid([row], tmp_path / "grid.png")
+  row = images(40, 80, 3, 2)
+  report.image_grid([row], tmp_path / "grid.png")
   grid = pixels(tmp_path / "grid.png")
   cells = grid[-40 - report.MARGIN : -report.MARGIN]
   enlarged = np.floor(row["input"].repeat(4, 0).repeat(4, 1) * 255 + 0.5)
@@ -174,12 +174,12 @@ def test_a_grid_enlarges_the_input_without_interpolation_and_scales_the_deviatio
 
 
 def test_a_grid_without_rows_is_not_written(tmp_path):
-  report.picture_grid([], tmp_path / "none.png")
+  report.image_grid([], tmp_path / "none.png")
   assert list(tmp_path.iterdir()) == []
 
 
 def test_a_grid_of_one_sample_has_no_deviation(tmp_path):
-  report.picture_grid([pictures(120, 160, 3, 1)], tmp_path / "one.png")
+  report.image_grid([images(120, 160, 3, 1)], tmp_path / "one.png")
   assert pixels(tmp_path / "one.png").shape[1] == report.MARGIN + 4 * (160 + report.MARGIN)
 
 

@@ -8,8 +8,8 @@ from PIL import Image
 from sr_jax.configs import base
 
 
-def write_pictures(folder: Path, count: int = 6, size: tuple[int, int] = (24, 32)) -> Path:
-  """Smooth random pictures as PNG files."""
+def write_images(folder: Path, count: int = 6, size: tuple[int, int] = (24, 32)) -> Path:
+  """Smooth random images as PNG files."""
   folder.mkdir(parents=True)
   rng = np.random.default_rng(0)
   for i in range(count):
@@ -25,6 +25,6 @@ def get_config():
   config.method.update({"candidates": 2, "chunk": 2, "minibatch": 4, "inner_rounds": 5})
   config.data.update({"name": "folder", "dir": "$SR_JAX_TRAIN_DIR", "crop": (16, 16)})
   config.eval.data.update({"name": "folder", "dir": "$SR_JAX_TRAIN_DIR"})
-  config.eval.update({"samples": 3, "border": 2, "pictures": 2, "batch": 4})
+  config.eval.update({"samples": 3, "border": 2, "images": 2, "batch": 4})
   config.train.update({"batch": 8, "rounds": 20, "log_every": 5, "checkpoint_every": 4})
   return config

@@ -16,7 +16,7 @@ from sr_jax.methods.srim import draw_codes, minibatch_columns
 from sr_jax.ops import make_operator
 
 POOL, MINIBATCH = 32, 16
-# Added to or taken from a grey picture: A of it is zero, so that both sums have one and the same input.
+# Added to or taken from a grey image: A of it is zero, so that both sums have one and the same input.
 PATTERN = 60 * (-1) ** np.add.outer(np.arange(4), np.arange(4))[..., None]
 
 
@@ -97,7 +97,7 @@ def test_the_choice_does_not_depend_on_the_chunk_and_moves_no_weight(first_state
 
 
 def test_the_chosen_candidate_is_the_nearest_of_all(first_state):
-  """Against all m candidates of every picture, drawn and compared one by one."""
+  """Against all m candidates of every image, drawn and compared one by one."""
   state, _ = selected(first_state)
   method, _, batch, operator = make(config_of("srim"))
   del method
@@ -109,8 +109,8 @@ def test_the_chosen_candidate_is_the_nearest_of_all(first_state):
   distances = []
   for j in range(8):
     code = draw_codes(key, ids, jnp.full(POOL, j), 0, net.stage_codes(x.shape[1:])[0])
-    picture = eval_pass(net, state.params["generator"], {}, x, [code])[-1]
-    distances.append(np.square(np.asarray(picture) - y).sum(axis=(1, 2, 3)))
+    image = eval_pass(net, state.params["generator"], {}, x, [code])[-1]
+    distances.append(np.square(np.asarray(image) - y).sum(axis=(1, 2, 3)))
   np.testing.assert_array_equal(state.aux.choice[:, 0], np.argmin(distances, axis=0))
 
 
@@ -145,7 +145,7 @@ def test_in_the_warm_up_nothing_is_chosen_and_codes_are_zero(first_state):
   assert from_code
 
 
-def test_a_minibatch_takes_one_picture_of_each_row_and_an_epoch_takes_all():
+def test_a_minibatch_takes_one_image_of_each_row_and_an_epoch_takes_all():
   rows, columns = 4, 3
   draws = [minibatch_columns(jax.random.key(0), rows, columns, jnp.int32(q)) for q in range(2 * columns)]
   for epoch in (draws[:columns], draws[columns:]):
@@ -153,7 +153,7 @@ def test_a_minibatch_takes_one_picture_of_each_row_and_an_epoch_takes_all():
   assert not np.array_equal(draws[:columns], draws[columns:])
 
 
-def test_a_code_is_fixed_by_key_picture_stage_and_candidate():
+def test_a_code_is_fixed_by_key_image_stage_and_candidate():
   ids, js = jnp.array([0, 1, 0]), jnp.array([5, 5, 6])
   codes = draw_codes(jax.random.key(0), ids, js, 0, (2, 2, 3))
   alone = draw_codes(jax.random.key(0), ids[1:2], js[1:2], 0, (2, 2, 3))
@@ -231,7 +231,7 @@ def test_alpha_gives_every_part_of_phi_the_same_mean_square_and_stays(vgg_file):
 
 
 def test_no_device_gathers_the_pool():
-  """On four devices every image-sized collective would have a dimension of the picture's size."""
+  """On four devices every image-sized collective would have a dimension of the image's size."""
   config = srim_network(minibatch=8)
   config.train.batch = 32
   method = make_method(config, make_operator(config))
@@ -245,7 +245,7 @@ def test_no_device_gathers_the_pool():
   gathers = re.findall(r"= \(?(\w+)\[([\d,]*)\][^=]* all-(?:gather|to-all)\(", hlo)
   reduces = re.findall(r"= \(?(\w+)\[([\d,]*)\][^=]* all-reduce\(", hlo)
   sizes = [int(np.prod([int(d) for d in dims.split(",") if d])) for _, dims in gathers]
-  # What may travel: numbers of candidates and distances, a few for each picture of a minibatch.
+  # What may travel: numbers of candidates and distances, a few for each image of a minibatch.
   assert max(sizes, default=0) <= 8 * config.method.candidates, gathers
   reduced = [int(np.prod([int(d) for d in dims.split(",") if d])) for _, dims in reduces]
   assert max(reduced) <= max(leaf.size for leaf in jax.tree.leaves(state.params)), reduces

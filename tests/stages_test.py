@@ -82,7 +82,7 @@ def test_one_command_trains_the_stages_in_order_and_hands_their_networks_on(trai
   assert stage.train.rounds == 10
 
 
-def test_held_out_pictures_are_measured_while_it_trains(trained):
+def test_held_out_images_are_measured_while_it_trains(trained):
   for folder, column in ((trained, "eval/swiss_roll_nll"), (trained / "prior", "eval/denoising_mse")):
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     measured = {line["step"]: line[column] for line in lines if column in line}

@@ -25,15 +25,15 @@ CONFIG = str(Path(__file__).with_name("small_runs.py"))
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-  folder = small_runs.write_pictures(tmp_path_factory.mktemp("data") / "pictures")
+def images(tmp_path_factory):
+  folder = small_runs.write_images(tmp_path_factory.mktemp("data") / "images")
   os.environ["SR_JAX_TRAIN_DIR"] = str(folder)
   yield folder
   del os.environ["SR_JAX_TRAIN_DIR"]
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(pictures, tmp_path_factory):
+def uninterrupted(images, tmp_path_factory):
   workdir = tmp_path_factory.mktemp("whole")
   return workdir, jax.device_get(train(small_runs.get_config().lock(), workdir).state)
 
@@ -87,13 +87,13 @@ def test_sigterm_saves_and_says_how_to_go_on(uninterrupted, tmp_path):
   assert (tmp_path / "checkpoints" / str(stopped)).is_dir()
 
 
-def test_two_processes_train_what_one_trains(pictures, tmp_path):
+def test_two_processes_train_what_one_trains(images, tmp_path):
   """With plain gradient descent, which hides no wrong factor; each process has one device."""
   keys = ["--config.optim.generator.name=sgd", "--config.optim.generator.learning_rate=1e-5"]
   with socket.socket() as probe:
     probe.bind(("localhost", 0))
     address = f"localhost:{probe.getsockname()[1]}"
-  environment = os.environ | {"XLA_FLAGS": "", "SR_JAX_TRAIN_DIR": str(pictures)}
+  environment = os.environ | {"XLA_FLAGS": "", "SR_JAX_TRAIN_DIR": str(images)}
   two = [
     subprocess.Popen(
       command(tmp_path / "two", *keys, "--distributed", f"{address},{number},2"),
@@ -135,7 +135,7 @@ def test_metrics_are_written_once_a_round_also_after_a_resume(uninterrupted, tmp
   assert list((tmp_path / "events").iterdir())
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_and_is_not_saved(pictures, tmp_path):
+def test_a_loss_that_is_not_finite_ends_the_run_and_is_not_saved(images, tmp_path):
   config = small_runs.get_config()
   config.optim.generator.update({"name": "sgd", "learning_rate": 1e30})
   with pytest.raises(
@@ -170,7 +170,7 @@ def test_a_damaged_checkpoint_of_a_later_round_does_not_stop_saving(uninterrupte
   assert int(load_run(tmp_path).state.step) == 18
 
 
-def test_a_checkpoint_of_another_method_is_one_sentence(uninterrupted, pictures):
+def test_a_checkpoint_of_another_method_is_one_sentence(uninterrupted, images):
   from sr_jax.configs import base
 
   config = base.get_config("regression")

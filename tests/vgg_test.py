@@ -45,7 +45,7 @@ def files(weights, tmp_path_factory):
 
 
 def oracle(weights, image, padding):
-  """Pre-activations of one picture [H, W, 3] up to conv3_1, channel by channel with scipy."""
+  """Pre-activations of one image [H, W, 3] up to conv3_1, channel by channel with scipy."""
   x, result = ((image - MEAN) / STD).transpose(2, 0, 1), {}
   for layer, (kernel, bias) in weights.items():
     if result:
@@ -92,7 +92,7 @@ def test_both_layouts_become_one_tree_that_ends_at_the_deepest_layer(files):
   assert shapes[0]["conv2_1"]["kernel"] == ((3, 3, 5, 6), "float32")
 
 
-def test_the_gradient_reaches_the_picture(files, images):
+def test_the_gradient_reaches_the_image(files, images):
   params = load_vgg(str(files / "torchvision.npz"), ("conv2_2",))
   gradient = jax.grad(lambda i: (vgg_features(params, i, ("conv2_2",))[0] ** 2).sum())(images)
   assert np.isfinite(gradient).all()

@@ -1,4 +1,4 @@
-"""Pictures in: random-access sources, and the batches made from them."""
+"""Images in: random-access sources, and the batches made from them."""
 
 from sr_jax.data.pipeline import test_batches, train_batches
 from sr_jax.data.sources import open_source, prepare

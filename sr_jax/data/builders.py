@@ -10,9 +10,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-# Package, folder and files inside the wheels, by split. A split holds whole pictures of its own, so
-# that no crop of a test picture is trained on. The validation pictures were looked at while the
-# configs were tuned, the test pictures were not.
+# Package, folder and files inside the wheels, by split. A split holds whole images of its own, so
+# that no crop of a test image is trained on. The validation images were looked at while the
+# configs were tuned, the test images were not.
 SKIMAGE, SKLEARN = ("skimage", "data"), ("sklearn", "datasets", "images")
 PHOTOS: dict[str, list[tuple[tuple[str, ...], str]]] = {
   "train": [
@@ -42,7 +42,7 @@ class Photos(tfds.core.GeneratorBasedBuilder):
   def _info(self) -> tfds.core.DatasetInfo:
     return tfds.core.DatasetInfo(
       builder=self,
-      description="Sixteen photographs, split by picture; grey ones are repeated over the three channels.",
+      description="Sixteen photographs, split by image; grey ones are repeated over the three channels.",
       features=tfds.features.FeaturesDict(
         {
           "image": tfds.features.Image(shape=(None, None, 3), encoding_format="png"),
@@ -110,11 +110,11 @@ class MnistCorners(MnistIdx):
   BUILDER_CONFIGS: ClassVar = [tfds.core.BuilderConfig(name=name) for name in ("grey", "binary")]
 
   def _info(self) -> tfds.core.DatasetInfo:
-    picture = {key: tfds.features.Image(shape=(28, 28, 1)) for key in ("image", "lr")}
+    image = {key: tfds.features.Image(shape=(28, 28, 1)) for key in ("image", "lr")}
     return tfds.core.DatasetInfo(
       builder=self,
       description="MNIST digits, and the same digits at half the size in one of the two upper corners.",
-      features=tfds.features.FeaturesDict({**picture, "label": tfds.features.ClassLabel(num_classes=10)}),
+      features=tfds.features.FeaturesDict({**image, "label": tfds.features.ClassLabel(num_classes=10)}),
     )
 
   def _generate_examples(self, folder: Any, part: str) -> Iterator[tuple[int, dict]]:

@@ -1,4 +1,4 @@
-"""From the bytes of a picture file to pixels."""
+"""From the bytes of an image file to pixels."""
 
 import io
 from pathlib import Path
@@ -8,7 +8,7 @@ from PIL import Image, ImageOps
 
 
 class CorruptRecord(Exception):  # noqa: N818 (it says what it is)
-  """A record whose picture cannot be decoded.
+  """A record whose image cannot be decoded.
 
   Attributes:
     name: the record, as `Source.name` gives it.
@@ -26,22 +26,22 @@ class Unwanted(CorruptRecord):
 
 
 def decode(file: Path | io.BytesIO, name: str, channels: int) -> np.ndarray:
-  """A picture as uint8 [H, W, channels], upright by its EXIF orientation; raises CorruptRecord.
+  """An image as uint8 [H, W, channels], upright by its EXIF orientation; raises CorruptRecord.
 
   16-bit grey is divided by 257, so that white stays white; transparency is shown on white.
   """
   try:
     with Image.open(file) as opened:
-      picture: Image.Image = opened
-      ImageOps.exif_transpose(picture, in_place=True)
-      if picture.mode == "F":
+      image: Image.Image = opened
+      ImageOps.exif_transpose(image, in_place=True)
+      if image.mode == "F":
         raise ValueError("its values are floating point")
-      if picture.mode.startswith("I"):  # PIL would clip at 255
-        picture = Image.fromarray(np.round(np.asarray(picture) / 257).clip(0, 255).astype(np.uint8))
-      if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-      pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB"))
+      if image.mode.startswith("I"):  # PIL would clip at 255
+        image = Image.fromarray(np.round(np.asarray(image) / 257).clip(0, 255).astype(np.uint8))
+      if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+      pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
   except Exception as error:  # PIL's decoders raise nearly anything on foreign bytes
     raise CorruptRecord(name, str(error)) from error
   return pixels.reshape(*pixels.shape[:2], channels)

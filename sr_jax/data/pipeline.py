@@ -1,4 +1,4 @@
-"""Batches of pictures, the same whatever the number of processes and wherever a run resumes."""
+"""Batches of images, the same whatever the number of processes and wherever a run resumes."""
 
 import contextlib
 import itertools
@@ -28,8 +28,8 @@ def train_batches(
   contiguous parts. Crop and mirroring of row i are functions of (seed, i) alone.
 
   Args:
-    source: the pictures.
-    cfg: `config.data`: `crop` (rows, columns; () for whole pictures, which then share one size), `flip`,
+    source: the images.
+    cfg: `config.data`: `crop` (rows, columns; () for whole images, which then share one size), `flip`,
       `max_corrupt`, and if present `threads`.
     seed: at least 0.
     batch: B, rows of a batch over all processes; a multiple of `processes`.
@@ -41,7 +41,7 @@ def train_batches(
     int32, i modulo 2^31; mask bool, all True; label int32 if there is one.
 
   Raises:
-    UserError: the batch cannot be divided; whole pictures of several sizes; a crop of records with their
+    UserError: the batch cannot be divided; whole images of several sizes; a crop of records with their
       own lr; or, while iterating, more than `max_corrupt` records that cannot be used.
   """
   if batch % processes:
@@ -69,7 +69,7 @@ def train_batches(
 
 
 def _augment(record: Record, crop: tuple[int, ...], flip: bool, rng: np.random.Generator) -> Record:
-  """A random crop, mirrored left-right half of the time. The draws do not depend on the picture's size."""
+  """A random crop, mirrored left-right half of the time. The draws do not depend on the image's size."""
   u, v, mirror = rng.random(3)
   row = dict(record)
   if crop:
@@ -123,7 +123,7 @@ class _Usable:
       if key in self.first and record[key].shape != self.first[key].shape:
         raise UserError(
           f"{self.source.name(i)} has {key} of {_size(record[key].shape)}, others have "
-          f"{_size(self.first[key].shape)}: set data.crop, whole pictures must share one size"
+          f"{_size(self.first[key].shape)}: set data.crop, whole images must share one size"
         )
     return record
 
@@ -152,12 +152,12 @@ def test_batches(
 ) -> Iterator[Batch]:
   """Each record once and in order; record i belongs to process i % processes.
 
-  Pictures are cropped from the top left to a multiple of `factor`. Consecutive ones of one size share a
+  Images are cropped from the top left to a multiple of `factor`. Consecutive ones of one size share a
   batch. A batch that is not full is padded to the next power of two, not to `batch`: a set in which every
-  picture has a size of its own then costs no empty rows, and few batch sizes need to be compiled.
+  image has a size of its own then costs no empty rows, and few batch sizes need to be compiled.
 
   Args:
-    source: the pictures.
+    source: the images.
     cfg: `config.eval.data`, whose `name` stands in messages.
     batch: most rows of a batch.
     factor: of the super-resolution, (rows, columns).
@@ -169,7 +169,7 @@ def test_batches(
     record's number; mask bool [B], False on padding (which repeats the last row); label int32 [B] if any.
 
   Raises:
-    UserError: while iterating, a picture that cannot be read, is smaller than the factor, or whose own
+    UserError: while iterating, an image that cannot be read, is smaller than the factor, or whose own
       lr is not its size divided by the factor.
   """
   end = min(limit or len(source), len(source))
@@ -214,7 +214,7 @@ def _test_row(source: Source, cfg: ConfigDict, i: int, factor: tuple[int, int], 
   }
   if "lr" in row and row["lr"].shape[:2] != (h, w):
     raise UserError(
-      f"{source.name(i)} should have a low-resolution picture of {_size((h, w))} by the factor "
+      f"{source.name(i)} should have a low-resolution image of {_size((h, w))} by the factor "
       f"{_size(factor)}, but its own is {_size(row['lr'].shape)}"
     )
   if "label" in row:

@@ -1,4 +1,4 @@
-"""Where pictures come from: folders and TFDS data sets, as one random-access sequence. No TensorFlow."""
+"""Where images come from: folders and TFDS data sets, as one random-access sequence. No TensorFlow."""
 
 import io
 import os
@@ -24,7 +24,7 @@ Record = dict[str, Any]
 
 
 class Source(Protocol):
-  """A random-access sequence of pictures.
+  """A random-access sequence of images.
 
   `source[i]` is a dict: `hr` uint8 [H, W, C]; `lr` uint8 [h, w, C] if the record brings its own;
   `label` int if it has one. It raises CorruptRecord, and IndexError past the end. Arrays are read-only.
@@ -42,7 +42,7 @@ def open_source(cfg: ConfigDict, key: str = "config.data") -> Source:
 
   Args:
     cfg: `name` ("folder", an entry of ARRAYS or a TFDS data set), `split`, `dir`, `channels`, `min_bytes`,
-      `centre`, `resize`; if present `cache_mb` (MiB of decoded pictures kept in memory) and `lr_dir` (of a
+      `centre`, `resize`; if present `cache_mb` (MiB of decoded images kept in memory) and `lr_dir` (of a
       folder).
     key: where `cfg` stands in the config, for messages.
 
@@ -65,7 +65,7 @@ def open_source(cfg: ConfigDict, key: str = "config.data") -> Source:
     root = Path(expand(cfg.dir))
     if cfg.dir and root.is_dir() and any(path.suffix in (".png", ".jpg", ".jpeg") for path in root.iterdir()):
       raise UserError(
-        f"{key}.dir is {cfg.dir!r}, a folder of pictures, but {key}.name is the TFDS data set {cfg.name!r}: "
+        f"{key}.dir is {cfg.dir!r}, a folder of images, but {key}.name is the TFDS data set {cfg.name!r}: "
         f"set {key}.name=folder"
       )
     source = Tfds(cfg.name, cfg.split, expand(cfg.dir), cfg.channels, least)
@@ -88,10 +88,10 @@ def expand(path: str) -> str:
 
 
 class Folder:
-  """The pictures of one or more folders, sorted by path within each; no copy is made.
+  """The images of one or more folders, sorted by path within each; no copy is made.
 
   Of a split such as "train[:90%]" or "test[-100:]" a folder knows the brackets alone: that part of each
-  folder's pictures in their order. Files smaller than `min_bytes` are left out before.
+  folder's images in their order. Files smaller than `min_bytes` are left out before.
   """
 
   def __init__(
@@ -101,10 +101,10 @@ class Folder:
     roots = [self._root(part, f"{key}.dir") for part in expand(folders).split(":")]
     files = []
     for root in roots:
-      found = [path.relative_to(root) for path in _pictures(root) if path.stat().st_size >= min_bytes]
+      found = [path.relative_to(root) for path in _images(root) if path.stat().st_size >= min_bytes]
       files.append(found[_part(split, len(found), f"{key}.split")])
     if not any(files):
-      raise UserError(f"{key}.split {split!r} and {key}.min_bytes {min_bytes} leave no picture; widen them")
+      raise UserError(f"{key}.split {split!r} and {key}.min_bytes {min_bytes} leave no image; widen them")
     self.files = [root / file for root, found in zip(roots, files, strict=True) for file in found]
     self.lr_files: list[Path] = []
     if lr_folders:
@@ -114,13 +114,13 @@ class Folder:
       self.lr_files = [root / file for root, found in zip(lr_roots, files, strict=True) for file in found]
       missing = [path for path in self.lr_files if not path.is_file()]
       if missing:
-        raise UserError(f"{len(missing)} low-resolution pictures are missing, the first is {missing[0]}")
+        raise UserError(f"{len(missing)} low-resolution images are missing, the first is {missing[0]}")
 
   @staticmethod
   def _root(part: str, key: str) -> Path:
     root = Path(part).expanduser()
     if not part or not root.is_dir():
-      raise UserError(f"{key}: there is no folder {str(root) if part else ''!r}; give a folder of pictures")
+      raise UserError(f"{key}: there is no folder {str(root) if part else ''!r}; give a folder of images")
     return root
 
   def __len__(self) -> int:
@@ -150,8 +150,8 @@ def _part(split: str, count: int, key: str) -> slice:
   return slice(place(match[1]), place(match[2]))
 
 
-def _pictures(root: Path) -> list[Path]:
-  """The visible files under `root` with the extension of a picture format that PIL reads, sorted."""
+def _images(root: Path) -> list[Path]:
+  """The visible files under `root` with the extension of an image format that PIL reads, sorted."""
   # Without the MIME type, PIL's list has HDF5, MPEG and PostScript in it too.
   suffixes = {
     suffix
@@ -161,7 +161,7 @@ def _pictures(root: Path) -> list[Path]:
   found = (p for p in root.rglob("*") if p.suffix.lower() in suffixes and not p.name.startswith("."))
   files = sorted((p for p in found if p.is_file()), key=lambda p: p.relative_to(root).as_posix())
   if not files:
-    raise UserError(f"the folder {str(root)!r} has no pictures in it")
+    raise UserError(f"the folder {str(root)!r} has no images in it")
   return files
 
 
@@ -182,13 +182,13 @@ class Tfds:
     candidates = [key for key in images if key != "lr"]
     preferred = [key for key in ("image", "hr") if key in candidates] or candidates
     if not preferred or (len(preferred) > 1 and preferred is candidates):
-      raise UserError(f"{name} has the pictures {candidates}; none is called 'image' or 'hr'")
+      raise UserError(f"{name} has the images {candidates}; none is called 'image' or 'hr'")
     self.hr = preferred[0]
     self.label = "label" in features and isinstance(features["label"], tfds.features.ClassLabel)
     if builder.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
       raise UserError(f"{name} in {builder.data_path} is not array_record: use another data.dir")
     try:
-      # The pictures stay encoded here: PIL decodes those that are wanted, to the wanted channels.
+      # The images stay encoded here: PIL decodes those that are wanted, to the wanted channels.
       self.records = builder.as_data_source(split, decoders={k: tfds.decode.SkipDecoding() for k in images})
     except ValueError as error:
       known = ", ".join(builder.info.splits)
@@ -217,7 +217,7 @@ class Tfds:
 
 
 class Framed:
-  """The pictures of a source, cut to their centre and resized.
+  """The images of a source, cut to their centre and resized.
 
   Args:
     centre: (rows, columns) cut from the middle; () for the largest part that has the shape of `resize`.
@@ -247,8 +247,8 @@ class Framed:
     top, left = (height - rows) // 2, (width - columns) // 2
     hr = hr[top : top + rows, left : left + columns]
     if self.resize:
-      picture = Image.fromarray(hr[..., 0] if hr.shape[-1] == 1 else hr)
-      resized = picture.resize((self.resize[1], self.resize[0]), Image.Resampling.BICUBIC)
+      image = Image.fromarray(hr[..., 0] if hr.shape[-1] == 1 else hr)
+      resized = image.resize((self.resize[1], self.resize[0]), Image.Resampling.BICUBIC)
       hr = np.asarray(resized).reshape(*self.resize, -1)
     return record | {"hr": hr}
 

@@ -7,7 +7,7 @@ channels is the stochastic AffGAN of appendix F, which minimises E_x KL[q(y | x)
 Deviations: the generator learns from the discriminator's last minibatch, with noise of its own; keys whose
 default is the paper's: `discriminator_updates` other than 1 and the "exponential" anneal.
 
-Instance noise (section 3.2.1, appendix C) of standard deviation sigma is added to real and generated pictures
+Instance noise (section 3.2.1, appendix C) of standard deviation sigma is added to real and generated images
 alike. A round is some updates of D, each on minibatches of its own, and one of G.
 """
 
@@ -157,7 +157,7 @@ def amap_gan(config: ConfigDict, operator: Operator) -> Method:
       y, x = to_float(part["hr"]), operator.lr(part)
       draws = jax.random.split(jax.random.fold_in(key, column), 4)
       state, judged = update_discriminator(state, y, x, draws)
-    # On the last part and with its codes: both players judge the same pictures, each with noise of its own.
+    # On the last part and with its codes: both players judge the same images, each with noise of its own.
     state, metrics = update_generator(state, x, draws)
     noise = anneal(state.step + 1, sigma, judged["loss"])
     state = state.replace(step=state.step + 1, aux={"noise": jnp.float32(noise)})
@@ -167,7 +167,7 @@ def amap_gan(config: ConfigDict, operator: Operator) -> Method:
   def objective(state: State, batch: Batch, key: Key) -> dict[str, Array]:
     """The discriminator's estimate of log q / p of one sample, without noise, and MAE(x, Ay).
 
-    The discriminator sees the centre of pictures that are larger than it was trained on.
+    The discriminator sees the centre of images that are larger than it was trained on.
     """
     x = operator.lr(batch)
     y = whole = sample(state, x, key, n=1)[0]

@@ -29,7 +29,7 @@ def guided(make_prior: Callable[[ConfigDict], Prior]) -> Callable[[ConfigDict, O
     tx = optimiser(config.optim.generator, rounds)
 
     def snapshot(state: State, number: Array | int) -> tuple[Apply, Array]:
-      """A snapshot as a function of pictures, and its mark."""
+      """A snapshot as a function of images, and its mark."""
       snapshots = state.params["snapshots"]
       params, stats = jax.tree.map(lambda v: v[number], (snapshots["net"], state.stats["snapshots"]))
       return lambda y: eval_pass(prior.net, params, stats, y), snapshots["marks"][number]

@@ -14,7 +14,7 @@ def lr_mae(operator: Operator, y: Array, x: Array) -> Array:
 
 
 def make_sample(net: Generator, operator: Operator) -> Sample:
-  """Samples head(G(x, temperature * z)), z ~ N(0, I); a generator without noise gives one picture n times."""
+  """Samples head(G(x, temperature * z)), z ~ N(0, I); a generator without noise gives one image n times."""
 
   def sample(state: State, lr: Array, key: Key, *, n: int, temperature: float = 1.0) -> Array:
     def one(sample_key: Key) -> Array:

@@ -65,14 +65,14 @@ def _make(
   weight: float,
 ) -> Method:
   if config.consistency == "learned":
-    raise UserError("config.consistency is 'learned', for networks whose output is a picture: choose none.")
+    raise UserError("config.consistency is 'learned', for networks whose output is an image: choose none.")
   net = make_conditioning(config, LEVELS)
   tx = optimiser(config.optim.generator, config.train.rounds)
 
   def losses(params: Params, conditioning: Array, batch: Batch) -> Metrics:
     """The terms of the loss, which are the objective too: [B] each, in bits per sub-pixel."""
     if batch["hr"].dtype != jnp.uint8:
-      raise UserError("The likelihood of sub-pixels is of pictures of bytes: choose another data set.")
+      raise UserError("The likelihood of sub-pixels is of images of bytes: choose another data set.")
     tokens = batch["hr"].astype(jnp.int32)
     alone = bits(conditioning, tokens)
     if prior is None:

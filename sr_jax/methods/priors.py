@@ -3,7 +3,7 @@
 Amortised MAP Inference for Image Super-resolution (Sonderby et al., arXiv 1610.04490), sections 3.3 and 3.4,
 appendices D and E. Objectives: E || y - f(y + sigma e) ||^2 with falling sigma (Eq. 28); -E sum_j log p(y_j |
 y_<j) (Eq. 31). A helper method: it draws nothing; another run takes its network `snapshots` by `init_from`.
-Deviations: sigma falls in as many steps as there are snapshots; pictures of bytes get uniform noise of one
+Deviations: sigma falls in as many steps as there are snapshots; images of bytes get uniform noise of one
 grey level before their density is learned, without which it would be unbounded.
 """
 
@@ -22,7 +22,7 @@ from sr_jax.networks import eval_pass, init, make_denoiser, make_density, train_
 from sr_jax.ops import Operator, to_float
 
 SIGMAS: dict[str, Callable[..., np.ndarray]] = {"linear": np.linspace, "exponential": np.geomspace}
-Apply = Callable[[Array], Any]  # the network on pictures, in training or in evaluation mode
+Apply = Callable[[Array], Any]  # the network on images, in training or in evaluation mode
 
 
 class Prior(NamedTuple):
@@ -34,7 +34,7 @@ class Prior(NamedTuple):
     loss: (network, batch, key, mark) -> ([B], what the network returns beside its output).
     energy: (network, y [B, H, W, C], key, mark) -> [B], whose gradient in y is minus that of log p(y), in
       nats.
-    judge: (network, y, key, mark) -> {name: [B]}, how far generated pictures are from probable ones.
+    judge: (network, y, key, mark) -> {name: [B]}, how far generated images are from probable ones.
     objective: (network of the last snapshot, batch, key, mark) -> {name: [B]}.
   """
 
@@ -49,7 +49,7 @@ class Prior(NamedTuple):
 def denoiser_score(denoise: Callable[[Array], Array], y: Array, sigma: Array | float) -> Array:
   """The gradient of log p(y) that a denoiser estimates, (f(y) - y) / sigma^2 (Eq. 12, Alain & Bengio 2014).
 
-  Exact for the best denoiser and the density smoothed by its noise, where y is a noisy picture.
+  Exact for the best denoiser and the density smoothed by its noise, where y is a noisy image.
   """
   return (denoise(y) - y) / sigma**2
 
@@ -68,7 +68,7 @@ def denoiser_prior(config: ConfigDict) -> Prior:
       f"config.method.prior goes from {keys.start} to {keys.end}: noise must fall, to more than 0."
     )
   sigmas = choose(SIGMAS, keys.anneal, "config.method.prior.anneal")(keys.start, keys.end, keys.snapshots)
-  # Eq. 12 gives the denoiser the picture itself, Eq. 29 the picture with noise.
+  # Eq. 12 gives the denoiser the image itself, Eq. 29 the image with noise.
   noise = choose({"clean": 0.0, "noisy": 1.0}, keys.input, "config.method.prior.input")
 
   def loss(net: Apply, batch: Batch, key: Key, sigma: Array) -> tuple[Array, Any]:
@@ -95,7 +95,7 @@ def denoiser_prior(config: ConfigDict) -> Prior:
 
 
 def density_prior(config: ConfigDict) -> Prior:
-  """Keys: `config.method.prior`. Pictures are of bytes, whose grey levels are 1 / 255 apart."""
+  """Keys: `config.method.prior`. Images are of bytes, whose grey levels are 1 / 255 apart."""
   keys, levels = config.method.prior, 255
   _check_snapshots(keys)
 
@@ -111,7 +111,7 @@ def density_prior(config: ConfigDict) -> Prior:
     return -net(y).sum(axis=(1, 2, 3))
 
   def judge(net: Apply, y: Array, key: Key, mark: Array) -> dict[str, Array]:
-    """To be compared with what `objective` says of real pictures."""
+    """To be compared with what `objective` says of real images."""
     return {"bits_per_dim": -net(y).mean(axis=(1, 2, 3)) / jnp.log(2) + jnp.log2(levels)}
 
   def objective(net: Apply, batch: Batch, key: Key, mark: Array) -> dict[str, Array]:

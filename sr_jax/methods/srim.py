@@ -1,13 +1,13 @@
 """SRIM: super-resolution by conditional implicit maximum likelihood estimation (Li*, Peng* et al.).
 
-Objective (section 2.2.2): E min_j || phi(T(x, z_j)) - phi(y) ||^2 over m codes z_j ~ N(0, I) per picture,
+Objective (section 2.2.2): E min_j || phi(T(x, z_j)) - phi(y) ||^2 over m codes z_j ~ N(0, I) per image,
 phi = (pixels, VGG-19 conv2_2, conv4_4), each part scaled by alpha_k.
 Deviations: the factor n / |S| of Algorithm 1 is left out (Adam ignores it); features are compared without
 the paper's random projection, which only saved a transfer to the CPU; `warmup_rounds`, 0 in the paper.
 
 Algorithm 1 as rounds: a batch is the pool S. In its first |S| / b rounds `step` chooses codes for one slice
 of the pool each, in the M that follow it descends on a minibatch drawn from it. A chosen code is a number
-j, not a tensor: code j of picture i at a stage is drawn again from the pool's key whenever it is needed.
+j, not a tensor: code j of image i at a stage is drawn again from the pool's key whenever it is needed.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,13 +31,13 @@ class Pool(struct.PyTreeNode):
   """What SRIM remembers between rounds."""
 
   key: Array  # raw data of the key from which the pool's codes are drawn
-  choice: Array  # int32 [|S|, stages], the chosen candidate j of each picture and stage
+  choice: Array  # int32 [|S|, stages], the chosen candidate j of each image and stage
   alpha: Array  # float32 [1 + layers], scale of each part of phi
   distance: Array  # mean distance of the codes chosen last
 
 
 def draw_codes(key: Key, ids: Array, candidates: Array, stage: int, shape: tuple[int, ...]) -> Array:
-  """Codes N(0, I) of pictures `ids` [B], candidate numbers [B], at one stage -> [B, *shape]."""
+  """Codes N(0, I) of images `ids` [B], candidate numbers [B], at one stage -> [B, *shape]."""
 
   def one(i: Array, j: Array) -> Array:
     one_key = key
@@ -51,7 +51,7 @@ def draw_codes(key: Key, ids: Array, candidates: Array, stage: int, shape: tuple
 def minibatch_columns(key: Key, rows: int, columns: int, number: Array) -> Array:
   """Which column each row of the pool, viewed as [rows, columns], gives to minibatch `number` -> [rows].
 
-  Every `columns` minibatches each picture is drawn once. A draw stays within its row, hence on the device
+  Every `columns` minibatches each image is drawn once. A draw stays within its row, hence on the device
   that holds it.
   """
   epoch, turn = number // columns, number % columns
@@ -87,7 +87,7 @@ def srim(config: ConfigDict, operator: Operator) -> Method:
   features = make_features(keys.features, config.data.channels)
 
   def nearest(draw: Callable[[Array], Array], y: Array, state: State) -> tuple[Array, Array]:
-    """The candidate nearest to y [B, ...] and its distance, [B] each; draw(j [B, k]) -> pictures [B, k, ...].
+    """The candidate nearest to y [B, ...] and its distance, [B] each; draw(j [B, k]) -> images [B, k, ...].
 
     Section 2.4: a lower stage is compared with y downsampled to its own resolution. Candidates go
     through in chunks that keep only the best, so memory does not grow with m.
@@ -98,8 +98,8 @@ def srim(config: ConfigDict, operator: Operator) -> Method:
     target = [part[:, None] for part in features.parts(state.params, y)]
 
     def one_chunk(best: tuple[Array, Array], start: Array) -> tuple[tuple[Array, Array], None]:
-      pictures = draw(jnp.tile(start + jnp.arange(chunk), (count, 1)))
-      parts = features.parts(state.params, pictures.reshape(-1, *drawn[2:]))
+      images = draw(jnp.tile(start + jnp.arange(chunk), (count, 1)))
+      parts = features.parts(state.params, images.reshape(-1, *drawn[2:]))
       parts = [part.reshape(count, chunk, *part.shape[1:]) for part in parts]
       d = features.squared_distance(state.aux.alpha, parts, target)
       better = d.min(axis=1) < best[1]

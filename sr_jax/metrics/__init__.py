@@ -1,4 +1,4 @@
-"""The metrics by name, and their summary over the samples of a picture."""
+"""The metrics by name, and their summary over the samples of an image."""
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -61,7 +61,7 @@ def lookup(name: str) -> Metric:
 
 
 def measure(names: Iterable[str], samples: Array, batch: Batch, protocol: Protocol) -> dict[str, Array]:
-  """The named metrics of every picture of a batch.
+  """The named metrics of every image of a batch.
 
   Args:
     names: entries of METRICS.
@@ -71,11 +71,11 @@ def measure(names: Iterable[str], samples: Array, batch: Batch, protocol: Protoc
 
   Returns:
     Float [B] each: "<name>", the mean of the metric over the n samples; "<name>/best", its best over
-    the samples; with n > 1 "<name>/mean_picture", the metric of the mean of the samples. For a metric
+    the samples; with n > 1 "<name>/mean_image", the metric of the mean of the samples. For a metric
     about the set of samples "<name>" alone.
 
   Raises:
-    UserError: for an unknown name, or pictures too small for the protocol.
+    UserError: for an unknown name, or images too small for the protocol.
   """
   results = {}
   for name in names:
@@ -87,6 +87,6 @@ def measure(names: Iterable[str], samples: Array, batch: Batch, protocol: Protoc
     results[name] = jnp.mean(values, axis=0)
     results[f"{name}/best"] = best(values, axis=0)
     if samples.shape[0] > 1:
-      mean_picture = jnp.mean(samples, axis=0, keepdims=True)
-      results[f"{name}/mean_picture"] = fn(mean_picture, batch, protocol)[0]
+      mean_image = jnp.mean(samples, axis=0, keepdims=True)
+      results[f"{name}/mean_image"] = fn(mean_image, batch, protocol)[0]
   return results

@@ -1,6 +1,6 @@
 """Distance in low resolution between A of a sample and the input: does Ay = x hold?
 
-Every function: samples [n, B, H, W, C] -> [n, B]; the whole picture counts, no border is cut. The
+Every function: samples [n, B, H, W, C] -> [n, B]; the whole image counts, no border is cut. The
 sample is unclipped unless the name says 8bit: clipping moves it off {y : Ay = x} by itself.
 """
 

@@ -13,7 +13,7 @@ from sr_jax.errors import UserError
 from sr_jax.metrics.protocol import Array, Batch, Protocol, as_saved, as_saved_luma, crop, decibels
 from sr_jax.ops import swiss_roll
 
-FLOOR = 1e-10  # of the mean squared error: a perfect picture has 100 dB
+FLOOR = 1e-10  # of the mean squared error: a perfect image has 100 dB
 WINDOW = 11  # pixels across the Gaussian of SSIM
 SIGMA = 1.5  # of it
 # Of the five scales of MS-SSIM, from fine to coarse.
@@ -22,23 +22,23 @@ PIXELS = (-3, -2, -1)
 
 
 def psnr(samples: Array, batch: Batch, protocol: Protocol) -> Array:
-  """Peak signal-to-noise ratio in dB over all channels, of 8-bit pictures without the border."""
-  pictures, truths = as_saved(samples, batch, protocol)
-  return decibels(jnp.mean((pictures - truths) ** 2, PIXELS), FLOOR)
+  """Peak signal-to-noise ratio in dB over all channels, of 8-bit images without the border."""
+  images, truths = as_saved(samples, batch, protocol)
+  return decibels(jnp.mean((images - truths) ** 2, PIXELS), FLOOR)
 
 
 def psnr_y(samples: Array, batch: Batch, protocol: Protocol) -> Array:
   """`psnr` of the luma as MATLAB's scripts take it: bicubic enlargement has 28.42 dB on Set5 x4, border 4."""
-  pictures, truths = as_saved_luma(samples, batch, protocol)
-  return decibels(jnp.mean((pictures - truths) ** 2, PIXELS), FLOOR)
+  images, truths = as_saved_luma(samples, batch, protocol)
+  return decibels(jnp.mean((images - truths) ** 2, PIXELS), FLOOR)
 
 
 def ssim(samples: Array, batch: Batch, protocol: Protocol) -> Array:
-  """Structural similarity, mean over the channels, of 8-bit pictures without the border.
+  """Structural similarity, mean over the channels, of 8-bit images without the border.
 
   Wang et al., Image quality assessment: from error visibility to structural similarity, 2004: Gaussian
   window of 11 pixels, sigma 1.5, K1 0.01, K2 0.03, only where the window fits. Raises UserError for
-  pictures smaller than the window.
+  images smaller than the window.
   """
   return _ssim(*as_saved(samples, batch, protocol))
 
@@ -49,24 +49,24 @@ def ssim_y(samples: Array, batch: Batch, protocol: Protocol) -> Array:
 
 
 def ms_ssim(samples: Array, batch: Batch, protocol: Protocol) -> Array:
-  """Multi-scale SSIM, mean over the channels, of 8-bit pictures of any size without the border.
+  """Multi-scale SSIM, mean over the channels, of 8-bit images of any size without the border.
 
   Wang, Simoncelli & Bovik, 2003: contrast and structure at five scales, halved by 2x2 means, and luminance at
-  the last. The Gaussian shrinks with the picture, window and sigma alike, as in the evaluation code that
-  TensorFlow's model zoo had in 2016: the last scale of a 32x32 picture is one window of 2x2. A negative
-  contrast counts as 0. Raises UserError for pictures smaller than 16 pixels.
+  the last. The Gaussian shrinks with the image, window and sigma alike, as in the evaluation code that
+  TensorFlow's model zoo had in 2016: the last scale of a 32x32 image is one window of 2x2. A negative
+  contrast counts as 0. Raises UserError for images smaller than 16 pixels.
   """
-  pictures, truths = as_saved(samples, batch, protocol)
+  images, truths = as_saved(samples, batch, protocol)
   if min(truths.shape[-3:-1]) < 2 ** (len(SCALE_WEIGHTS) - 1):
     raise UserError(
-      f"MS-SSIM halves pictures four times and eval.border leaves {truths.shape[-3:-1]} of one; set a "
+      f"MS-SSIM halves images four times and eval.border leaves {truths.shape[-3:-1]} of one; set a "
       "smaller border or take ms_ssim out of eval.metrics."
     )
-  result = jnp.ones(pictures.shape[:-3])
+  result = jnp.ones(images.shape[:-3])
   for scale, weight in enumerate(SCALE_WEIGHTS):
-    value = _local_similarity(pictures, truths, luminance=scale == len(SCALE_WEIGHTS) - 1)
+    value = _local_similarity(images, truths, luminance=scale == len(SCALE_WEIGHTS) - 1)
     result *= jnp.maximum(value, 0) ** weight
-    pictures, truths = (_halved(v) for v in (pictures, truths))
+    images, truths = (_halved(v) for v in (images, truths))
   return result
 
 
@@ -76,8 +76,8 @@ def psnr_uint8_wrapped(samples: Array, batch: Batch, protocol: Protocol) -> Arra
   For comparison with tables that were made so (Table 1 of Pixel Recursive Super Resolution: 28 to 29 dB in
   every row). `psnr` is the right one.
   """
-  pictures, truths = (jnp.round(v * 255).astype(jnp.int32) for v in as_saved(samples, batch, protocol))
-  wrapped = (pictures - truths) ** 2 % 256
+  images, truths = (jnp.round(v * 255).astype(jnp.int32) for v in as_saved(samples, batch, protocol))
+  wrapped = (images - truths) ** 2 % 256
   return decibels(jnp.mean(wrapped / 255**2, PIXELS), FLOOR)
 
 
@@ -94,7 +94,7 @@ def mae(samples: Array, batch: Batch, protocol: Protocol) -> Array:
 def swiss_roll_nll(samples: Array, batch: Batch, protocol: Protocol) -> Array:
   """-log p(sample) in nats under the density of the Swiss roll; its mean is the cross-entropy H[q, p_Y]."""
   if samples.shape[-3:] != swiss_roll.SHAPE:
-    raise UserError(f"swiss_roll_nll is of the data set swiss_roll, not of pictures of {samples.shape[-3:]}.")
+    raise UserError(f"swiss_roll_nll is of the data set swiss_roll, not of images of {samples.shape[-3:]}.")
   return -swiss_roll.log_density(samples)
 
 
@@ -102,14 +102,14 @@ def _clipped(samples: Array, protocol: Protocol) -> Array:
   return jnp.clip(crop(samples, protocol), 0, 1)
 
 
-def _ssim(pictures: Array, truths: Array) -> Array:
+def _ssim(images: Array, truths: Array) -> Array:
   H, W = truths.shape[-3:-1]
   if min(H, W) < WINDOW:
     raise UserError(
-      f"SSIM needs {WINDOW}x{WINDOW} pixels and eval.border leaves {H}x{W} of a picture; "
+      f"SSIM needs {WINDOW}x{WINDOW} pixels and eval.border leaves {H}x{W} of an image; "
       "set a smaller border or take ssim and ssim_y out of eval.metrics."
     )
-  return jax.vmap(lambda one: dm_pix.ssim(one, truths, filter_size=WINDOW))(pictures)
+  return jax.vmap(lambda one: dm_pix.ssim(one, truths, filter_size=WINDOW))(images)
 
 
 def _halved(v: Array) -> Array:
@@ -119,7 +119,7 @@ def _halved(v: Array) -> Array:
   return (v[..., ::2, ::2, :] + v[..., 1::2, ::2, :] + v[..., ::2, 1::2, :] + v[..., 1::2, 1::2, :]) / 4
 
 
-def _local_similarity(pictures: Array, truths: Array, *, luminance: bool) -> Array:
+def _local_similarity(images: Array, truths: Array, *, luminance: bool) -> Array:
   """Mean of SSIM's contrast and structure, with `luminance` of SSIM itself, in a window that fits: [n, B]."""
   size = min(WINDOW, *truths.shape[-3:-1])
   places = (np.arange(size) - (size - 1) / 2) * WINDOW / (size * SIGMA)
@@ -133,11 +133,11 @@ def _local_similarity(pictures: Array, truths: Array, *, luminance: bool) -> Arr
     return v
 
   c1, c2 = 0.01**2, 0.03**2
-  means = blur(pictures), blur(truths)
+  means = blur(images), blur(truths)
   variances = (
-    blur(pictures**2) - means[0] ** 2,
+    blur(images**2) - means[0] ** 2,
     blur(truths**2) - means[1] ** 2,
-    blur(pictures * truths) - means[0] * means[1],
+    blur(images * truths) - means[0] * means[1],
   )
   value = (2 * variances[2] + c2) / (variances[0] + variances[1] + c2)
   if luminance:

@@ -33,8 +33,8 @@ def crop(x: Array, protocol: Protocol) -> Array:
   H, W, border = x.shape[-3], x.shape[-2], protocol.border
   if min(H, W) <= 2 * border:
     raise UserError(
-      f"eval.border = {border} leaves nothing of a picture of {H}x{W} pixels; "
-      "set a smaller border or evaluate larger pictures."
+      f"eval.border = {border} leaves nothing of an image of {H}x{W} pixels; "
+      "set a smaller border or evaluate larger images."
     )
   return x[..., border : H - border, border : W - border, :]
 
@@ -48,10 +48,10 @@ def as_saved_luma(samples: Array, batch: Batch, protocol: Protocol) -> tuple[Arr
   """The Y of `as_saved`: [n, B, H', W', 1] and [B, H', W', 1], float in [0, 1].
 
   Rounded to 8 bits, as MATLAB's rgb2ycbcr returns bytes for bytes: it makes 0.013 dB on Set5 x4. A grey
-  picture is its own Y, full swing, as in the MATLAB scripts of the field.
+  image is its own Y, full swing, as in the MATLAB scripts of the field.
   """
-  pictures, truths = as_saved(samples, batch, protocol)
-  return quantise(luma(pictures, protocol.luma)), quantise(luma(truths, protocol.luma))
+  images, truths = as_saved(samples, batch, protocol)
+  return quantise(luma(images, protocol.luma)), quantise(luma(truths, protocol.luma))
 
 
 def decibels(mse: Array, floor: float) -> Array:

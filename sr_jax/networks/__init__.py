@@ -1,8 +1,8 @@
 """Flax linen modules, and the generators that a config can name.
 
 A generator enlarges in stages. `net.stage_codes(lr_shape)` lists the shape [.., .., noise channels] of one
-picture's code at each stage; `net(x, codes, train)` returns the output of each stage, the last being the
-picture; `net.stage(s, x, previous, code, train)` runs stage s alone, so that codes can be chosen stage by
+image's code at each stage; `net(x, codes, train)` returns the output of each stage, the last being the
+image; `net.stage(s, x, previous, code, train)` runs stage s alone, so that codes can be chosen stage by
 stage. Zero noise channels make it deterministic.
 """
 

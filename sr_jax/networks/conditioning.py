@@ -29,7 +29,7 @@ class Trunk(nn.Module):
     blocks: ResNet blocks at each size.
     norm: "batch" (He et al., 2016; Table 2 names none) | "none".
     whole: hidden units of a fully connected path beside the first convolution, which can move things across
-      the picture; inputs then have one size. 0: none, as in the paper.
+      the image; inputs then have one size. 0: none, as in the paper.
     stddev: of the normal numbers that the initial weights of convolutions are, cut at two deviations as
       TensorFlow does; 0: LeCun's variance.
   """
@@ -75,7 +75,7 @@ class Trunk(nn.Module):
       ):
         raise UserError(
           f"With config.network.whole a network is of inputs of one size, and not of {x.shape[1:3]}: give it "
-          "pictures of the size it was trained on."
+          "images of the size it was trained on."
         )
       seen = nn.relu(nn.Dense(self.whole, dtype=self.dtype)(x.reshape(x.shape[0], -1)))
       h += nn.Dense(h[0].size, dtype=self.dtype)(seen).reshape(h.shape)
@@ -114,7 +114,7 @@ class ResidualNet(nn.Module):
   stddev: float = 0.1
 
   def stage_codes(self, lr_shape: Sequence[int]) -> list[tuple[int, int, int]]:
-    """Shape of one picture's code for an input [h, w, C]: it is empty."""
+    """Shape of one image's code for an input [h, w, C]: it is empty."""
     return [(lr_shape[0], lr_shape[1], 0)]
 
   @nn.compact
@@ -128,5 +128,5 @@ class ResidualNet(nn.Module):
     return enlarged + jnp.tanh(residual.astype(jnp.float32))
 
   def __call__(self, x: Array, codes: Sequence[Array], train: bool) -> list[Array]:
-    """x [B, h, w, C] and one code -> [the picture [B, H, W, C]]."""
+    """x [B, h, w, C] and one code -> [the image [B, H, W, C]]."""
     return [self.stage(0, x, x, codes[0], train)]

@@ -1,7 +1,7 @@
 """The plain networks of Amortised MAP Inference (arXiv 1610.04490), appendix D: generator, critic, denoiser.
 
 Each is a trunk of convolutions with batch normalisation and a nonlinearity in all layers but the output. With
-`kernel = 1` and pictures folded into a single pixel they are the fully connected networks of its Swiss roll.
+`kernel = 1` and images folded into a single pixel they are the fully connected networks of its Swiss roll.
 """
 
 from collections.abc import Callable, Sequence
@@ -95,7 +95,7 @@ class ConvNet(nn.Module):
   noise_scale: float = 0.1
 
   def stage_codes(self, lr_shape: Sequence[int]) -> list[tuple[int, int, int]]:
-    """Shape of one picture's code for an input [h, w, C]."""
+    """Shape of one image's code for an input [h, w, C]."""
     return [(lr_shape[0], lr_shape[1], self.noise_channels)]
 
   def __post_init__(self) -> None:
@@ -115,12 +115,12 @@ class ConvNet(nn.Module):
     return OUTPUTS[self.output](depth_to_space(y, self.factor).astype(jnp.float32)) * self.scale
 
   def __call__(self, x: Array, codes: Sequence[Array], train: bool) -> list[Array]:
-    """x [B, h, w, C] and one code -> [the picture [B, H, W, C]]."""
+    """x [B, h, w, C] and one code -> [the image [B, H, W, C]]."""
     return [self.stage(0, x, x, codes[0], train)]
 
 
 class Critic(nn.Module):
-  """Pictures [B, H, W, C] -> the logit of their being real [B]; the last layer sees all positions.
+  """Images [B, H, W, C] -> the logit of their being real [B]; the last layer sees all positions.
 
   `fold` merges blocks of pixels into channels first; inputs are divided by `scale`.
   """
@@ -142,7 +142,7 @@ class Critic(nn.Module):
 
 
 class Denoiser(nn.Module):
-  """Noisy pictures [B, H, W, C] -> clean ones, of any size that `fold` divides."""
+  """Noisy images [B, H, W, C] -> clean ones, of any size that `fold` divides."""
 
   widths: Sequence[int]
   kernel: int

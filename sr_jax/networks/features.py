@@ -1,4 +1,4 @@
-"""phi of SRIM (section 2.2.2): a picture's pixels beside scaled activations of VGG-19."""
+"""phi of SRIM (section 2.2.2): an image's pixels beside scaled activations of VGG-19."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -15,7 +15,7 @@ Array = jax.Array
 
 
 class FeatureSpace(NamedTuple):
-  """Where pictures are compared: the pixels, and the layers of a network if there are weights for one.
+  """Where images are compared: the pixels, and the layers of a network if there are weights for one.
 
   Attributes:
     weights: {"vgg": a function that reads the weights}, or {}; as of `Method`.

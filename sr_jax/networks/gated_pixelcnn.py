@@ -1,4 +1,4 @@
-"""The gated PixelCNN as a prior over pictures of discrete values, and the drawing of pictures from it.
+"""The gated PixelCNN as a prior over images of discrete values, and the drawing of images from it.
 
 Source: van den Oord et al., Conditional image generation with PixelCNN decoders, 2016, sized as in Table 2 of
 Pixel Recursive Super Resolution (Dahl et al., 2017). Two stacks without a blind spot: "above" sees the rows
@@ -41,7 +41,7 @@ class GatedPixelCNN(nn.Module):
   """Logits B_j(y_<j) of each sub-pixel's value given all before it, in raster order and R before G before B.
 
   Attributes:
-    channels: C, colours of a picture; units are divided among them.
+    channels: C, colours of an image; units are divided among them.
     width: feature maps of each stack.
     layers: gated layers after the first convolution.
     kernel, first_kernel: their odd sides, of which the causal part exists.
@@ -95,7 +95,7 @@ class GatedPixelCNN(nn.Module):
     """y [B, H, W, C] in [0, 1] -> logits [B, H, W, C, levels], float32."""
     F = self.width
     y = (2 * y - 1).astype(self.dtype)
-    # The rows above alone: of the picture moved down by one.
+    # The rows above alone: of the image moved down by one.
     moved = jnp.pad(y, ((0, 0), (1, 0), (0, 0), (0, 0)))[:, :-1]
     above = self._above("first_above", F, self.first_kernel // 2, self.first_kernel)(moved)
     left = above + self._masked("first_left", F, self.first_kernel, first=True)(y)
@@ -111,7 +111,7 @@ class GatedPixelCNN(nn.Module):
 
 
 def draw_naive(net: GatedPixelCNN, params: Any, shape: tuple[int, ...], rows: Rows, pick: Pick) -> Array:
-  """As `draw_cached`, by a pass over the whole picture for every sub-pixel: the oracle."""
+  """As `draw_cached`, by a pass over the whole image for every sub-pixel: the oracle."""
   _, _, width, channels = shape
 
   def one(t: Array, tokens: Array) -> Array:
@@ -200,7 +200,7 @@ def _cut(net: GatedPixelCNN, params: Any) -> _Cut:
 
 
 def draw_cached(net: GatedPixelCNN, params: Any, shape: tuple[int, ...], rows: Rows, pick: Pick) -> Array:
-  """A picture, chosen sub-pixel by sub-pixel from the prior's logits; each activation is computed once.
+  """An image, chosen sub-pixel by sub-pixel from the prior's logits; each activation is computed once.
 
   A row of the "above" stack needs complete rows only and is computed at once. The "left" stack goes from
   sub-pixel to sub-pixel, and computes of every layer the units of one colour.
@@ -226,7 +226,7 @@ def draw_cached(net: GatedPixelCNN, params: Any, shape: tuple[int, ...], rows: R
     return reduce(jnp.add, [v[:, a : a + here.stop - here.start] for v, a in zip(sent, starts, strict=True)])
 
   def pixel(carry: tuple[Array, list[Array]], xs: tuple[Array, Array, Any]) -> tuple[Any, Any]:
-    """carry: the last pixels of the picture [B, near_first, C], and what earlier pixels of each layer's input
+    """carry: the last pixels of the image [B, near_first, C], and what earlier pixels of each layer's input
     send to this pixel and the next ones, [B, near, 2F]."""
     seen, coming = carry
     start, link, given = xs  # [B, F], [L, B, 2F], tree of [B, C, ...]
@@ -265,12 +265,12 @@ def draw_cached(net: GatedPixelCNN, params: Any, shape: tuple[int, ...], rows: R
     return jnp.concatenate([padded[:, x : x + width] for x in range(columns)], axis=-1)
 
   def row(carry: tuple[Array, list[Array]], r: Array) -> tuple[Any, Array]:
-    """carry: the last rows of the picture [B, near_first, W, C], and what earlier rows of each layer's input
+    """carry: the last rows of the image [B, near_first, W, C], and what earlier rows of each layer's input
     send to this row and the next ones, [B, W, near, 2F]."""
-    picture, coming = carry
+    image, coming = carry
     kernel, above = w.first_above
     for y in range(near_first):
-      above = above + beside(picture[:, y], net.first_kernel) @ kernel[y].reshape(-1, F)
+      above = above + beside(image[:, y], net.first_kernel) @ kernel[y].reshape(-1, F)
     start, links, kept = above, [], []
     for i in range(L):
       sent = (beside(above, net.kernel) @ w.down[i]).reshape(batch, width, near + 1, 2 * F)
@@ -288,7 +288,7 @@ def draw_cached(net: GatedPixelCNN, params: Any, shape: tuple[int, ...], rows: R
       jax.tree.map(lambda v: v.swapaxes(0, 1), rows(r)),
     )
     tokens, here = (v.swapaxes(0, 1) for v in jax.lax.scan(pixel, empty, xs)[1])
-    return (jnp.concatenate([picture[:, 1:], here[:, None]], axis=1), kept), tokens
+    return (jnp.concatenate([image[:, 1:], here[:, None]], axis=1), kept), tokens
 
   # Lists and no stacked arrays: each step would copy all of those.
   empty = (

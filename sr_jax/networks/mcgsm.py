@@ -9,7 +9,7 @@ from flax import linen as nn
 Array = jax.Array
 
 # The standard deviation, in units of y, of a scale with alpha = 0. Counting in it keeps alpha and beta of
-# the order of one for pictures, whose values lie in [0, 1] and whose prediction errors are a tenth of that.
+# the order of one for images, whose values lie in [0, 1] and whose prediction errors are a tenth of that.
 UNIT = 0.1
 # The bound of |alpha|: standard deviations stay between UNIT / 100 = 0.001, a quarter of a level of 8 bits,
 # and 100 UNIT = 10. Without it a density of values that repeat exactly would grow without end.

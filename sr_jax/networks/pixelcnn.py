@@ -1,4 +1,4 @@
-"""Masked convolutions, and a PixelCNN density of pictures with real values."""
+"""Masked convolutions, and a PixelCNN density of images with real values."""
 
 import jax
 import jax.numpy as jnp
@@ -92,7 +92,7 @@ class MaskedConv(nn.Module):
 
 
 class PixelDensity(nn.Module):
-  """log p(y) of a picture as the sum of log p(y_j | y_<j), j in raster order and within a pixel by colour.
+  """log p(y) of an image as the sum of log p(y_j | y_<j), j in raster order and within a pixel by colour.
 
   `layers` masked convolutions with batch normalisation and ReLU, each but the first added to its input, as
   in PixelCNN; then one MCGSM for each colour on the features that this colour may see. The order holds

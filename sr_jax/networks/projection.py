@@ -1,6 +1,6 @@
 """The learned affine projection of Amortised MAP Inference (arXiv 1610.04490), appendix B.
 
-B estimates A+ by a convolution of the low-resolution picture followed by a sub-pixel shuffle: fy * fx
+B estimates A+ by a convolution of the low-resolution image followed by a sub-pixel shuffle: fy * fx
 kernels, the same for every colour. Any right inverse of A has the loss zero, so B need not be the
 Moore-Penrose inverse; `Operator.project` is exact, and the default.
 """

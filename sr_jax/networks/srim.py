@@ -13,7 +13,7 @@ Array = jax.Array
 
 
 class SubNetwork(nn.Module):
-  """`layers` convolutions and a sigmoid; the skip picture is joined to the input of all but the first."""
+  """`layers` convolutions and a sigmoid; the skip image is joined to the input of all but the first."""
 
   width: int
   layers: int
@@ -66,7 +66,7 @@ class SRIM(nn.Module):
     return [2**s for s in range(1, rows.bit_length())]
 
   def stage_codes(self, lr_shape: Sequence[int]) -> list[tuple[int, int, int]]:
-    """Shapes of one picture's codes for an input [h, w, C]."""
+    """Shapes of one image's codes for an input [h, w, C]."""
     return [(lr_shape[0] * scale, lr_shape[1] * scale, self.noise_channels) for scale in self.scales]
 
   def stage(self, s: int, x: Array, previous: Array, code: Array, train: bool) -> Array:

@@ -16,7 +16,7 @@ Array = jax.Array
 class SRResNet(nn.Module):
   """Residual blocks at the input's resolution, then sub-pixel shuffles; one stage.
 
-  With `tail = "direct"` a single shuffle makes the picture (as in ESPCN): all the work is done at the
+  With `tail = "direct"` a single shuffle makes the image (as in ESPCN): all the work is done at the
   input's resolution, which is what a CPU can afford. With `residual` the network adds to the bicubic
   enlargement and starts close to it.
   """
@@ -35,7 +35,7 @@ class SRResNet(nn.Module):
   residual: bool = False
 
   def stage_codes(self, lr_shape: Sequence[int]) -> list[tuple[int, int, int]]:
-    """Shape of one picture's code for an input [h, w, C]."""
+    """Shape of one image's code for an input [h, w, C]."""
     return [(lr_shape[0], lr_shape[1], self.noise_channels)]
 
   def __post_init__(self) -> None:
@@ -83,7 +83,7 @@ class SRResNet(nn.Module):
     return y + resize(x, (y.shape[1], y.shape[2]), "bicubic") if self.residual else y
 
   def __call__(self, x: Array, codes: Sequence[Array], train: bool) -> list[Array]:
-    """x [B, h, w, C] and one code -> [the picture [B, H, W, C]]."""
+    """x [B, h, w, C] and one code -> [the image [B, H, W, C]]."""
     return [self.stage(0, x, x, codes[0], train)]
 
 

@@ -35,7 +35,7 @@ def _levels(images: Array) -> Array:
 
 
 def luma(images: Array, kind: str = "bt601") -> Array:
-  """Studio-swing luma of RGB pictures [..., 3] in [0, 1], as [..., 1] in [0, 1]; grey is unchanged.
+  """Studio-swing luma of RGB images [..., 3] in [0, 1], as [..., 1] in [0, 1]; grey is unchanged.
 
   Args:
     images: RGB [..., 3], or grey [..., 1], which is returned as it is.

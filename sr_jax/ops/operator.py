@@ -31,7 +31,7 @@ def _pseudo_inverse(n_hr: int, n_lr: int, kernel: str, border: str) -> np.ndarra
 
 @dataclass(frozen=True)
 class Operator:
-  """The downsampling of one run. Pictures are [..., H, W, C] high and [..., h, w, C] low, float32.
+  """The downsampling of one run. Images are [..., H, W, C] high and [..., h, w, C] low, float32.
 
   Every method is a pure function of its arrays, for jit, vmap and grad; sizes are static. Operators
   compare and hash by value.
@@ -73,7 +73,7 @@ class Operator:
     fy, fx = self.factor
     if height % fy or width % fx:
       raise UserError(
-        f"A picture of {height}x{width} pixels cannot be reduced by config.operator.factor {fy}x{fx}: "
+        f"An image of {height}x{width} pixels cannot be reduced by config.operator.factor {fy}x{fx}: "
         "crop it to a multiple."
       )
     return (*lead, height // fy, width // fx, channels)
@@ -89,7 +89,7 @@ class Operator:
     return apply_columns(columns, apply_rows(rows, y))
 
   def pinv(self, x: Array) -> Array:
-    """A+ x: [..., h, w, C] -> [..., H, W, C], the smallest picture y with A y = x."""
+    """A+ x: [..., h, w, C] -> [..., H, W, C], the smallest image y with A y = x."""
     height, width = self.hr_shape(x.shape)[-3:-1]
     rows = _pseudo_inverse(height, x.shape[-3], self.kernel, self.border)
     columns = _pseudo_inverse(width, x.shape[-2], self.kernel, self.border)
@@ -119,7 +119,7 @@ class Operator:
   def degrade(self, hr: Array) -> Array:
     """Makes a test input: [..., H, W, C] in [0, 1] -> [..., h, w, C], rounded as `rounding` says.
 
-    "twice" is MATLAB's imresize of a uint8 picture, which stores bytes between its two passes and takes
+    "twice" is MATLAB's imresize of a uint8 image, which stores bytes between its two passes and takes
     the axis that shrinks more first, rows where both shrink alike. Rounding has no gradient.
     """
     if self.rounding == "none":

@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array
 
 GAUSSIAN_TAPS = 9
-GAUSSIAN_SIGMA = 1.5  # standard deviation in pixels of the large picture
+GAUSSIAN_SIGMA = 1.5  # standard deviation in pixels of the large image
 
 
 def _cubic(t: np.ndarray) -> np.ndarray:
@@ -32,7 +32,7 @@ def _box(t: np.ndarray) -> np.ndarray:
   return np.where((t >= -0.5) & (t < 0.5), 1.0, 0.0)
 
 
-# Interpolation kernels and their widths, in pixels of the smaller picture.
+# Interpolation kernels and their widths, in pixels of the smaller image.
 INTERPOLATION = {"bicubic": (_cubic, 4), "bilinear": (_triangle, 2), "area": (_box, 1)}
 KERNELS = (*INTERPOLATION, "gaussian")
 BORDERS = ("replicate", "symmetric", "renormalise")
@@ -68,7 +68,7 @@ def resize_matrix(n_in: int, n_out: int, kernel: str = "bicubic", border: str = 
       shrinking; or "gaussian", 9 taps with a standard deviation of 1.5 pixels and an integer stride
       f = n_in / n_out, the taps of output i centred on input i * f + (f - 1) // 2 (for an even f that is
       half a pixel before the centre of the block, which an odd number of taps cannot meet).
-    border: what stands outside the picture: "replicate" its edge pixel (older MATLAB), "symmetric" its
+    border: what stands outside the image: "replicate" its edge pixel (older MATLAB), "symmetric" its
       mirror image, the edge pixel included (newer MATLAB), "renormalise" nothing: the remaining taps
       are scaled to sum to 1 (PIL).
 
@@ -113,7 +113,7 @@ def _float32(matrix: np.ndarray, images: Array) -> tuple[Array, Array]:
 
 
 def resize(images: Array, size: tuple[int, int], kernel: str = "bicubic", border: str = "replicate") -> Array:
-  """Resizes pictures [..., H, W, C] to [..., size[0], size[1], C], float32, in the units they have.
+  """Resizes images [..., H, W, C] to [..., size[0], size[1], C], float32, in the units they have.
 
   Rows first, then columns; nothing is clipped or rounded. Kernels, borders and errors as in
   `resize_matrix`.

@@ -1,7 +1,7 @@
 """The two-dimensional Swiss roll: its draws, its density, and the mode of what an input leaves open.
 
 Amortised MAP Inference for Image Super-resolution (arXiv 1610.04490), section 5.1 and Eq. 33 to 35. A point
-is a picture of 1 x 2 pixels in unbounded float32; its input is the mean of the two.
+is an image of 1 x 2 pixels in unbounded float32; its input is the mean of the two.
 """
 
 import jax
