@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from sr_jax.configs import amap_grass
 from sr_jax.method import optimiser
 from sr_jax.methods.amap_gan import amap_gan, make_players
-from sr_jax.networks import eval_pass, zero_codes
+from sr_jax.networks import eval_pass, zero_latent
 from sr_jax.networks.projection import apply_kernels, learn_pinv
 from sr_jax.ops import make_operator, to_float
 
@@ -52,7 +52,7 @@ def main() -> None:
 
   kernels = jnp.asarray(learn_pinv(operator))
   forward = jax.jit(
-    lambda s, x: eval_pass(net, s.params["generator"], s.stats["generator"], x, zero_codes(net, x))[-1]
+    lambda s, x: eval_pass(net, s.params["generator"], s.stats["generator"], x, zero_latent(net, x))[-1]
   )
   exact = jax.jit(operator.project)
   learned = jax.jit(lambda y, x: y + apply_kernels(kernels, x - operator.A(y), operator.factor))

@@ -15,6 +15,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from sr_jax.configs.papers import NETWORKS
 from sr_jax.methods.pixel_recursive import draw_token
 from sr_jax.networks.gated_pixelcnn import GatedPixelCNN, draw_cached, to_value
 from sr_jax.networks.pixelcnn import causal_mask
@@ -52,7 +53,9 @@ def main() -> None:
   for name, default in (("width", 64), ("layers", 20), ("head", 1024)):
     parser.add_argument(f"--{name}", type=int, default=default)
   keys = parser.parse_args()
-  net = GatedPixelCNN(CHANNELS, jnp.dtype(jnp.float32), keys.width, keys.layers, head=keys.head)
+  prior = NETWORKS["pixel_recursive"]["prior"]
+  prior |= {"width": keys.width, "layers": keys.layers, "head": keys.head}
+  net = GatedPixelCNN(CHANNELS, jnp.dtype(jnp.float32), **prior)
   params = jax.jit(net.init)(jax.random.key(0), jnp.zeros((1, 8, 8, CHANNELS)))["params"]
 
   n = 4096

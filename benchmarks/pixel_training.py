@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from sr_jax.configs.papers import NETWORKS
 from sr_jax.methods.pixel_recursive import bits
 from sr_jax.networks.gated_pixelcnn import GatedPixelCNN, to_value
 from sr_jax.networks.pixelcnn import causal_mask
@@ -47,7 +48,9 @@ def main() -> None:
   tokens = jax.random.randint(jax.random.key(0), (keys.batch, SIDE, SIDE, CHANNELS), 0, LEVELS)
   steps = {}
   for title, kind in (("cropped", GatedPixelCNN), ("whole", WholeKernels)):
-    net = kind(CHANNELS, jnp.dtype(jnp.float32), keys.width, keys.layers, head=keys.head)
+    prior = NETWORKS["pixel_recursive"]["prior"]
+    prior |= {"width": keys.width, "layers": keys.layers, "head": keys.head}
+    net = kind(CHANNELS, jnp.dtype(jnp.float32), **prior)
     params = jax.jit(net.init)(jax.random.key(0), to_value(tokens, LEVELS))["params"]
 
     def loss(params, net=net):

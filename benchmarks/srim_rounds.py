@@ -18,14 +18,14 @@ from sr_jax import parallel
 from sr_jax.configs import base
 from sr_jax.method import Method, State
 from sr_jax.methods import make_method
-from sr_jax.networks import make_generator, train_pass, zero_codes
+from sr_jax.networks import make_generator, train_pass, zero_latent
 from sr_jax.networks.features import make_features
 from sr_jax.ops import make_operator, to_float
 
 
 def make_config(arguments: argparse.Namespace, **keys):
-  config = base.get_config("srim", "srim")
-  config.network.width = arguments.width
+  config = base.get_config("srim", generator="srim")
+  config.networks.generator.width = arguments.width
   config.data.crop = (arguments.crop, arguments.crop)
   config.train.batch = arguments.minibatch
   config.method.update({"minibatch": arguments.minibatch, "candidates": arguments.candidates, "chunk": 1})
@@ -83,7 +83,7 @@ def main() -> None:
   @jax.jit
   def network_alone(params, stats, x, y):
     def loss(p):
-      outputs, _ = train_pass(net, p, stats, x, zero_codes(net, x))
+      outputs, _ = train_pass(net, p, stats, x, zero_latent(net, x))
       return jnp.square(outputs[-1] - y).sum()
 
     return jax.grad(loss)(params)

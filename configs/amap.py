@@ -31,7 +31,7 @@ MODELS = {
 def get_config(variant: str = "affgan") -> ConfigDict:
   """The config of a model with the generator of appendix D."""
   method, consistency = choose(MODELS, variant, "--config NAME:VARIANT")
-  config = base.get_config(method, "convnet")
+  config = base.get_config(method, generator="convnet")
   config.consistency = consistency
   if method == "regression":
     config.method.loss = "mae" if variant == "mae" else "mse"
@@ -41,6 +41,6 @@ def get_config(variant: str = "affgan") -> ConfigDict:
   if variant.startswith("soft"):
     config.method.soft_weight = 1.0
   if variant == "stochastic":
-    config.network.noise_channels = 8
+    config.networks.generator.noise_channels = 8
     config.eval.samples = 10
   return config

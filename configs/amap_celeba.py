@@ -25,7 +25,7 @@ ROWS = {"mse": "MSE", "affmse": "AffMSE", "softgan": "SoftGAN", "affgan": "AffGA
 
 def get_config(variant: str = "affgan") -> ConfigDict:
   config = amap.get_config(variant)
-  config.network.update({"widths": (128,) * 4 + (256,) * 4 + (512,) * 4, "skip": 4})
+  config.networks.generator.update({"widths": (128,) * 4 + (256,) * 4 + (512,) * 4, "skip": 4})
   config.operator.update({"kernel": "gaussian", "rounding": "none"})
   # The centre of a 178x218 image that holds the face.
   for source in (config.data, config.eval.data):
@@ -35,7 +35,7 @@ def get_config(variant: str = "affgan") -> ConfigDict:
   config.eval.update({"border": 0, "samples": 1, "batch": 16, "metrics": ("ssim", "psnr", "mse", "lr_mse")})
   config.train.update({"rounds": 100_000, "log_every": 500})
   if config.method.name == "amap_gan":
-    config.method.discriminator.update(
+    config.networks.discriminator.update(
       {"widths": (128, 128, 256, 256, 512, 512, 1024, 1024), "strides": (1, 2) * 4}
     )
     config.optim.generator.b1 = config.optim.discriminator.b1 = 0.5

@@ -25,7 +25,7 @@ FIGURE_2 = (
 
 def get_config(variant: str = "affgan") -> ConfigDict:
   config = amap_celeba.get_config(variant)
-  config.network.update({"widths": (64,) * 6, "skip": 2})
+  config.networks.generator.update({"widths": (64,) * 6, "skip": 2})
   for source, split in ((config.data, "[:9500]"), (config.eval.data, "[9500:]")):
     source.update({"dir": "$SR_JAX_DATA_DIR", "split": split, "centre": (64, 64), "resize": ()})
   config.train.update({"rounds": 4000, "batch": 16, "log_every": 100, "checkpoint_every": 1000})
@@ -33,7 +33,7 @@ def get_config(variant: str = "affgan") -> ConfigDict:
   config.eval.update({"limit": 256, "images": 8})
   config.optim.generator.update({"learning_rate": 1e-3, "schedule": "cosine"})
   if config.method.name == "amap_gan":
-    config.method.discriminator.update({"widths": (32, 64, 128, 256), "strides": (2,) * 4, "kernel": 4})
+    config.networks.discriminator.update({"widths": (32, 64, 128, 256), "strides": (2,) * 4, "kernel": 4})
     config.train.rounds = 3000
     config.optim.discriminator.update({"learning_rate": 2e-4, "schedule": "cosine"})
     # A few thousand rounds from a random start leave the grid of A+ in the images: begin at the mean.

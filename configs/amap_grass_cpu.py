@@ -30,19 +30,19 @@ def get_config(variant: str = "affgan") -> ConfigDict:
     config.train.rounds = 1500
     config.optim.generator.learning_rate = 2e-4
     config.optim.discriminator.update({"learning_rate": 2e-4, "schedule": "cosine"})
-  if "prior" in config.method:
+  if "prior" in config.networks:
     # The prior looks at parts: it is a convolution, and a pixel of it costs more than one of the generator.
     config.data.crop = (32, 32)
     config.train.rounds = config.stages.prior.train.rounds = 2000
     config.stages.prior.optim.prior.update({"learning_rate": 1e-3, "schedule": "cosine"})
   if variant == "affdg":
     # Where the denoiser's noise went on down to the paper's 0.01, training diverged at 0.03.
-    config.method.prior.end = 0.05
-    config.method.prior.network.widths = (64,) * 3
+    config.method.end = 0.05
+    config.networks.prior.widths = (64,) * 3
     config.optim.generator.learning_rate = 1e-4
   if variant == "affll":
     # Without batch normalisation the density was better by 1.3 bits per dimension in short trials.
-    config.method.prior.network.update({"width": 32, "norm": "none"})
+    config.networks.prior.update({"width": 32, "norm": "none"})
     config.stages.prior.optim.prior.learning_rate = 5e-3
     config.train.rounds = config.stages.prior.train.rounds = 1000
     config.optim.generator.learning_rate = 3e-4

@@ -15,7 +15,7 @@ from sr_jax.configs import amap_celeba
 
 def get_config(variant: str = "affgan") -> ConfigDict:
   config = amap_celeba.get_config(variant)
-  config.network.update({"widths": (128,) * 4 + (256,) * 4, "skip": 2})
+  config.networks.generator.update({"widths": (128,) * 4 + (256,) * 4, "skip": 2})
   for source in (config.data, config.eval.data):
     source.update(
       {"name": "imagenet2012", "dir": "", "min_bytes": 20_000, "centre": (), "resize": (128, 128)}

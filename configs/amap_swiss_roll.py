@@ -28,7 +28,9 @@ SEEDS = 10
 
 def get_config(variant: str = "affgan") -> ConfigDict:
   config = amap.get_config(variant)
-  config.network.update({"widths": (64, 64), "kernel": 1, "skip": 0, "norm": "none", "output": "linear"})
+  config.networks.generator.update(
+    {"widths": (64, 64), "kernel": 1, "skip": 0, "norm": "none", "output": "linear"}
+  )
   config.operator.update({"kernel": "area", "factor": (1, 2), "rounding": "none"})
   source = {"name": "swiss_roll", "channels": 1}
   config.data.update({**source, "crop": (), "flip": False})
@@ -41,17 +43,17 @@ def get_config(variant: str = "affgan") -> ConfigDict:
       "batch": 1000,
       "images": 0,
       "border": 0,
-      "objective": False,
+      "losses": False,
     }
   )
   config.train.update({"rounds": 12_000, "batch": 256, "log_every": 1000, "checkpoint_every": 20_000})
   # The paper's rates and nonlinearity are not given. With relu a denoiser leads points far out without end.
-  config.network.activation = "tanh"
+  config.networks.generator.activation = "tanh"
   config.optim.generator.update({"learning_rate": 1e-2, "schedule": "cosine", "final": 0.05})
   if config.method.name == "amap_dg":
     # The paper anneals from 0.5: too near for points that begin far from the roll.
-    config.method.prior.update({"start": 2.0, "end": 0.25})
-    config.method.prior.network.update(
+    config.method.update({"start": 2.0, "end": 0.25})
+    config.networks.prior.update(
       {"widths": (256, 256), "kernel": 1, "norm": "none", "activation": "tanh", "fold": (1, 2)}
     )
     config.stages.prior.train.rounds = 16_000
@@ -60,7 +62,7 @@ def get_config(variant: str = "affgan") -> ConfigDict:
   if config.method.name == "amap_gan":
     config.train.update({"rounds": 10_000, "batch": 5 * 256})
     config.method.discriminator_updates = 5
-    config.method.discriminator.update(
+    config.networks.discriminator.update(
       {"widths": (64, 64), "strides": (), "kernel": 1, "norm": "none", "activation": "tanh", "fold": (1, 2)}
     )
     config.method.noise.update({"start": 2.0, "end": 0.1, "anneal": "exponential"})

@@ -11,11 +11,17 @@ from ml_collections import ConfigDict
 from sr_jax.configs import base
 from sr_jax.errors import choose
 
-MODELS = {"prsr": "pixel_recursive", "regression": "regression", "cross_entropy": "pixel_independent"}
+# Method and network of the generator.
+MODELS = {
+  "prsr": ("pixel_recursive", "pixel_recursive"),
+  "regression": ("regression", "tanh_residual"),
+  "cross_entropy": ("pixel_independent", "conditioning"),
+}
 
 
 def get_config(variant: str = "prsr") -> ConfigDict:
-  config = base.get_config(choose(MODELS, variant, "--config NAME:VARIANT"), "conditioning")
+  method, network = choose(MODELS, variant, "--config NAME:VARIANT")
+  config = base.get_config(method, generator=network)
   config.data.crop = (32, 32)
   config.eval.update(
     {
@@ -38,3 +44,8 @@ def get_config(variant: str = "prsr") -> ConfigDict:
     # tau of 1.0, 1.1 and 1.2, and greedy decoding.
     config.eval.update({"temperatures": (1.0, 1 / 1.1, 1 / 1.2, 0.0), "judge": True})
   return config
+
+
+def conditioning(config: ConfigDict) -> ConfigDict:
+  """The keys of the conditioning network, which is a part of prsr and the whole of the other variants."""
+  return config.networks.generator.get("conditioning", config.networks.generator)

@@ -18,7 +18,7 @@ from sr_jax.configs import prsr, prsr_celeba
 
 def get_config(variant: str = "prsr") -> ConfigDict:
   config = prsr.get_config(variant)
-  config.network.blocks = 10
+  prsr.conditioning(config).blocks = 10
   for source, split in ((config.data, "train"), (config.eval.data, "validation")):
     source.update({"name": "lsun/bedroom", "split": split, "resize": (32, 32)})
   config.data.crop = ()

@@ -16,7 +16,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from sr_jax.configs import prsr_celeba
+from sr_jax.configs import prsr, prsr_celeba
 
 
 def get_config(variant: str = "prsr") -> ConfigDict:
@@ -24,7 +24,7 @@ def get_config(variant: str = "prsr") -> ConfigDict:
   for source, split in ((config.data, "[:9500]"), (config.eval.data, "[9500:]")):
     # The images are half as large as CelebA's own.
     source.update({"dir": "$SR_JAX_DATA_DIR", "split": split, "centre": (64, 64)})
-  config.network.update({"blocks": 2, "stddev": 0.0})
+  prsr.conditioning(config).update({"blocks": 2, "stddev": 0.0})
   config.eval.update({"limit": 256, "images": 8})
   config.train.update({"rounds": 2000, "batch": 16, "log_every": 50, "checkpoint_every": 200})
   config.train.update({"eval_every": 200, "eval_limit": 32})
@@ -33,7 +33,7 @@ def get_config(variant: str = "prsr") -> ConfigDict:
     {"name": "adam", "learning_rate": 1e-3, "schedule": "cosine", "warmup": 50, "clip": 1.0}
   )
   if variant == "prsr":
-    config.method.prior.update({"width": 32, "layers": 8, "head": 128, "stddev": 0.0})
+    config.networks.generator.prior.update({"width": 32, "layers": 8, "head": 128, "stddev": 0.0})
   return config
 
 

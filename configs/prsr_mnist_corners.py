@@ -21,7 +21,7 @@ from sr_jax.configs import prsr
 def get_config(variant: str = "prsr") -> ConfigDict:
   config = prsr.get_config(variant)
   # A 3x3 network of the paper's size cannot carry a digit across the image.
-  config.network.update({"width": 16, "blocks": 1, "whole": 256, "norm": "none", "stddev": 0.0})
+  prsr.conditioning(config).update({"width": 16, "blocks": 1, "whole": 256, "norm": "none", "stddev": 0.0})
   config.operator.factor = (1, 1)
   # Black and white: one bit tells the corner, grey levels would hide it among three hundred.
   config.data.update({"name": "mnist_corners/binary", "channels": 1, "crop": (), "flip": False})
@@ -37,7 +37,9 @@ def get_config(variant: str = "prsr") -> ConfigDict:
   )
   if variant == "prsr":
     # The first layer sees across the image: the two corners are 14 columns apart.
-    config.method.prior.update({"width": 16, "layers": 6, "first_kernel": 31, "head": 64, "stddev": 0.0})
+    config.networks.generator.prior.update(
+      {"width": 16, "layers": 6, "first_kernel": 31, "head": 64, "stddev": 0.0}
+    )
     # Eq. 8 asks A(x) to be right on its own, but B cannot know from blank rows whether x has ink in them: A
     # must give away the first corner and insist on the second one, which B then vetoes. Eq. 7 allows that.
     config.method.conditioning_weight = 0.0

@@ -4,21 +4,35 @@
   export SR_JAX_TEST_DIR=...    # held-out images, 256x256
   sr-jax train --config srim_imagenet --workdir runs/srim_imagenet --config.method.features.file=vgg19.npz
 
-vgg19.npz holds torchvision's VGG-19 weights under its own names (`features.0.weight`, ...).
-Not run at this size for want of the data. To expect (Table 1, luma of BT.709,
-8 bits): PSNR 25.36, SSIM 0.7153; bicubic 23.38 and 0.6832.
-The paper does not give |S|, m, M, b and the learning rate: base.py's are the authors' later choice.
+vgg19.npz holds torchvision's VGG-19 weights under its own names (`features.0.weight`, ...). Variants: srim;
+port, with the learning rate of the authors' later code, halved after 80k, 160k, 240k and 320k updates of
+400k; regression, the same network without its noise, which the paper has not. Not run at this size for want
+of the data. To expect of srim (Table 1, luma of BT.709, 8 bits): PSNR 25.36, SSIM 0.7153; bicubic 23.38 and
+0.6832. The paper does not give |S|, m, M, b and the learning rate: papers/srim.py has the authors' later
+choice.
 """
 
 from ml_collections import ConfigDict
 
 from sr_jax.configs import base
+from sr_jax.errors import choose
 
 
-def get_config() -> ConfigDict:
-  config = base.get_config("srim", "srim")
+def _port(config: ConfigDict) -> ConfigDict:
+  # A pool takes 640 / 16 = 40 rounds of selection before its 20,000 of descent.
+  config.train.rounds = 20 * 20_040
+  config.optim.generator.update({"schedule": "halve", "halve_at": (80_000, 160_000, 240_000, 320_000)})
+  return config
+
+
+VARIANTS = {"srim": lambda config: config, "port": _port, "regression": base.regression_of}
+
+
+def get_config(variant: str = "srim") -> ConfigDict:
+  change = choose(VARIANTS, variant, "--config NAME:VARIANT")
+  config = base.get_config("srim")
   config.data.update({"name": "folder", "dir": "$SR_JAX_TRAIN_DIR", "crop": ()})
   config.eval.data.update({"name": "folder", "dir": "$SR_JAX_TEST_DIR"})
   config.eval.update({"luma": "bt709", "border": 0, "batch": 1})
   config.train.update({"batch": 640, "rounds": 200_400, "checkpoint_every": 5_000})
-  return config
+  return change(config)

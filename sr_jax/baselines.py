@@ -110,7 +110,7 @@ def _draw_nearest(source: Source, shape: tuple[int, ...]) -> Callable[..., Array
     x = lr.reshape(len(lr), -1)
 
     def distances(rows: Array) -> Array:
-      """Squared, less what all rows share: [B, rows]."""
+      """Squared distances [B, rows] without the |x|^2 that does not change their order."""
       rows = rows.reshape(len(rows), -1) / 255.0
       return jnp.sum(rows**2, axis=-1) - 2 * jnp.matmul(x, rows.T, precision="highest")
 
@@ -119,9 +119,11 @@ def _draw_nearest(source: Source, shape: tuple[int, ...]) -> Callable[..., Array
     for start in range(0, len(bank), rows):
       near = distances(bank[start : start + rows])
       values = jnp.concatenate([best[0], near], axis=1)
-      places = jnp.concatenate([best[1], jnp.broadcast_to(records[start : start + rows], near.shape)], axis=1)
+      numbers = jnp.concatenate(
+        [best[1], jnp.broadcast_to(records[start : start + rows], near.shape)], axis=1
+      )
       negative, order = jax.lax.top_k(-values, n)
-      best = -negative, jnp.take_along_axis(places, order, axis=1)
+      best = -negative, jnp.take_along_axis(numbers, order, axis=1)
     result = jax.ShapeDtypeStruct((n, len(x), *shape), jnp.float32)
     return jax.pure_callback(read, result, best[1].T, vmap_method="expand_dims")
 

@@ -1,11 +1,10 @@
-"""sr-jax: train, sweep, evaluate, upscale, prepare."""
+"""sr-jax: train, sweep, evaluate, upscale, prepare; config, show and diff tell what is what."""
 
 import argparse
-import importlib
+import json
 import logging
 import os
-import pkgutil
-import runpy
+import re
 import shlex
 import sys
 import traceback
@@ -13,116 +12,63 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
-from sr_jax.errors import UserError, choose
+import sr_jax
+from sr_jax import config as configs
+from sr_jax.errors import UserError
 
 STOPPED = 75  # sysexits' EX_TEMPFAIL: the same command goes on
 
-
-def load_module(name: str) -> dict[str, Any]:
-  """What a config file defines, by the config's name (see `configs/`) or the path of a Python file.
-
-  Raises:
-    UserError: there is none.
-  """
-  if not name.endswith(".py"):
-    folder = importlib.import_module("sr_jax.configs").__path__
-    names = {info.name: info.name for info in pkgutil.iter_modules(folder) if info.name != "base"}
-    return vars(importlib.import_module(f"sr_jax.configs.{choose(names, name, '--config')}"))
-  if not Path(name).is_file():
-    raise UserError(f"--config {name} is no file: give a config's name or the path of a Python file.")
-  try:
-    return runpy.run_path(name)
-  except Exception as error:  # it is a program of the user's
-    raise _failing(name, error) from error
+log = logging.getLogger(__name__)
 
 
-def load_config(name: str) -> ConfigDict:
-  """The config that get_config() of `name` (see `load_module`) returns; NAME:VARIANT gives it the variant.
+def _begin(distributed: str = "") -> None:
+  """Join the other processes, keep what is compiled for later programs, and say what this one runs on."""
+  import jax
 
-  Raises:
-    UserError: there is none.
-  """
-  name, colon, variant = name.partition(":")
-  module = load_module(name)
-  if "get_config" not in module:
-    raise UserError(f"--config {name} defines no get_config(): give a file that does, as configs/base.py.")
-  try:
-    config = module["get_config"](variant) if colon else module["get_config"]()
-  except UserError:
-    raise
-  except Exception as error:
-    raise _failing(name, error) from error
-  if not isinstance(config, ConfigDict):
-    raise UserError(f"--config {name}: its get_config() must return a ConfigDict, as configs/base.py does.")
-  return config
+  from sr_jax import parallel
 
-
-def _failing(name: str, error: Exception) -> UserError:
-  return UserError(f"--config {name} fails ({type(error).__name__}: {error}): mend it.")
-
-
-def override(config: ConfigDict, arguments: Sequence[str]) -> ConfigDict:
-  """The config with `--config.key=value` arguments applied, locked.
-
-  Raises:
-    UserError: an unknown key or a value of another type.
-  """
-  for argument in arguments:
-    key = argument.removeprefix("--config.").split("=", 1)[0]
-    if not argument.startswith("--config.") or "=" not in argument:
-      raise UserError(f"{argument!r} is no option: keys of the config are set by --config.KEY=VALUE.")
-    if key.endswith("method.name") or key == "network.name":
-      raise UserError(f"{argument!r}: other methods and networks have other keys, choose another --config.")
-    _check_key(config, key)
-  values, words = flags.FlagValues(), ["sr-jax", *arguments]
-  try:
-    config_flags.DEFINE_config_dict("config", config.lock(), flag_values=values, sys_argv=words)
-    values(words)
-  except (flags.Error, TypeError, ValueError) as error:
-    raise UserError(f"{str(error).splitlines()[0].rstrip('.')}: correct its value.") from error
-  return values.config
-
-
-def _check_key(config: ConfigDict, key: str) -> None:
-  """Refuse a key that the config has not, naming the nearest one."""
-  node, path = config, "config"
-  for part in key.split("."):
-    keys = {k: k for k in node} if isinstance(node, ConfigDict) else {}
-    if not keys:
-      what = (
-        "has no keys" if isinstance(node, ConfigDict) else f"is a value, not a section: set --{path}=VALUE"
-      )
-      raise UserError(f"{path} {what}.")
-    choose(keys, part, f"key of {path}")
-    node, path = node[part], f"{path}.{part}"
+  if not (os.environ.get("JAX_COMPILATION_CACHE_DIR") or jax.config.values["jax_compilation_cache_dir"]):
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sr_jax" / "xla"
+    jax.config.update("jax_compilation_cache_dir", str(cache))
+  if distributed:
+    parallel.start_processes(distributed)
+  process, processes = parallel.process()
+  if process:
+    logging.getLogger("sr_jax").setLevel(logging.WARNING)
+  log.info(
+    "sr_jax %s, jax %s, %d x %s, process %d of %d",
+    *(sr_jax.__version__, jax.__version__, jax.device_count(), jax.devices()[0].device_kind),
+    *(process + 1, processes),
+  )
 
 
 def _train(arguments: argparse.Namespace, overrides: list[str]) -> int:
-  config = override(load_config(arguments.config), overrides)
+  config = configs.override(configs.load(arguments.config), overrides)
   from sr_jax import parallel
-  from sr_jax.evaluate import check_eval, evaluate_run, make_watch
+  from sr_jax.evaluate import evaluate_run
+  from sr_jax.stages import Sources, check_evaluation
   from sr_jax.sweep import train_stages
 
-  if arguments.distributed:
-    parallel.start_processes(arguments.distributed)
-  check_eval(config)
-  run = train_stages(config, arguments.workdir, make_watch)
+  _begin(arguments.distributed)
+  sources = Sources()
+  check_evaluation(config, sources)
+  run = train_stages(config, arguments.workdir, sources)
   done, rounds = int(run.state.step), run.config.train.rounds
   if done < rounds:
     print(f"Stopped after round {done} of {rounds}; the same command goes on from there.")
     return STOPPED
   run = run._replace(state=parallel.localise(run.state))
-  print(evaluate_run(run, arguments.workdir, arguments.command).text)
+  test = sources(config.eval.data, "config.eval.data")
+  print(evaluate_run(run, arguments.workdir, arguments.command, test).text)
   return 0
 
 
 def _sweep(arguments: argparse.Namespace, overrides: list[str]) -> int:
   from sr_jax.sweep import Trial, sweep
 
-  module = load_module(arguments.config)
+  module = configs.load_module(arguments.config)
   if "sweep" not in module:
     raise UserError(
       f"--config {arguments.config} defines no sweep(): see configs/amap_swiss_roll.py for one that does."
@@ -132,8 +78,9 @@ def _sweep(arguments: argparse.Namespace, overrides: list[str]) -> int:
   def configure(trial: Trial) -> ConfigDict:
     name = arguments.config + (f":{trial.variant}" if trial.variant else "")
     ours = [f"--config.{key}={value}" for key, value in trial.overrides.items()]
-    return override(load_config(name), [*ours, *overrides])
+    return configs.override(configs.load(name), [*ours, *overrides])
 
+  _begin()
   text = sweep(trials, configure, arguments.workdir, arguments.command)
   if not text:
     print("Stopped; the same command goes on from there.")
@@ -143,24 +90,24 @@ def _sweep(arguments: argparse.Namespace, overrides: list[str]) -> int:
 
 
 def _evaluate(arguments: argparse.Namespace, overrides: list[str]) -> int:
-  from sr_jax import parallel
-  from sr_jax.evaluate import check_eval, evaluate_run
+  from sr_jax.evaluate import evaluate_run
   from sr_jax.run import load_run, saved_config
+  from sr_jax.stages import Sources, check_evaluation
 
-  if arguments.distributed:
-    parallel.start_processes(arguments.distributed)
-  config = override(saved_config(arguments.workdir), overrides)
-  run = load_run(arguments.workdir, config)
-  check_eval(config)
-  print(evaluate_run(run, arguments.out or arguments.workdir, arguments.command).text)
+  _begin(arguments.distributed)
+  config = configs.override(saved_config(arguments.workdir), overrides)
+  run, sources = load_run(arguments.workdir, config), Sources()
+  check_evaluation(config, sources)
+  test = sources(config.eval.data, "config.eval.data")
+  print(evaluate_run(run, arguments.out or arguments.workdir, arguments.command, test).text)
   return 0
 
 
 def _upscale(arguments: argparse.Namespace, overrides: list[str]) -> int:
-  if overrides:
-    raise UserError(f"{overrides[0]!r} is no option of upscale: see sr-jax upscale --help.")
+  _refuse(overrides, "upscale")
   from sr_jax.upscale import upscale_file
 
+  _begin()
   paths = upscale_file(
     arguments.image,
     arguments.workdir,
@@ -169,64 +116,141 @@ def _upscale(arguments: argparse.Namespace, overrides: list[str]) -> int:
     seed=arguments.seed,
     temperature=arguments.temperature,
   )
+  if len(paths) < arguments.samples:
+    log.info("All samples would be equal: one was written.")
   print("\n".join(map(str, paths)))
   return 0
 
 
 def _prepare(arguments: argparse.Namespace, overrides: list[str]) -> int:
-  if overrides:
-    raise UserError(f"{overrides[0]!r} is no option of prepare: see sr-jax prepare --help.")
+  _refuse(overrides, "prepare")
   from sr_jax.data import prepare
 
   print(prepare(arguments.name, arguments.data_dir, arguments.source))
   return 0
 
 
+def _config(arguments: argparse.Namespace, overrides: list[str]) -> int:
+  if arguments.name:
+    _print_keys(configs.override(configs.load(arguments.name), overrides))
+    return 0
+  for name in configs.names():
+    text = " ".join((configs.load_module(name)["__doc__"] or "").split())
+    variants = re.search(r"Variants(?: as in \w+|: [^.;]+)", text)
+    print(f"{name}\n  {text.partition('. ')[0].rstrip('.')}." + (f" {variants[0]}." if variants else ""))
+  return 0
+
+
+def _show(arguments: argparse.Namespace, overrides: list[str]) -> int:
+  _refuse(overrides, "show")
+  from sr_jax.run import load_run
+
+  run, folder = load_run(arguments.workdir), Path(arguments.workdir)
+  print(run)
+  for part in json.loads((folder / "versions.json").read_text()):
+    print(", ".join(f"{key} {value}" for key, value in part.items() if value != ""))
+  if (table := folder / "evaluation" / "table.md").exists():
+    print(f"\n{table.read_text()}")
+  print("config:")
+  _print_keys(run.config)
+  return 0
+
+
+def _diff(arguments: argparse.Namespace, overrides: list[str]) -> int:
+  _refuse(overrides, "diff")
+  from sr_jax.run import saved_config
+
+  a, b = (
+    saved_config(name) if Path(name).is_dir() else configs.load(name) for name in (arguments.a, arguments.b)
+  )
+  for key, (ours, theirs) in configs.differences(a, b).items():
+    print(f"{key}: {ours!r} -> {theirs!r}")
+  return 0
+
+
+def _print_keys(config: ConfigDict) -> None:
+  for key, value in configs.flatten(config).items():
+    print(f"{key} = {value!r}")
+
+
+def _refuse(overrides: list[str], verb: str) -> None:
+  if overrides:
+    raise UserError(f"{overrides[0]!r} is no option of {verb}: see sr-jax {verb} --help.")
+
+
 def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser("sr-jax", description="Probabilistic image super-resolution in JAX.")
+  parser.add_argument("--version", action="version", version=f"sr_jax {sr_jax.__version__}")
   verbs = parser.add_subparsers(dest="verb", required=True)
 
-  def verb(name: str, run, text: str, **keys) -> argparse.ArgumentParser:
-    added = verbs.add_parser(name, help=text, description=text, allow_abbrev=False, **keys)
+  def verb(name: str, run: Any, text: str, **options: Any) -> argparse.ArgumentParser:
+    shows_defaults = argparse.ArgumentDefaultsHelpFormatter
+    added = verbs.add_parser(
+      name, help=text, description=text, allow_abbrev=False, formatter_class=shows_defaults, **options
+    )
     added.set_defaults(run=run)
     return added
 
-  keys_are = "Any key of the config is set by --config.KEY=VALUE; configs/base.py explains them."
-  train = verb("train", _train, "train a config, or go on with it, then evaluate it", epilog=keys_are)
-  train.add_argument("--config", required=True, help="name of a config or path of a Python file [:VARIANT]")
-  train.add_argument("--workdir", required=True, help="folder of the run: checkpoints, metrics, tables")
-
-  sweep = verb("sweep", _sweep, "train what the sweep() of a config lists, into one table", epilog=keys_are)
-  sweep.add_argument("--config", required=True, help="name of a config, or path of a Python file")
-  sweep.add_argument(
-    "--workdir", required=True, help="folder of the sweep: a folder for each run, and the table"
+  # Help shows a default where there is one.
+  no_default: dict[str, Any] = {"default": argparse.SUPPRESS}
+  any_key = "Any key of the config is set by --config.KEY=VALUE; `sr-jax config NAME` lists them."
+  train = verb("train", _train, "train a config, or go on with it, then evaluate it", epilog=any_key)
+  train.add_argument(
+    "--config", required=True, help="name of a config or path of a Python file [:VARIANT]", **no_default
+  )
+  train.add_argument(
+    "--workdir", required=True, help="folder of the run: checkpoints, metrics, tables", **no_default
   )
 
-  evaluate = verb("evaluate", _evaluate, "measure a trained run beside the baselines", epilog=keys_are)
-  evaluate.add_argument("--workdir", required=True, help="folder of a trained run")
-  evaluate.add_argument("--out", help="folder to write evaluation/ into, instead of the run's")
+  sweep = verb("sweep", _sweep, "train what the sweep() of a config lists, into one table", epilog=any_key)
+  sweep.add_argument(
+    "--config", required=True, help="name of a config, or path of a Python file", **no_default
+  )
+  sweep.add_argument(
+    "--workdir", required=True, help="folder of the sweep: a folder for each run, and the table", **no_default
+  )
+
+  evaluate = verb("evaluate", _evaluate, "measure a trained run beside the baselines", epilog=any_key)
+  evaluate.add_argument("--workdir", required=True, help="folder of a trained run", **no_default)
+  evaluate.add_argument("--out", default="", help="folder to write evaluation/ into; empty: the run's")
 
   for several in (train, evaluate):
     several.add_argument(
       "--distributed",
       nargs="?",
       const="auto",
+      default="",
       metavar="HOST:PORT,NUMBER,COUNT",
       help="this is one of several processes; without a value the cluster says which",
     )
 
   upscale = verb("upscale", _upscale, "plausible enlargements of one image")
   upscale.add_argument("image", help="a PNG, JPEG, ... file")
-  upscale.add_argument("--workdir", required=True, help="folder of a trained run")
+  upscale.add_argument("--workdir", required=True, help="folder of a trained run", **no_default)
   upscale.add_argument("--out", default=".", help="folder for the PNG files")
   upscale.add_argument("--samples", type=_positive, default=4, help="how many images")
-  upscale.add_argument("--seed", type=_seed, default=0)
-  upscale.add_argument("--temperature", type=float, default=1.0, help="1: the model, 0: its mode")
+  upscale.add_argument("--seed", type=_seed, default=0, help="of the draws")
+  upscale.add_argument(
+    "--temperature",
+    type=float,
+    default=1.0,
+    help="1: the model, larger: more diverse, 0: draw nothing (greedy decoding, or the latent 0)",
+  )
 
   prepare = verb("prepare", _prepare, "prepare a TFDS data set as array_record, once")
   prepare.add_argument("name", help="the data set's TFDS name, mnist_idx or mnist_corners")
-  prepare.add_argument("--data-dir", default="", help="where data sets are kept; TFDS's own place by default")
+  prepare.add_argument("--data-dir", default="", help="where data sets are kept; empty: TFDS's own folder")
   prepare.add_argument("--from", dest="source", default="", help="folder of the original files (MNIST's)")
+
+  config = verb("config", _config, "print the keys of a config, or list all configs", epilog=any_key)
+  config.add_argument(
+    "name", nargs="?", default="", help="name of a config or path of a Python file [:VARIANT]"
+  )
+  show = verb("show", _show, "tell what a run is: method, versions, results, config")
+  show.add_argument("workdir", help="folder of a trained run")
+  diff = verb("diff", _diff, "print the keys in which two runs or configs differ")
+  for name in ("a", "b"):
+    diff.add_argument(name, help="folder of a run, or name of a config")
   return parser
 
 
@@ -252,6 +276,8 @@ def main(argv: Sequence[str] | None = None) -> int:
   # Our own lines, without the libraries' chatter.
   logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
   logging.getLogger("sr_jax").setLevel(logging.INFO)
+  # Modules of the user's in the folder where the command runs, after all installed ones.
+  sys.path.append(os.getcwd())
   try:
     return arguments.run(arguments, overrides)
   except UserError as error:

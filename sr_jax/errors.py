@@ -1,8 +1,9 @@
 """What people are told when something they gave is wrong."""
 
 import difflib
+import importlib
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -15,6 +16,10 @@ class UserError(Exception):
   """
 
 
+class Diverged(UserError):  # noqa: N818 (it says what happened)
+  """A training whose loss or state is not finite."""
+
+
 def choose(table: Mapping[str, T], name: str, key: str) -> T:
   """The entry `name` of a table, where `key` says which config key or flag holds the name."""
   if name in table:
@@ -22,3 +27,21 @@ def choose(table: Mapping[str, T], name: str, key: str) -> T:
   near = difflib.get_close_matches(str(name), table, n=1)
   hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(map(repr, table))}."
   raise UserError(f"{key} is {name!r}, which does not exist: {hint}")
+
+
+def find(table: Mapping[str, Any], name: str, key: str) -> Any:
+  """As `choose`, or what "module:attribute" names in anybody's installed package."""
+  if ":" not in name:
+    return choose(table, name, key)
+  module, _, attribute = name.partition(":")
+  try:
+    return getattr(importlib.import_module(module), attribute)
+  except ModuleNotFoundError as error:
+    raise UserError(
+      f"{key} is {name!r}, but Python finds no module {error.name!r}: install its package, or name its "
+      "folder in PYTHONPATH."
+    ) from error
+  except AttributeError as error:
+    raise UserError(
+      f"{key} is {name!r}, but the module {module} has no {attribute!r}: correct it."
+    ) from error

@@ -1,10 +1,11 @@
 """Any sampler on any test set: metrics of every image, averaged; and the images to look at."""
 
+import json
 import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,60 +13,23 @@ import numpy as np
 from clu.metrics import Average
 from ml_collections import ConfigDict
 
+from sr_jax import config as configs
 from sr_jax import parallel
 from sr_jax.baselines import BASELINES, Sampler, bicubic
 from sr_jax.data import open_source, test_batches
 from sr_jax.data.sources import Source
-from sr_jax.errors import UserError, choose
-from sr_jax.metrics import METRICS, Protocol, lookup, measure
-from sr_jax.ops import LUMA, Operator, make_operator, to_float, to_uint8
-from sr_jax.report import comparison_grid, image_grid, write_report
-from sr_jax.run import Run, check_config, load_run, saved_config
+from sr_jax.errors import UserError, find
+from sr_jax.files import replacing
+from sr_jax.metrics import Protocol, columns, measure, read_weights
+from sr_jax.ops import Operator, to_float, to_uint8
+from sr_jax.report.grids import comparison_grid, image_grid
+from sr_jax.report.tables import write_report
+from sr_jax.run import Run, load_run
 
 log = logging.getLogger(__name__)
 
 Images = list[dict[str, np.ndarray]]
 Objective = Callable[[dict[str, jax.Array], jax.Array], dict[str, jax.Array]]
-
-
-def check_eval(config: ConfigDict) -> None:
-  """What would stop an evaluation at its first image, before a training is spent on it.
-
-  Raises:
-    UserError: a baseline, metric, luma or run that does not exist or does not fit, a test set that is not
-      there, or one whose first image cannot be read or measured.
-  """
-  check_config(config)
-  for name in config.eval.baselines:
-    choose(BASELINES, name, "config.eval.baselines")
-  for name in config.eval.metrics:
-    lookup(name)
-  if not config.eval.metrics:
-    raise UserError(f"config.eval.metrics is empty: choose some of {', '.join(METRICS)}.")
-  choose(LUMA, config.eval.luma, "config.eval.luma")
-  source, operator = open_source(config.eval.data, "config.eval.data"), make_operator(config)
-  first = next(test_batches(source, config.eval.data, batch=1, factor=operator.factor, limit=1))
-  if "nearest" in config.eval.baselines:
-    known = open_source(config.data)
-    given = next(test_batches(known, config.data, batch=1, factor=operator.factor, limit=1))["hr"]
-    if given.shape != first["hr"].shape:
-      raise UserError(
-        "The baseline nearest needs training and test images of one size, and the first ones have "
-        f"{given.shape[1:3]} and {first['hr'].shape[1:3]}: set resize in config.data and in "
-        "config.eval.data, or take it out of config.eval.baselines."
-      )
-  for folder in config.eval.beside:
-    other = saved_config(folder)
-    if make_operator(other) != operator or other.data.channels != config.data.channels:
-      raise UserError(
-        f"config.eval.beside names {folder}, a run with another config.operator, consistency or number of "
-        "channels: give one of the same kind of images."
-      )
-  hr = jax.ShapeDtypeStruct(first["hr"].shape, jnp.float32)
-  lr = jax.ShapeDtypeStruct(operator.lr_shape(hr.shape), jnp.float32)
-  samples = jax.ShapeDtypeStruct((1, *hr.shape), jnp.float32)
-  protocol = Protocol(operator, config.eval.border, config.eval.luma)
-  jax.eval_shape(lambda s, b: measure(config.eval.metrics, s, b, protocol), samples, {"hr": hr, "lr": lr})
 
 
 def evaluate(
@@ -84,13 +48,13 @@ def evaluate(
   devices or processes (up to rounding, which may tip a discrete choice).
 
   Args:
-    sampler: (lr [B, h, w, C], key, n) -> [n, B, H, W, C]; None for a helper, of which the objective is all.
+    sampler: (lr [B, h, w, C], key, n) -> [n, B, H, W, C]; None for a helper, which has losses alone.
     source: the test set.
     config: the run's config; `config.eval` says how to measure.
     operator: A, for inputs that the set does not bring and for the consistency metrics.
     samples: n.
-    objective: (batch, key) -> {name: [B]}, measured beside the metrics.
-    judge: the same, measured of the samples in the place of the truth, as "sample_<name>".
+    objective: (batch, key) -> {name: [B]}, measured beside the metrics, as "loss_<name>".
+    judge: the same, measured of the samples in the place of the truth, as "sample_loss_<name>".
 
   Returns:
     The mean of every metric over the set, and the first `config.eval.images` images with their samples.
@@ -98,7 +62,8 @@ def evaluate(
   keys = config.eval
   mesh = parallel.local_mesh()
   process, processes = parallel.process()
-  protocol = Protocol(operator, keys.border, keys.luma)
+  names, protocol = tuple(keys.metrics), Protocol(operator, keys.border, keys.luma)
+  weights = jax.device_put(read_weights(names, keys), parallel.replicated(mesh))
   totals: dict[str, Average] = {}
   images: Images = []
   batches = test_batches(
@@ -110,20 +75,19 @@ def evaluate(
     process=process,
     processes=processes,
   )
-  for rows in batches:
-    batch = parallel.put_local(rows, mesh)
-    names = tuple(keys.metrics)
+  for host_batch in batches:
+    batch = parallel.put_local(host_batch, mesh)
     drawn, x, values = _measure(
-      sampler, objective, judge, batch, samples, keys.seed, operator, protocol, names
+      sampler, objective, judge, batch, weights, samples, keys.seed, operator, protocol, names
     )
     # On the host: eager reductions of sharded arrays are programs of their own on all devices, and on a
     # CPU with several of them such programs wait for each other for ever.
     drawn, x, values = jax.device_get((drawn, x, values))
     for name, value in values.items():
-      average = Average.from_model_output(value, mask=rows["mask"])
+      average = Average.from_model_output(value, mask=host_batch["mask"])
       totals[name] = totals[name].merge(average) if name in totals else average
-    for i in np.flatnonzero(rows["mask"])[: keys.images - len(images) if sampler else 0]:
-      truth = np.asarray(to_float(rows["hr"][i]))
+    for i in np.flatnonzero(host_batch["mask"])[: keys.images - len(images) if sampler else 0]:
+      truth = np.asarray(to_float(host_batch["hr"][i]))
       judged = {name: value[i] for name, value in values.items() if name.startswith("sample_")}
       images.append({"input": x[i], "samples": drawn[:, i], "truth": truth, **judged})
   sums = parallel.gather_sums({k: (np.asarray(v.total), np.asarray(v.count)) for k, v in totals.items()})
@@ -136,6 +100,7 @@ def _measure(
   objective: Objective | None,
   judge: Objective | None,
   batch: dict[str, jax.Array],
+  weights: dict[str, Any],
   n: int,
   seed: int,
   operator: Operator,
@@ -147,24 +112,23 @@ def _measure(
 
   def of_one(row: dict[str, jax.Array], lr: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
     key = jax.random.fold_in(jax.random.key(seed), row["index"])
-    losses = objective(jax.tree.map(lambda v: v[None], row), key) if objective else {}
+    own = objective(jax.tree.map(lambda v: v[None], row), key) if objective else {}
+    losses = {f"loss_{name}": value for name, value in own.items()}
     drawn = sampler(lr[None], key, n)[:, 0] if sampler else jnp.zeros((0,))
     if judge and sampler:
       given = row | {"lr": lr}
       images = to_uint8(drawn) if row["hr"].dtype == jnp.uint8 else drawn
       judged = jax.lax.map(lambda y: judge(jax.tree.map(lambda v: v[None], given | {"hr": y}), key), images)
-      losses |= {f"sample_{name}": value.mean(axis=0) for name, value in judged.items()}
+      losses |= {f"sample_loss_{name}": value.mean(axis=0) for name, value in judged.items()}
     return drawn, {name: value[0] for name, value in losses.items()}
 
   drawn, losses = jax.vmap(of_one, out_axes=(1, 0))(batch, x)
-  # A loss may have a metric's name: its own is then longer.
-  losses = {f"objective_{name}" if name in names else name: value for name, value in losses.items()}
-  return drawn, x, losses | (measure(names, drawn, {"hr": y, "lr": x}, protocol) if sampler else {})
+  metrics = measure(names, drawn, {"hr": y, "lr": x}, protocol, weights) if sampler else {}
+  return drawn, x, losses | metrics
 
 
-def make_watch(config: ConfigDict) -> Callable[[Run], dict[str, float]]:
-  """What measures a run of `config` while it trains: one sample and the objective, on some test images."""
-  source = open_source(config.eval.data, "config.eval.data")
+def make_watch(config: ConfigDict, source: Source) -> Callable[[Run], dict[str, float]]:
+  """What measures a run of `config` while it trains: one sample and the losses, on some test images."""
   config = config.copy_and_resolve_references()
   limits = {config.train.eval_limit, config.eval.limit or config.train.eval_limit}
   config.eval.update({"limit": min(limits), "images": 0})
@@ -174,18 +138,18 @@ def make_watch(config: ConfigDict) -> Callable[[Run], dict[str, float]]:
     objective = jax.tree_util.Partial(run.method.objective, run.state)
     sampler = run.sampler(config.eval.temperatures[0]) if run.method.sample else None
     means, _ = evaluate(sampler, source, config, run.operator, samples=1, objective=objective)
-    return _rows(means)[""]
+    return _by_kind(means)[""]
 
   return watch
 
 
-def _rows(means: dict[str, float]) -> dict[str, dict[str, float]]:
+def _by_kind(means: dict[str, float]) -> dict[str, dict[str, float]]:
   """Metrics "<name>/<kind>" of `measure` by kind: "" of a single sample, best, mean_image."""
-  rows: dict[str, dict[str, float]] = {}
+  kinds: dict[str, dict[str, float]] = {}
   for column, value in means.items():
     name, _, kind = column.partition("/")
-    rows.setdefault(kind, {})[name] = value
-  return rows
+    kinds.setdefault(kind, {})[name] = value
+  return kinds
 
 
 class Report(NamedTuple):
@@ -194,7 +158,7 @@ class Report(NamedTuple):
   Attributes:
     text: the table in Markdown; "" on processes other than the first.
     rows: {row: {metric: mean over the images}}, of the baselines and of the run.
-    single: {term of a temperature: the run's row of single samples}; the term is "" if there is only 1.
+    single: {name of a temperature: the run's row of single samples}; the name is "" if there is only 1.
     images: the first ones, at the first temperature: "input", "samples" [n, H, W, C], "truth", "bicubic".
   """
 
@@ -204,16 +168,20 @@ class Report(NamedTuple):
   images: Images
 
 
-def evaluate_run(run: Run, workdir: str | Path, command: str = "") -> Report:
+def evaluate_run(run: Run, workdir: str | Path, command: str = "", source: Source | None = None) -> Report:
   """A run beside the baselines of its config: table and images, in `workdir`/evaluation.
 
   Args:
     run: what is evaluated, by `run.config.eval`.
-    workdir: where to write table.md, table.json and samples.png.
+    workdir: where to write table.md, table.json, samples.png, rows.png and images.npz.
     command: kept in the JSON file, to say how the numbers were made.
+    source: the test images, if they are open already.
+
+  Raises:
+    UserError: `workdir` cannot be written, or a baseline or another run cannot be used.
   """
   config, keys = run.config, run.config.eval
-  source = open_source(keys.data, "config.eval.data")
+  source = source or open_source(keys.data, "config.eval.data")
   folder = Path(workdir) / "evaluation"
   try:
     folder.mkdir(parents=True, exist_ok=True)
@@ -221,41 +189,41 @@ def evaluate_run(run: Run, workdir: str | Path, command: str = "") -> Report:
     raise UserError(f"{folder} cannot be written ({error.strerror}): choose another folder.") from error
   draws = run.method.sample is not None
   own = jax.tree_util.Partial(run.method.objective, run.state)
-  row = partial(
+  measured = partial(
     evaluate, source=source, config=config, operator=run.operator, judge=own if keys.judge else None
   )
   table: dict[str, dict[str, float]] = {}
-  single: dict[str, dict[str, float]] = {}
+  single: dict[str, str] = {}
   shown: dict[str, Images] = {}
-  for name in keys.baselines if draws else ():
-    means, shown[name] = row(BASELINES[name](run.operator, config), samples=1)
-    table[name] = _rows(means)[""]
-  for other in keys.beside if draws else ():
-    means, shown[Path(other).name] = row(load_run(other).sampler(), samples=1)
-    table[Path(other).name] = _rows(means)[""]
-  titles = {"": "", "best": f", best of {keys.samples}", "mean_image": f", mean of {keys.samples}"}
+  others = {name.rpartition(":")[2]: partial(_baseline, name, run) for name in keys.baselines}
+  others |= {Path(other).name: partial(_other_run, other) for other in keys.beside}
+  for name, make_sampler in others.items() if draws else ():
+    means, shown[name] = measured(make_sampler(), samples=1)
+    table[name] = _by_kind(means)[""]
   images: Images = []
   for number, temperature in enumerate(keys.temperatures if draws else (1.0,)):
-    # The objective knows no temperature: once is enough. It is all that a helper has.
-    objective = own if number == 0 and (keys.objective or not draws) else None
+    # The losses do not depend on the temperature: they stand in the first row. They are all that a helper
+    # has.
+    objective = own if number == 0 and (keys.losses or not draws) else None
     sampler = run.sampler(temperature) if draws else None
-    means, drawn = row(sampler, samples=keys.samples, objective=objective)
+    count = run.count(keys.samples, temperature)
+    means, drawn = measured(sampler, samples=count, objective=objective)
     images = images or drawn
-    plain = len(keys.temperatures) == 1 and temperature == 1
-    term = "" if plain else run.method.term(temperature)
-    title = config.method.name + (term and f", {term}")
-    shown[title] = drawn
-    for kind, values in _rows(means).items():
-      if keys.samples > 1 or not kind:
-        table[title + titles[kind]] = values
-      if not kind:
-        single[term] = values
+    only = len(keys.temperatures) == 1 and temperature == 1
+    term = "" if only else run.method.describe_temperature(temperature)
+    title = config.method.name.rpartition(":")[2] + (term and f", {term}")
+    single[term], shown[title] = title, drawn
+    titles = {"": title, "best": f"{title}, best of {count}", "mean_image": f"{title}, mean of {count}"}
+    for kind, values in _by_kind(means).items():
+      if count > 1 or not kind:
+        table[titles[kind]] = values
   enlarge = bicubic(run.operator, config)
   for image in images:
     x = jnp.asarray(image["input"])[None]
     image["bicubic"] = np.asarray(enlarge(x, jax.random.key(0), 1)[0, 0])
+  rows = {term: table[title] for term, title in single.items()}
   if parallel.process()[0] != 0:
-    return Report("", table, single, images)
+    return Report("", table, rows, images)
   count = min(keys.limit or len(source), len(source))
   meta = {
     "command": command,
@@ -263,9 +231,48 @@ def evaluate_run(run: Run, workdir: str | Path, command: str = "") -> Report:
     "images": f"{count} of {keys.data.name}" + f" ({keys.data.split})" * (keys.data.name != "folder"),
     "operator": str(run.operator),
     **{name: keys[name] for name in ("samples", "temperatures", "seed", "border", "luma")},
+    "single": single,
+    "eval": json.loads(keys.to_json()),
   }
-  text = write_report(folder, "table", table, meta)
+  text = write_report(folder, "table", table, meta, columns(keys.metrics))
   image_grid(images, folder / "samples.png")
   comparison_grid(shown, folder / "rows.png")
+  flat = {f"{i}/{name}": array for i, image in enumerate(images) for name, array in image.items()}
+  with replacing(folder / "images.npz") as path, path.open("wb") as file:
+    np.savez(file, allow_pickle=False, **flat)
   log.info("Tables and images are in %s.", folder)
-  return Report(text, table, single, images)
+  return Report(text, table, rows, images)
+
+
+def _baseline(name: str, run: Run) -> Sampler:
+  return find(BASELINES, name, "config.eval.baselines")(run.operator, run.config)
+
+
+def _other_run(folder: str) -> Sampler:
+  return load_run(folder).sampler()
+
+
+def read_report(config: ConfigDict, workdir: str | Path) -> Report | None:
+  """What an earlier `evaluate_run` wrote about the finished run of `config`.
+
+  None if it was trained or measured otherwise, or not to its end.
+  """
+  folder = Path(workdir) / "evaluation"
+  try:
+    trained = configs.from_json((Path(workdir) / "config.json").read_text())
+    if configs.differences(trained, config, configs.MEASURING):
+      return None
+    content = json.loads((folder / "table.json").read_text())
+    meta, rows = content["meta"], content["rows"]
+    if (meta["round"], meta["eval"]) != (config.train.rounds, json.loads(config.eval.to_json())):
+      return None
+    images: list[dict[str, np.ndarray]] = []
+    with np.load(folder / "images.npz") as arrays:
+      for key in arrays.files:
+        number, _, name = key.partition("/")
+        images += [{} for _ in range(int(number) + 1 - len(images))]
+        images[int(number)][name] = arrays[key]
+  except (OSError, ValueError, KeyError):
+    return None
+  numbers = {row: {c: np.nan if v is None else v for c, v in values.items()} for row, values in rows.items()}
+  return Report("", numbers, {term: numbers[title] for term, title in meta["single"].items()}, images)

@@ -1,10 +1,11 @@
-"""The contract between a paper and the loop: State, Method and descend."""
+"""The contract between a paper and the loop: State, Method, and what every method needs to write one."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 import optax
 from flax import struct
 from ml_collections import ConfigDict
@@ -14,18 +15,25 @@ from sr_jax.errors import choose
 Array = jax.Array
 Key = jax.Array
 Params = Any
+# Parameters and batch statistics of one network.
+Network = tuple[Params, Any]
 # `hr` uint8 [B, H, W, C]; `lr` uint8 (or float) [B, h, w, C] if it was given; `index` int32 [B], the
 # record's global position; `mask` bool [B], False on padding; `label` if the source has one.
 Batch = dict[str, Array]
-# Float32 scalars of one round: means over `images` examples, 0 in a round that measured nothing.
+# Float32 scalars of one round: means over its "images" examples, which are the whole batch if it does not
+# say; 0 in a round that measured nothing.
 Metrics = dict[str, Array]
 
 
 class State(struct.PyTreeNode):
-  """All that a run must remember: a checkpoint is exactly this, plus the resolved config."""
+  """All that a run must remember: a checkpoint is exactly this, plus the resolved config.
+
+  A network has the same name, its role, here and in the config: `params["generator"]` is of
+  `config.networks.generator`, and `config.optim.generator` trains it.
+  """
 
   step: Array  # int32 scalar, rounds done
-  params: dict[str, Params]  # one entry per network, by name; frozen ones too
+  params: dict[str, Params]  # one entry per network, by role; frozen ones too
   stats: dict[str, Any]  # batch statistics, per network
   opt: dict[str, optax.OptState]  # a network without an entry is frozen
   aux: Any = ()  # private to the method
@@ -42,18 +50,20 @@ class Method(NamedTuple):
 
   Attributes:
     init: (key, batch) -> State.
-    step: (state, batch, key) -> (state, metrics): one round, the smallest piece worth resuming at.
-      It adds 1 to `state.step`. The same arguments give the same round.
-    objective: (state, batch, key) -> {name: [B]}: held-out value of the paper's own loss, per example.
+    step: (state, batch, key) -> (state, metrics): one round, the smallest piece worth resuming at. The same
+      arguments give the same round. `state.step` is counted by `run_round`.
+    objective: (state, batch, key) -> {name: [B]}: held-out value of the paper's own losses, per example.
     sample: see `Sample`; None for a helper that draws nothing (a denoiser, a density).
     rounds_per_batch: how many rounds one batch is kept for (IMLE's pool).
-    rows: the smallest number of examples that `step` works on at once, which the devices must be able to
-      share equally; 0: the batch.
-    needs: frozen networks that another run made, whose own start is of no use: `config.init_from` must name
-      them.
+    minibatch: the smallest number of examples that `step` works on at once, which the devices must be able
+      to share equally; 0: the batch.
+    needs: frozen networks that another run made, whose own initial weights are of no use: `config.init_from`
+      must name them.
     weights: frozen networks that come from files, name -> a function that reads their parameters. `init`
       gives them placeholders of the same shapes, so that a trained run is used without the files.
-    term: what the paper calls a temperature, for tables.
+    deterministic: all samples of an input are equal, so that one is enough.
+    fixed_length: a round depends on `config.train.rounds`, so that a longer run would be another one.
+    describe_temperature: what the paper calls a temperature, for tables.
   """
 
   init: Callable[[Key, Batch], State]
@@ -61,21 +71,49 @@ class Method(NamedTuple):
   objective: Callable[[State, Batch, Key], dict[str, Array]]
   sample: Sample | None = None
   rounds_per_batch: int = 1
-  rows: int = 0
+  minibatch: int = 0
   needs: tuple[str, ...] = ()
   weights: Mapping[str, Callable[[], Params]] = MappingProxyType({})
-  term: Callable[[float], str] = "temperature {:.3g}".format
+  deterministic: bool = False
+  fixed_length: bool = False
+  describe_temperature: Callable[[float], str] = "temperature {:.3g}".format
+
+
+def run_round(method: Method, state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
+  """One round of a method, counted in `state.step`, with the number of its "images" among the metrics."""
+  moved, metrics = method.step(state, batch, key)
+  size = jnp.float32(batch["hr"].shape[0])
+  return moved.replace(step=state.step + 1), {"images": size, **metrics}
+
+
+def first_state(
+  networks: Mapping[str, Network], tx: Mapping[str, optax.GradientTransformation], aux: Any = ()
+) -> State:
+  """The state before the first round.
+
+  Args:
+    networks: parameters and batch statistics of each network, by role.
+    tx: optimisers of those that are trained; the others are frozen.
+    aux: what else the method remembers.
+  """
+  return State(
+    step=jnp.int32(0),
+    params={role: params for role, (params, _) in networks.items()},
+    stats={role: stats for role, (_, stats) in networks.items()},
+    opt={role: optimiser.init(networks[role][0]) for role, optimiser in tx.items()},
+    aux=aux,
+  )
 
 
 def optimiser(config: ConfigDict, updates: int) -> optax.GradientTransformation:
-  """The optimiser of one network from `config.optim.<network>`, for a run of `updates` updates."""
+  """The optimiser of one network from `config.optim.<role>`, for a run of `updates` updates."""
   rate = config.learning_rate
   schedules = {
     "constant": lambda: optax.constant_schedule(rate),
     "cosine": lambda: optax.cosine_decay_schedule(rate, max(1, updates - config.warmup), config.final),
     "halve": lambda: optax.piecewise_constant_schedule(rate, dict.fromkeys(config.halve_at, 0.5)),
   }
-  schedule = choose(schedules, config.schedule, "config.optim.<network>.schedule")()
+  schedule = choose(schedules, config.schedule, "config.optim.<role>.schedule")()
   if config.warmup:
     ramp = optax.linear_schedule(0.0, rate, config.warmup)
     schedule = optax.join_schedules([ramp, schedule], [config.warmup])
@@ -87,35 +125,35 @@ def optimiser(config: ConfigDict, updates: int) -> optax.GradientTransformation:
       schedule, config.decay, config.eps, initial_scale=1.0, momentum=config.momentum
     ),
   }
-  rule = choose(rules, config.name, "config.optim.<network>.name")()
+  rule = choose(rules, config.name, "config.optim.<role>.name")()
   return optax.chain(optax.clip_by_global_norm(config.clip), rule) if config.clip else rule
 
 
 def descend(
   state: State,
-  name: str,
+  role: str,
   loss_fn: Callable[[Params], tuple[Array, tuple[Any, Metrics]]],
   tx: optax.GradientTransformation,
 ) -> tuple[State, Metrics]:
-  """One optimiser step on network `name`.
+  """One optimiser step on a network.
 
   Args:
-    state: the state to change; `state.step` is left to the method.
-    name: entry of `state.params`, `state.stats` and `state.opt`.
+    state: the state to change.
+    role: entry of `state.params`, `state.stats` and `state.opt`.
     loss_fn: params -> (loss, (new batch statistics of the network, metrics)).
-    tx: the transformation whose state is `state.opt[name]`.
+    tx: the transformation whose state is `state.opt[role]`.
 
   Returns:
     The state with the network's parameters, statistics and optimiser moved, and the metrics.
   """
-  params = state.params[name]
+  params = state.params[role]
   (loss, (stats, metrics)), gradient = jax.value_and_grad(loss_fn, has_aux=True)(params)
-  updates, opt = tx.update(gradient, state.opt[name], params)
+  updates, opt = tx.update(gradient, state.opt[role], params)
   return (
     state.replace(
-      params=state.params | {name: optax.apply_updates(params, updates)},
-      stats=state.stats | {name: stats},
-      opt=state.opt | {name: opt},
+      params=state.params | {role: optax.apply_updates(params, updates)},
+      stats=state.stats | {role: stats},
+      opt=state.opt | {role: opt},
     ),
     {"loss": loss, "gradient_norm": optax.tree.norm(gradient), **metrics},
   )

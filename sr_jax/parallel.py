@@ -5,6 +5,8 @@ replicated and donated. XLA inserts the collectives, so batch statistics, select
 of the global batch whatever the number of devices.
 """
 
+import functools
+import itertools
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +18,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from sr_jax.errors import UserError
-from sr_jax.method import Batch, Key, Method, Metrics, State
+from sr_jax.method import Batch, Key, Method, Metrics, State, run_round
 
 AXIS = "batch"
 
@@ -56,12 +58,12 @@ def make_mesh(devices: list[Any] | None = None) -> Mesh:
   return jax.make_mesh((len(found),), (AXIS,), axis_types=(AxisType.Auto,), devices=found)
 
 
-def check_shared(rows: int, mesh: Mesh) -> None:
+def check_shared(examples: int, mesh: Mesh) -> None:
   """Refuse a number of examples worked on at once that the devices can't share equally."""
-  if rows % mesh.size:
+  if examples % mesh.size:
     raise UserError(
-      f"{rows} examples at once cannot be shared equally by {mesh.size} devices: make config.train.batch, "
-      "or the method's minibatch, a multiple."
+      f"{examples} examples at once cannot be shared equally by {mesh.size} devices: make "
+      "config.train.batch, or the method's minibatch, a multiple."
     )
 
 
@@ -73,15 +75,15 @@ def sharded(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec(AXIS))
 
 
-def put_batch(rows: dict[str, np.ndarray], mesh: Mesh) -> Batch:
-  """This process's rows of a batch -> the global arrays, sharded along the first axis."""
-  return {k: jax.make_array_from_process_local_data(sharded(mesh), v) for k, v in rows.items()}
+def put_batch(part: dict[str, np.ndarray], mesh: Mesh) -> Batch:
+  """This process's part of a batch -> the global arrays, sharded along the first axis."""
+  return {k: jax.make_array_from_process_local_data(sharded(mesh), v) for k, v in part.items()}
 
 
-def put_local(rows: dict[str, np.ndarray], mesh: Mesh) -> Batch:
-  """Rows for the devices of this process alone: shared among them if they can be, else on each."""
-  even = all(len(v) % mesh.size == 0 for v in rows.values())
-  return jax.device_put(rows, sharded(mesh) if even else replicated(mesh))
+def put_local(batch: dict[str, np.ndarray], mesh: Mesh) -> Batch:
+  """A batch for the devices of this process alone: shared among them if it can be, else on each."""
+  even = all(len(v) % mesh.size == 0 for v in batch.values())
+  return jax.device_put(batch, sharded(mesh) if even else replicated(mesh))
 
 
 def localise(tree: Any) -> Any:
@@ -115,52 +117,33 @@ def compile_step(method: Method, mesh: Mesh, seed: int) -> Callable[[State, Batc
   """One round as a program over the mesh. Its key is a function of (seed, step); the state is donated."""
 
   def step(state: State, batch: Batch) -> tuple[State, Metrics]:
-    return method.step(state, batch, jax.random.fold_in(keys(seed)[1], state.step))
+    return run_round(method, state, batch, jax.random.fold_in(keys(seed)[1], state.step))
 
   everywhere = replicated(mesh)
   return jax.jit(
-    step, in_shardings=(everywhere, sharded(mesh)), out_shardings=(everywhere, everywhere), donate_argnums=0
+    step,
+    in_shardings=(everywhere, sharded(mesh)),
+    out_shardings=(everywhere, everywhere),
+    donate_argnums=0,
+    compiler_options=training_options(),
   )
 
 
-def check_networks(state: State, params: dict[str, Any], stats: dict[str, Any]) -> None:
-  """Refuse networks, by name, that `state` does not have or has in other shapes; abstract ones will do.
+@functools.cache
+def training_options() -> dict[str, str]:
+  """Compiler options with which training rounds run faster; programs without gradients run slower with them.
 
-  Raises:
-    UserError: naming the first difference.
+  XLA's default on a CPU gives the weight gradients of convolutions to a slow library. The option may go with
+  a later version: it is left out where the compiler does not know it.
   """
-  for name, tree in params.items():
-    if name not in state.params:
-      raise UserError(f"There is no network {name!r} to be set, but {', '.join(state.params)}: choose one.")
-    ours = {"params": state.params[name], "batch_stats": state.stats.get(name, {})}
-    here, there = (
-      {jax.tree_util.keystr(path): tuple(leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(t)}
-      for t in (ours, {"params": tree, "batch_stats": stats.get(name, {})})
-    )
-    for path in sorted(here.keys() | there.keys()):
-      if here.get(path) != there.get(path):
-        raise UserError(
-          f"What is given for the network {name!r} is not its own: {path} has the shape "
-          f"{there.get(path, 'missing')} there and {here.get(path, 'missing')} here; give one made alike."
-        )
-
-
-def put_networks(state: State, params: dict[str, Any], stats: dict[str, Any], mesh: Mesh) -> State:
-  """The state with networks (host arrays, by name) in the place of its own; their optimisers start anew.
-
-  Raises:
-    UserError: as `check_networks`.
-  """
-  check_networks(state, params, stats)
-
-  def put(ours: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    # A file may hold them in half precision; a state keeps its own.
-    cast = {
-      k: jax.tree.map(lambda o, g: np.asarray(g, o.dtype), ours[k], v) for k, v in given.items() if k in ours
-    }
-    return ours | jax.device_put(cast, replicated(mesh))
-
-  return state.replace(params=put(state.params, params), stats=put(state.stats, stats))
+  if jax.default_backend() != "cpu":
+    return {}
+  options = {"xla_cpu_experimental_ynn_fusion_type": ""}
+  try:
+    jax.jit(lambda: 0, compiler_options=options).lower().compile()
+  except jax.errors.JaxRuntimeError:
+    return {}
+  return options
 
 
 def gather_sums(totals: dict[str, Any]) -> dict[str, Any]:
@@ -170,15 +153,20 @@ def gather_sums(totals: dict[str, Any]) -> dict[str, Any]:
   return jax.tree.map(lambda v: v.sum(axis=0), multihost_utils.process_allgather(totals))
 
 
+# How often this process has asked whether to stop. All processes ask equally often, so that the count names
+# the same moment in each of them, over all the trainings of one program.
+_asked = itertools.count()
+
+
 @contextmanager
-def stop_signals() -> Iterator[Callable[[int], bool]]:
-  """Inside, Ctrl-C and SIGTERM do not end the process: the yielded `asked_to_stop(step)` turns true.
+def stop_signals() -> Iterator[Callable[[], bool]]:
+  """Inside, Ctrl-C and SIGTERM do not end the process: the yielded `asked_to_stop()` turns true.
 
   A second Ctrl-C interrupts at once. With several processes JAX itself catches SIGTERM, and all of them are
-  told at the same step; Ctrl-C ends them as ever.
+  told in the same round; Ctrl-C ends them as ever.
   """
   if jax.process_count() > 1:
-    yield multihost_utils.reached_preemption_sync_point
+    yield lambda: multihost_utils.reached_preemption_sync_point(next(_asked))
     return
   asked = False
 
@@ -190,7 +178,7 @@ def stop_signals() -> Iterator[Callable[[int], bool]]:
 
   previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
   try:
-    yield lambda step: asked
+    yield lambda: asked
   finally:
     for number, handler in previous.items():
       signal.signal(number, handler)

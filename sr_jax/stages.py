@@ -1,24 +1,23 @@
-"""A run in stages: which are needed and in what order, and the networks that one run takes from another."""
+"""A run in stages: which are needed, in what order, and what would stop them, before any is trained."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
-from flax.errors import ScopeParamShapeError
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from sr_jax import parallel
-from sr_jax.checkpoint import read_weights
+from sr_jax import config as configs
+from sr_jax import graft, parallel
+from sr_jax.baselines import BASELINES
 from sr_jax.data import open_source, test_batches, train_batches
-from sr_jax.errors import UserError
-from sr_jax.method import State
+from sr_jax.data.sources import Source
+from sr_jax.errors import UserError, choose, find
+from sr_jax.method import Method, State, run_round
 from sr_jax.methods import make_method
-from sr_jax.ops import make_operator
-from sr_jax.run import check_config, load_run
-
-# Parameters and batch statistics by network: arrays, or only their shapes.
-Networks = tuple[dict[str, Any], dict[str, Any]]
+from sr_jax.metrics import METRICS, Protocol, measure, read_weights
+from sr_jax.ops import LUMA, Operator, make_operator
+from sr_jax.run import saved_config
 
 
 class Stage(NamedTuple):
@@ -28,27 +27,27 @@ class Stage(NamedTuple):
     name: of the stage, "" for the run itself.
     config: its own complete config.
     folder: its work directory.
-    places: the folders of the stages before it, by name.
-    before: rounds of the stages before it.
+    earlier: the folders of the stages before it, by name.
   """
 
   name: str
   config: ConfigDict
   folder: Path
-  places: dict[str, Path]
-  before: int
+  earlier: dict[str, Path]
 
 
-def stage_config(config: ConfigDict, name: str) -> ConfigDict:
-  """The config of a stage: that of the run with the stage's keys in the place of its own.
+class Sources:
+  """Opens each set of images once, however often it is asked for."""
 
-  A stage has no stages, and takes networks from elsewhere only if it says so itself.
-  """
-  stage = config.copy_and_resolve_references()
-  with stage.unlocked():
-    stage.stages, stage.init_from = ConfigDict(), ()
-    stage.update(config.stages[name].to_dict())
-  return stage.lock()
+  def __init__(self) -> None:
+    self._opened: dict[str, Source] = {}
+
+  def __call__(self, config: ConfigDict, key: str = "config.data") -> Source:
+    """The source of `config.data` or `config.eval.data`, see `open_source`."""
+    name = config.to_json()
+    if name not in self._opened:
+      self._opened[name] = open_source(config, key)
+    return self._opened[name]
 
 
 def plan_stages(config: ConfigDict, workdir: str | Path) -> list[Stage]:
@@ -56,102 +55,119 @@ def plan_stages(config: ConfigDict, workdir: str | Path) -> list[Stage]:
   needed: list[str] = []
   asking = [config]
   while asking:
-    for _, place, _ in map(_parts, asking.pop().init_from):
+    for _, place, _ in map(graft.parse, asking.pop().init_from):
       if place in config.stages and place not in needed:
         needed.append(place)
-        asking.append(stage_config(config, place))
+        asking.append(configs.stage_config(config, place))
   stages: list[Stage] = []
-  places: dict[str, Path] = {}
-  before = 0
+  earlier: dict[str, Path] = {}
   for name in [*(name for name in config.stages if name in needed), ""]:
     folder = Path(workdir) / name
-    stage = stage_config(config, name) if name else config
-    stages.append(Stage(name, stage, folder, dict(places), before))
-    places[name], before = folder, before + stage.train.rounds
+    stage = configs.stage_config(config, name) if name else config
+    stages.append(Stage(name, stage, folder, dict(earlier)))
+    earlier[name] = folder
   return stages
 
 
-def check_stages(stages: list[Stage]) -> None:
+def check_stages(stages: list[Stage], sources: Sources) -> None:
   """Refuse what would end a run at the beginning of one of its stages, before anything is trained.
 
-  Every stage's method is made and its first round's shapes worked out; networks from other stages must have
-  the shapes they will have there, those from runs and files are read.
+  Every stage's method is made, and the shapes of its first round, of its held-out losses and of its samples
+  are worked out; networks from other stages must have the shapes they will have there, those from runs and
+  files are read. What evaluates the last stage is checked by `check_evaluation`.
 
   Raises:
     UserError: a config that cannot be run, or networks that do not fit.
   """
   mesh = parallel.make_mesh()
-  made: dict[str, State] = {}
+  states: dict[str, State] = {}
   for stage in stages:
     config = stage.config
-    check_config(config)
+    configs.check(config)
     operator = make_operator(config)
     method = make_method(config, operator)
-    parallel.check_shared(method.rows or config.train.batch, mesh)
-    row = next(train_batches(open_source(config.data), config.data, seed=0, batch=1, start=0))
-    batch = {k: jax.ShapeDtypeStruct((config.train.batch, *v.shape[1:]), v.dtype) for k, v in row.items()}
+    parallel.check_shared(method.minibatch or config.train.batch, mesh)
+    one = next(train_batches(sources(config.data), config.data, seed=0, batch=1, start=0))
+    batch = {k: jax.ShapeDtypeStruct((config.train.batch, *v.shape[1:]), v.dtype) for k, v in one.items()}
     state = parallel.abstract_state(method, mesh, batch)
     # A run that has begun carries its networks: their sources may be gone.
     begun = any((stage.folder / "checkpoints").glob("[0-9]*"))
-    params, stats = ({}, {}) if begun else _networks(config, stage.places, made)
-    parallel.check_networks(state, params, stats)
-    for name in () if begun else method.needs:
-      if name not in params:
+    networks = ({}, {}) if begun else graft.read(config, stage.earlier, states)
+    graft.check(state, networks)
+    for role in () if begun else method.needs:
+      if role not in networks[0]:
         raise UserError(
-          f"Method {config.method.name!r} takes its network {name!r} from another run: name it in "
-          f"config.init_from, as in ('{name}=FOLDER',)."
+          f"Method {config.method.name!r} takes its network {role!r} from another run: name it in "
+          f"config.init_from, as in ('{role}=FOLDER',)."
         )
-    source = open_source(config.eval.data, "config.eval.data")
+    source = sources(config.eval.data, "config.eval.data")
     test = next(test_batches(source, config.eval.data, batch=1, factor=operator.factor, limit=1))
-    try:
-      jax.eval_shape(method.objective, state, test, jax.random.key(0))
-    except ScopeParamShapeError as error:
-      sizes = ["x".join(map(str, rows["hr"].shape[1:3])) for rows in (row, test)]
+    _trace(config, method, operator, state, batch, test)
+    states[stage.name] = state
+
+
+def _trace(
+  config: ConfigDict, method: Method, operator: Operator, state: State, batch: dict, test: dict
+) -> None:
+  """Work out the shapes of a round, of the losses and of the samples, as a trained run will have them."""
+  key = jax.random.key(0)
+  after, _ = jax.eval_shape(lambda s, b: run_round(method, s, b, key), state, batch)
+  expected, found = (jax.tree.map(lambda v: (v.shape, v.dtype), tree) for tree in (state, after))
+  if expected != found:
+    raise UserError(
+      f"Method {config.method.name!r} changes the shapes or types of its state in a round: mend it."
+    )
+  jax.eval_shape(method.objective, state, test, key)
+  if method.sample is None:
+    return
+  x = jax.ShapeDtypeStruct(operator.lr_shape(test["hr"].shape), jnp.float32)
+  for temperature in config.eval.temperatures:
+    draw = lambda s, x, t=temperature: method.sample(s, x, key, n=2, temperature=t)  # noqa: E731
+    drawn = jax.eval_shape(draw, state, x)
+    if drawn.shape != (2, *test["hr"].shape):
       raise UserError(
-        f"Networks of {config.method.name!r} trained on images of {sizes[0]} cannot judge test images of "
-        f"{sizes[1]}: make them of one size, or set config.data.crop."
-      ) from error
-    made[stage.name] = state
+        f"Method {config.method.name!r} draws samples of {drawn.shape} where {(2, *test['hr'].shape)} are "
+        "wanted: let its network enlarge by config.operator.factor."
+      )
 
 
-def read_networks(config: ConfigDict, places: Mapping[str, Path]) -> Networks:
-  """The networks that `config.init_from` brings, on the host; `places` are the folders of stages.
+def check_evaluation(config: ConfigDict, sources: Sources) -> None:
+  """Refuse what would stop an evaluation at its first image, before a training is spent on it.
 
   Raises:
-    UserError: a source that cannot be read or has no such network.
+    UserError: a baseline, metric, luma or run that does not exist or does not fit, a test set that is not
+      there, or one whose first image cannot be read or measured.
   """
-  return _networks(config, places, {})
-
-
-def _networks(config: ConfigDict, places: Mapping[str, Path], made: Mapping[str, State]) -> Networks:
-  """As `read_networks`, but of the stages in `made` only the shapes: they may not be there yet."""
-  params: dict[str, Any] = {}
-  stats: dict[str, Any] = {}
-  for entry in config.init_from:
-    ours, place, theirs = _parts(entry)
-    if place not in places and not Path(place).expanduser().exists():
+  configs.check(config)
+  keys = config.eval
+  for name in keys.baselines:
+    find(BASELINES, name, "config.eval.baselines")
+  if not keys.metrics:
+    raise UserError(f"config.eval.metrics is empty: choose some of {', '.join(METRICS)}.")
+  choose(LUMA, keys.luma, "config.eval.luma")
+  source, operator = sources(keys.data, "config.eval.data"), make_operator(config)
+  first = next(test_batches(source, keys.data, batch=1, factor=operator.factor, limit=1))
+  if "nearest" in keys.baselines:
+    given = next(test_batches(sources(config.data), config.data, batch=1, factor=operator.factor, limit=1))[
+      "hr"
+    ]
+    if given.shape != first["hr"].shape:
       raise UserError(
-        f"config.init_from has {entry!r}, but {place!r} is no earlier stage ({', '.join(places) or 'none'}), "
-        "run or file: correct it."
+        "The baseline nearest needs training and test images of one size, and the first ones have "
+        f"{given.shape[1:3]} and {first['hr'].shape[1:3]}: set resize in config.data and in "
+        "config.eval.data, or take it out of config.eval.baselines."
       )
-    if place.endswith(".npz"):
-      params[ours], stats[ours] = read_weights(place)
-      continue
-    state = made[place] if place in made else jax.device_get(load_run(places.get(place, place)).state)
-    if theirs not in state.params:
+  for folder in keys.beside:
+    other = saved_config(folder)
+    if not operator.same_degradation(make_operator(other)) or other.data.channels != config.data.channels:
       raise UserError(
-        f"config.init_from has {entry!r}, but that run has {', '.join(state.params)}: choose one."
+        f"config.eval.beside names {folder}, a run with another config.operator or number of channels: give "
+        "one whose inputs are made alike."
       )
-    params[ours], stats[ours] = state.params[theirs], state.stats.get(theirs, {})
-  return params, stats
-
-
-def _parts(entry: str) -> tuple[str, str, str]:
-  """An entry of `config.init_from` -> our network, where it comes from, and its name there."""
-  ours, equals, source = entry.partition("=")
-  place, colon, theirs = source.partition(":")
-  if not (ours and equals and place) or (colon and place.endswith(".npz")):
-    raise UserError(
-      f"config.init_from has {entry!r}: write NETWORK=SOURCE, or NETWORK=RUN:ITS_NETWORK for a stage or run."
-    )
-  return ours, place, theirs or ours
+  hr = jax.ShapeDtypeStruct(first["hr"].shape, jnp.float32)
+  lr = jax.ShapeDtypeStruct(operator.lr_shape(hr.shape), jnp.float32)
+  samples = jax.ShapeDtypeStruct((1, *hr.shape), jnp.float32)
+  protocol, weights = Protocol(operator, keys.border, keys.luma), read_weights(keys.metrics, keys)
+  jax.eval_shape(
+    lambda s, b, w: measure(keys.metrics, s, b, protocol, w), samples, {"hr": hr, "lr": lr}, weights
+  )

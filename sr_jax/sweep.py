@@ -1,6 +1,7 @@
 """Runs one after another on this machine: the stages of a run, and the trials of a sweep in one table."""
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,20 +10,19 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from sr_jax import parallel
-from sr_jax.errors import UserError
-from sr_jax.evaluate import Images, check_eval, evaluate_run, make_watch
-from sr_jax.report import comparison_grid, write_report
+from sr_jax.errors import Diverged, UserError
+from sr_jax.evaluate import Images, Report, evaluate_run, make_watch, read_report
+from sr_jax.metrics import METRICS, columns
+from sr_jax.report.grids import comparison_grid
+from sr_jax.report.tables import write_report
 from sr_jax.run import Run
-from sr_jax.stages import check_stages, plan_stages
-from sr_jax.train import Watch, train
+from sr_jax.stages import Sources, check_evaluation, check_stages, plan_stages
+from sr_jax.train import train
 
 log = logging.getLogger(__name__)
 
 
-MakeWatch = Callable[[ConfigDict], Watch]
-
-
-def train_stages(config: ConfigDict, workdir: str | Path, watch: MakeWatch | None = None) -> Run:
+def train_stages(config: ConfigDict, workdir: str | Path, sources: Sources | None = None) -> Run:
   """Train the stages of `config` in folders of `workdir` of their names, then `config` itself in `workdir`.
 
   Stages that `config.init_from` does not ask for are left out; one that is done is not done again. Returns
@@ -31,12 +31,15 @@ def train_stages(config: ConfigDict, workdir: str | Path, watch: MakeWatch | Non
   Raises:
     UserError: as `train`; all stages are checked before the first begins.
   """
+  sources = sources or Sources()
   stages = plan_stages(config, workdir)
-  check_stages(stages)
+  check_stages(stages, sources)
   for stage in stages:
-    measure = watch(stage.config) if watch and stage.config.train.eval_every else None
-    run = train(stage.config, stage.folder, measure, stage.places, stage.before)
-    if int(run.state.step) < stage.config.train.rounds:
+    keys = stage.config
+    test = sources(keys.eval.data, "config.eval.data")
+    watch = make_watch(keys, test) if keys.train.eval_every else None
+    run = train(keys, stage.folder, watch, stage.earlier, sources(keys.data))
+    if int(run.state.step) < keys.train.rounds:
       break
   return run
 
@@ -68,52 +71,90 @@ def sweep(
 
   Returns:
     The table: the mean of each row's trials and, where there are several, their standard deviation; baselines
-    as in the first trial that has them. "" if Ctrl-C or SIGTERM stopped it.
+    as in the first trial that has them. A row of which trials diverged says how many, and is the mean of the
+    others. "" if Ctrl-C or SIGTERM stopped it.
 
   Raises:
     UserError: a config that cannot be run, or two trials that are the same.
   """
-  trials = list(trials)
-  runs = {_folder(trial): (trial, configure(trial)) for trial in trials}
-  if len(runs) < len(trials):
-    raise UserError("sweep() lists a trial twice: give each its row or its own overrides.")
+  runs = {name: (trial, configure(trial)) for name, trial in _folders(list(trials)).items()}
+  sources = Sources()
   checked: set[str] = set()
   for name, (_, config) in runs.items():
     alike = config.copy_and_resolve_references()
     alike.seed = 0
     if alike.to_json() not in checked:
-      check_eval(config)
-      check_stages(plan_stages(config, Path(workdir) / name))
+      check_evaluation(config, sources)
+      check_stages(plan_stages(config, Path(workdir) / name), sources)
       checked.add(alike.to_json())
   measured: dict[str, list[dict[str, float]]] = {}
+  diverged: dict[str, int] = {}
   baselines: dict[str, dict[str, float]] = {}
   images: dict[str, Images] = {}
   for number, (name, (trial, config)) in enumerate(runs.items()):
-    folder = Path(workdir) / name
     log.info("Trial %d of %d: %s", number + 1, len(runs), name)
-    run = train_stages(config, folder, make_watch)
-    if int(run.state.step) < run.config.train.rounds:
-      return ""
-    # Baselines know no seed: once is enough, where no model judges them.
+    # Baselines do not depend on the trial: once is enough, where no model judges them.
     known = () if config.eval.judge else baselines
-    run.config.eval.baselines = tuple(name for name in config.eval.baselines if name not in known)
-    report = evaluate_run(run._replace(state=parallel.localise(run.state)), folder, command)
+    config.eval.baselines = tuple(name for name in config.eval.baselines if name not in known)
+    try:
+      report = _report(config, Path(workdir) / name, sources, command)
+    except Diverged as error:
+      log.warning("%s diverged: %s", name, error)
+      diverged[trial.row] = diverged.get(trial.row, 0) + 1
+      continue
+    if report is None:
+      return ""
     for term, values in report.single.items():
       measured.setdefault(trial.row + (term and f", {term}"), []).append(values)
     images.setdefault(trial.row, report.images)
-    ours = {name: report.rows[name] for name in run.config.eval.baselines if name in report.rows}
+    ours = {name: report.rows[name] for name in config.eval.baselines if name in report.rows}
     baselines = ours | baselines
   table = dict(baselines)
   for row, trials_of_row in measured.items():
-    columns = {c: np.array([v[c] for v in trials_of_row], float) for c in trials_of_row[0]}
-    table[row] = {c: float(v.mean()) for c, v in columns.items()}
+    numbers = {c: np.array([v[c] for v in trials_of_row], float) for c in trials_of_row[0]}
+    table[row] = {c: float(v.mean()) for c, v in numbers.items()}
     if len(trials_of_row) > 1:
-      table[f"{row}, +- over {len(trials_of_row)}"] = {c: float(v.std(ddof=1)) for c, v in columns.items()}
+      table[f"{row}, +- over {len(trials_of_row)}"] = {c: float(v.std(ddof=1)) for c, v in numbers.items()}
+  first = next(iter(table.values()), {})
+  for row, count in diverged.items():
+    table[f"{row}, {count} diverged"] = dict.fromkeys(list(first)[:1], math.nan)
   comparison_grid(images, Path(workdir) / "sweep.png")
-  return write_report(workdir, "sweep", table, {"command": command, "trials": len(runs)})
+  shown = {
+    **METRICS,
+    **{k: v for _, config in runs.values() for k, v in columns(config.eval.metrics).items()},
+  }
+  return write_report(workdir, "sweep", table, {"command": command, "trials": len(runs)}, shown)
 
 
-def _folder(trial: Trial) -> str:
-  """The name of a trial's folder: its row and what it overrides."""
-  words = [trial.row, *(f"{key.rsplit('.', 1)[-1]}={value}" for key, value in trial.overrides.items())]
-  return "_".join("".join(c if c.isalnum() or c in "=.-" else "-" for c in word) for word in words)
+def _report(config: ConfigDict, folder: Path, sources: Sources, command: str) -> Report | None:
+  """What a trial gave, trained and measured if that was not done before; None if it was stopped."""
+  if report := read_report(config, folder):
+    return report
+  run = train_stages(config, folder, sources)
+  if int(run.state.step) < run.config.train.rounds:
+    return None
+  run = run._replace(state=parallel.localise(run.state))
+  return evaluate_run(run, folder, command, sources(config.eval.data, "config.eval.data"))
+
+
+def _folders(trials: list[Trial]) -> dict[str, Trial]:
+  """The trials by the names of their folders: the row, and the overrides that tell apart its trials.
+
+  Raises:
+    UserError: two are the same.
+  """
+  folders: dict[str, Trial] = {}
+  for trial in trials:
+    alike = [other for other in trials if other.row == trial.row]
+    differing = [
+      key
+      for key, value in trial.overrides.items()
+      if any(str(other.overrides.get(key)) != str(value) for other in alike)
+    ]
+    words = [trial.row, *([trial.variant] if any(o.variant != trial.variant for o in alike) else [])]
+    words += [f"{key.rsplit('.', 1)[-1]}={trial.overrides[key]}" for key in differing]
+    name = "_".join("".join(c if c.isalnum() or c in "=.-" else "-" for c in word) for word in words)
+    if name in folders:
+      raise UserError(f"sweep() lists {name} twice: give each trial its row or its own overrides.")
+    folders[name] = trial
+  return folders

@@ -8,20 +8,20 @@ from pathlib import Path
 from types import MappingProxyType
 
 import jax
-import numpy as np
 from clu import parameter_overview, platform, profiler
 from ml_collections import ConfigDict
 
-from sr_jax import parallel
+from sr_jax import config as configs
+from sr_jax import graft, parallel
 from sr_jax.checkpoint import Checkpoints
 from sr_jax.data import open_source, train_batches
-from sr_jax.errors import UserError
+from sr_jax.data.sources import Source
 from sr_jax.method import Batch, Metrics
 from sr_jax.methods import make_method
 from sr_jax.ops import make_operator
-from sr_jax.report import Writer, progress_line
-from sr_jax.run import Run, check_config
-from sr_jax.stages import read_networks
+from sr_jax.report.log import Writer, mean_metrics, progress_line
+from sr_jax.run import Run
+from sr_jax.versions import write_versions
 
 log = logging.getLogger(__name__)
 
@@ -34,32 +34,36 @@ def train(
   config: ConfigDict,
   workdir: str | Path,
   watch: Watch | None = None,
-  places: Mapping[str, Path] = MappingProxyType({}),
-  before: int = 0,
+  folders: Mapping[str, Path] = MappingProxyType({}),
+  source: Source | None = None,
 ) -> Run:
   """Train `config` in `workdir`, from its newest checkpoint if there is one.
-
-  `watch` measures the run every `config.train.eval_every` rounds; its numbers join the metrics as "eval/...".
-  `places` are the folders of its stages, which must be done, and `before` their rounds: processes agree on
-  where to stop by a count of rounds that never falls.
 
   Ctrl-C and SIGTERM end it after the round, with a checkpoint; `run.state.step` tells how far it came.
   A run that was stopped or killed and then resumed equals one that never stopped, bit for bit.
 
+  Args:
+    config: what to train.
+    workdir: the folder of the run, which no other training may use meanwhile.
+    watch: measures the run every `config.train.eval_every` rounds; its numbers join the metrics as
+      "eval/...".
+    folders: of the run's stages, by name, which must be done.
+    source: the training images, if they are open already.
+
   Raises:
     UserError: a wrong key, missing data, a checkpoint that does not fit, or a loss that is not finite.
   """
-  check_config(config)
+  configs.check(config)
   operator = make_operator(config)
   method = make_method(config, operator)
   mesh = parallel.make_mesh()
-  parallel.check_shared(method.rows or config.train.batch, mesh)
-  source = open_source(config.data)
+  parallel.check_shared(method.minibatch or config.train.batch, mesh)
+  images = source or open_source(config.data)
   process, processes = parallel.process()
 
   def batches(start: int) -> Iterator[Batch]:
-    rows = train_batches(
-      source,
+    parts = train_batches(
+      images,
       config.data,
       seed=config.seed,
       batch=config.train.batch,
@@ -67,21 +71,24 @@ def train(
       process=process,
       processes=processes,
     )
-    return (parallel.put_batch(r, mesh) for r in rows)
+    return (parallel.put_batch(part, mesh) for part in parts)
 
   stream, held = batches(0), 0
   batch = next(stream)
   target = parallel.abstract_state(method, mesh, batch)
+  # A run whose rounds depend on how many there are cannot become longer.
+  fixed_length = method.fixed_length or configs.fixed_length(config)
+  free = [key for key in configs.RESUMING if not (fixed_length and key == "train.rounds")]
   with (
     parallel.stop_signals() as asked_to_stop,  # until the last checkpoint is written
-    Checkpoints(workdir, config.train.keep, create=True) as checkpoints,
+    Checkpoints(workdir, config.train.keep, create=True, lock=process == 0) as checkpoints,
   ):
-    state = checkpoints.restore(target, config)
+    state = checkpoints.restore(target, config, free)
     if state is None:
       state = parallel.compile_init(method, mesh, config.seed)(batch)
-      params, stats = read_networks(config, places)
-      params |= {name: read() for name, read in method.weights.items()}
-      state = parallel.put_networks(state, params, stats, mesh)
+      params, stats = graft.read(config, folders)
+      params |= {role: read() for role, read in method.weights.items()}
+      state = graft.put(state, (params, stats))
       log.info("Parameters:\n%s", parameter_overview.get_parameter_overview(state.params))
     begin, rounds = int(state.step), config.train.rounds
     if begin:
@@ -109,40 +116,23 @@ def train(
         if begin < profile == step - PROFILED_ROUNDS + 1:
           jax.block_until_ready(state)
           profiler.stop()
-        stopping = asked_to_stop(before + step)
+        stopping = asked_to_stop()
         saves = stopping or step == rounds or step % config.train.checkpoint_every == 0
         if saves or step % config.train.log_every == 0:
-          means, images = _means(history, step)
+          means, count = mean_metrics(history, step)
           pace = (step - clocked) / (time.perf_counter() - clock) or math.nan  # rounds a second
-          line = progress_line(step, rounds, means, images * pace, (rounds - step) / pace)
+          line = progress_line(step, rounds, means, count * pace, (rounds - step) / pace)
           log.info("%s", line)
           platform.work_unit().set_notes(line)  # for clusters that show it
-          writer.write(step, means | {"images_per_second": images * pace})
+          writer.write(step, means | {"images_per_second": count * pace})
           history, clock, clocked = [], time.perf_counter(), step
         if watch and step % config.train.eval_every == 0:
           writer.write(step, {f"eval/{k}": v for k, v in watch(Run(config, operator, method, state)).items()})
           clock, clocked = time.perf_counter(), step
         if saves:
           checkpoints.save(state, config, batch)
+          if process == 0:
+            write_versions(config, Path(workdir), begin)
         if stopping:
           break
   return Run(config, operator, method, state)
-
-
-def _means(history: list[Metrics], step: int) -> tuple[dict[str, float], float]:
-  """Means over the images since the last report, and the images of a round.
-
-  Raises:
-    UserError: one is not finite.
-  """
-  rounds = jax.device_get(history)
-  images = np.array([r.pop("images") for r in rounds])
-  weights = images if images.any() else np.ones_like(images)
-  means = {name: float(np.average([r[name] for r in rounds], weights=weights)) for name in rounds[0]}
-  for name, value in means.items():
-    if not np.isfinite(value):
-      raise UserError(
-        f"{name} is {value} at round {step}: nothing of it was saved, so lower the learning rate in "
-        "config.optim or set its clip, and start anew in another --workdir."
-      )
-  return means, float(images.mean())

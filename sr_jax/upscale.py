@@ -8,10 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from sr_jax.baselines import Sampler
-from sr_jax.data.decode import CorruptRecord, decode
 from sr_jax.errors import UserError
+from sr_jax.images import read_image, save_png
 from sr_jax.ops import to_float, to_uint8
-from sr_jax.report import save_png
 from sr_jax.run import Run, load_run
 
 MAX_PIXELS = 4_000_000  # of an output: the memory of a 64-channel network at that size is about 1 GB a layer
@@ -25,9 +24,10 @@ def upscale(
   Args:
     run: from `load_run(workdir)`.
     image: uint8 [h, w, C], C as the run was trained.
-    samples: n.
+    samples: n; all are equal where the method is deterministic or the temperature 0.
     seed: the same seed gives the same images.
-    temperature: 1 is the model, 0 its mode, larger is more diverse.
+    temperature: 1 is the model, larger is more diverse, 0 draws nothing: greedy decoding of a pixel recursive
+      model, the latent 0 of other generators.
 
   Returns:
     uint8 [n, H, W, C].
@@ -47,20 +47,6 @@ def upscale(
   return np.asarray(_draw(run.sampler(temperature), jnp.asarray(image), jax.random.key(seed), samples))
 
 
-def read_image(path: str | Path, channels: int) -> np.ndarray:
-  """An image file -> uint8 [h, w, channels], turned as its camera says.
-
-  Raises:
-    UserError: there is no such file, or it is no image.
-  """
-  if not Path(path).is_file():
-    raise UserError(f"{path} does not exist: give the path of an image.")
-  try:
-    return decode(Path(path), str(path), channels)
-  except CorruptRecord as error:
-    raise UserError(f"{error}: give a PNG, JPEG or the like.") from error
-
-
 @partial(jax.jit, static_argnums=3)
 def _draw(sampler: Sampler, image: jax.Array, key: jax.Array, samples: int) -> jax.Array:
   """uint8 [h, w, C] -> uint8 [n, H, W, C]."""
@@ -78,21 +64,23 @@ def upscale_file(
 ) -> list[Path]:
   """Enlarge an image file with the run in `workdir`.
 
-  Writes photo_x4_0.png, photo_x4_1.png, ... into the folder `out`, and returns their paths.
+  Writes photo_x4_0.png, photo_x4_1.png, ... into the folder `out`, one alone where all would be equal, and
+  returns their paths.
 
   Raises:
-    UserError: as `upscale` and `load_run`; or `out` cannot be written.
+    UserError: as `upscale`, `read_image` and `load_run`; or `out` cannot be written.
   """
   run = load_run(workdir)
-  image = read_image(path, run.config.data.channels)
-  images = upscale(run, image, samples=samples, seed=seed, temperature=temperature)
   fy, fx = run.operator.factor
+  image = read_image(path, run.config.data.channels, MAX_PIXELS // (fy * fx))
+  samples = run.count(samples, temperature)
+  images = upscale(run, image, samples=samples, seed=seed, temperature=temperature)
   scale = f"x{fy}" if fy == fx else f"x{fy}x{fx}"
   paths = [Path(out) / f"{Path(path).stem}_{scale}_{i}.png" for i in range(samples)]
   try:
     Path(out).mkdir(parents=True, exist_ok=True)
-    for target, image in zip(paths, images, strict=True):
-      save_png(target, image)
+    for target, enlarged in zip(paths, images, strict=True):
+      save_png(target, enlarged)
   except OSError as error:
     raise UserError(f"--out {out} cannot be written ({error.strerror}): choose another folder.") from error
   return paths

@@ -1,17 +1,21 @@
 """Amortised MAP Inference: projections, adversary, priors and the Swiss roll, against mathematics."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sr_jax.config import stage_config
 from sr_jax.configs import amap_swiss_roll, base
 from sr_jax.data import open_source
 from sr_jax.errors import UserError
+from sr_jax.method import run_round
 from sr_jax.methods import make_method
 from sr_jax.methods.amap_gan import make_anneal
-from sr_jax.methods.priors import denoiser_prior, density_prior
-from sr_jax.networks import init, make_generator, train_pass, zero_codes
+from sr_jax.methods.amap_priors import denoiser_prior, density_prior
+from sr_jax.networks import init, make_generator, train_pass, zero_latent
 from sr_jax.networks.projection import apply_kernels, learn_pinv, pinv_losses
 from sr_jax.ops import Operator, make_operator, swiss_roll, to_float
 
@@ -35,14 +39,14 @@ def test_the_learned_pseudo_inverse_solves_equation_23_at_sizes_it_was_not_train
 
 
 def learned(trainable: bool, start: str):
-  config = base.get_config("regression", "convnet")
-  config.network.update({"widths": (8,), "norm": "none"})
+  config = base.get_config("regression", generator="convnet")
+  config.networks.generator.update({"widths": (8,), "norm": "none"})
   config.operator.update({"kernel": "gaussian", "rounding": "none"})
   config.consistency = "learned"
   config.projection.update({"trainable": trainable, "start": start})
   net = make_generator(config)
   x = jax.random.uniform(jax.random.key(0), (2, 8, 8, 3))
-  return net, x, *init(net, jax.random.key(1), x, zero_codes(net, x))
+  return net, x, *init(net, jax.random.key(1), x, zero_latent(net, x))
 
 
 @pytest.mark.parametrize("trainable", [True, False])
@@ -50,7 +54,7 @@ def test_a_learned_projection_moves_only_if_it_is_trainable(trainable):
   net, x, params, stats = learned(trainable, "trained")
 
   def loss(p):
-    return jnp.sum(jnp.square(train_pass(net, p, stats, x, zero_codes(net, x))[0][-1]))
+    return jnp.sum(jnp.square(train_pass(net, p, stats, x, zero_latent(net, x))[0]))
 
   moves = np.abs(jax.grad(loss)(params)["pinv"]).max() > 0
   assert moves == trainable
@@ -59,7 +63,7 @@ def test_a_learned_projection_moves_only_if_it_is_trainable(trainable):
 def test_a_trained_projection_starts_consistent_and_a_random_one_does_not():
   for start, bound in (("trained", 1e-6), ("random", np.inf)):
     net, x, params, stats = learned(False, start)
-    y = train_pass(net, params, stats, x, zero_codes(net, x))[0][-1]
+    y = train_pass(net, params, stats, x, zero_latent(net, x))[0]
     miss = float(jnp.square(GAUSSIAN.A(y) - x).mean())
     assert miss < bound
   assert miss > 1e-3  # the random one
@@ -79,7 +83,7 @@ def test_the_gradient_through_the_projection_is_its_high_pass_part():
 
 
 def noise(**keys):
-  config = base.get_config("amap_gan", "convnet").method.noise
+  config = base.get_config("amap_gan", generator="convnet").method.noise
   config.update(keys)
   return config
 
@@ -114,8 +118,10 @@ def test_a_trained_discriminator_estimates_the_log_ratio_that_the_generator_desc
   # y = 0 everywhere, so that x = 0, G(x) = (d, -d), and with noise p = N(0, I), q = N((d, -d), I).
   batch = {"hr": jnp.zeros((1024, 1, 2, 1)), "index": jnp.arange(1024)}
   state = method.init(jax.random.key(0), batch)
-  state.params["generator"]["Conv_0"]["bias"] = jnp.array([0.7, -0.7])
-  step = jax.jit(method.step)
+  outputs = jnp.array([0.7, -0.7])  # the last layer's bias is the only leaf of that shape
+  generator = jax.tree.map(lambda v: outputs if v.shape == (2,) else v, state.params["generator"])
+  state = state.replace(params=state.params | {"generator": generator})
+  step = jax.jit(partial(run_round, method))
   for i in range(600):
     state, metrics = step(state, batch, jax.random.key(i))
   y = method.sample(state, operator.lr(batch), jax.random.key(0), n=1)[0]
@@ -135,9 +141,9 @@ def test_noise_that_does_not_fall_is_refused(keys):
 
 
 def test_the_discriminator_judges_the_centre_of_larger_images():
-  config = base.get_config("amap_gan", "convnet")
-  config.network.widths = (4,)
-  config.method.discriminator.update({"widths": (4, 4), "strides": (2, 2)})
+  config = base.get_config("amap_gan", generator="convnet")
+  config.networks.generator.widths = (4,)
+  config.networks.discriminator.update({"widths": (4, 4), "strides": (2, 2)})
   config.data.crop = (16, 16)
   config.train.batch = 4
   method = make_method(config, make_operator(config))
@@ -158,29 +164,31 @@ def test_soft_consistency_is_the_mean_absolute_error_in_low_resolution():
     config.method.soft_weight = weight
     method = make_method(config, operator)
     state = method.init(jax.random.key(0), batch)
-    _, losses[weight] = jax.jit(method.step)(state, batch, jax.random.key(0))
-  np.testing.assert_allclose(
-    losses[10.0]["loss"] - losses[0.0]["loss"], 10 * losses[0.0]["lr_mae"], rtol=1e-4
-  )
+    _, losses[weight] = jax.jit(partial(run_round, method))(state, batch, jax.random.key(0))
+  np.testing.assert_allclose(losses[10.0]["loss"] - losses[0.0]["loss"], 10 * losses[0.0]["lr_l1"], rtol=1e-4)
   x = operator.lr(batch)
   y = method.sample(state, x, jax.random.key(0), n=1)[0]
-  objective = method.objective(state, batch, jax.random.key(0))["lr_mae"]
+  objective = method.objective(state, batch, jax.random.key(0))["lr_l1"]
   np.testing.assert_allclose(objective, np.abs(y.mean(axis=2) - x[:, :, 0])[:, 0, 0], rtol=1e-5)
 
 
 # Priors (Eq. 12, 28 to 32).
 
 
-def dg_config():
+def denoiser_config(widths: tuple[int, ...] = (8,), rounds: int = 6, **keys):
+  """The stage of a denoiser of the Swiss roll with one level of noise, 0.5."""
   config = amap_swiss_roll.get_config("affdg")
-  config.method.prior.update({"start": 0.5, "end": 0.5, "snapshots": 1})
-  return config
+  config.method.update({"start": 0.5, "end": 0.5, "snapshots": 1, **keys})
+  config.networks.prior.widths = widths
+  config.stages.prior.train.rounds = rounds
+  config.stages.prior.optim.prior.learning_rate = 1e-2
+  return stage_config(config, "prior")
 
 
 def test_the_optimal_denoisers_direction_is_the_score_of_a_gaussian():
   """For y ~ N(0, s^2) the best denoiser is y s^2 / (s^2 + sigma^2), the score -y / (s^2 + sigma^2)."""
   s, sigma = 1.5, 0.5
-  prior = denoiser_prior(dg_config())
+  prior = denoiser_prior(denoiser_config())
   y = jax.random.normal(jax.random.key(0), (5, 1, 2, 1))
 
   def energy(y):
@@ -190,18 +198,11 @@ def test_the_optimal_denoisers_direction_is_the_score_of_a_gaussian():
 
 
 def test_a_denoiser_trained_on_a_gaussian_points_along_its_score():
-  config = dg_config()
-  with config.unlocked():
-    config.optim.prior = config.stages.prior.optim.prior
-  config.method.name = "denoiser"
-  config.method.prior.update({"start": 1.0, "end": 1.0})
-  config.method.prior.network.widths = (32, 32)
-  config.optim.prior.learning_rate = 1e-2
-  config.train.rounds = 400
+  config = denoiser_config((32, 32), 400, start=1.0, end=1.0)
   method = make_method(config, make_operator(config))
   draw = jax.random.normal(jax.random.key(9), (400, 256, 1, 2, 1))
   state = method.init(jax.random.key(0), {"hr": draw[0]})
-  step = jax.jit(method.step)
+  step = jax.jit(partial(run_round, method))
   for i in range(400):
     state, _ = step(state, {"hr": draw[i]}, jax.random.key(i))
   prior = denoiser_prior(config)
@@ -220,28 +221,23 @@ def test_a_denoiser_trained_on_a_gaussian_points_along_its_score():
 
 
 def test_a_snapshot_is_the_network_at_the_end_of_its_part_of_the_rounds():
-  config = dg_config()
-  with config.unlocked():
-    config.optim.prior = config.stages.prior.optim.prior
-  config.method.name = "denoiser"
-  config.method.prior.update({"start": 2.0, "end": 0.5, "snapshots": 2})
-  config.method.prior.network.widths = (4,)
-  config.train.rounds = 6
+  config = denoiser_config((4,), start=2.0, end=0.5, snapshots=2)
   method = make_method(config, make_operator(config))
   batch = {"hr": jnp.ones((8, 1, 2, 1))}
   state = method.init(jax.random.key(0), batch)
-  at = []
+  step, at = jax.jit(partial(run_round, method)), []
   for i in range(6):
-    state, _ = jax.jit(method.step)(state, batch, jax.random.key(i))
-    at.append(state.params["prior"]["Conv_0"]["kernel"])
-  kept = state.params["snapshots"]["net"]["Conv_0"]["kernel"]
-  np.testing.assert_array_equal(kept[0], at[2])
-  np.testing.assert_array_equal(kept[1], at[5])
-  np.testing.assert_allclose(state.params["snapshots"]["marks"], [2.0, 0.5])
+    state, _ = step(state, batch, jax.random.key(i))
+    at.append(jax.tree.leaves(state.params["prior"]))
+  kept = state.params["snapshots"]
+  for number, round_of_it in ((0, 2), (1, 5)):
+    ours = [leaf[number] for leaf in jax.tree.leaves(kept["net"])]
+    assert all(np.array_equal(a, b) for a, b in zip(ours, at[round_of_it], strict=True))
+  np.testing.assert_allclose(kept["sigmas"], [2.0, 0.5])
 
 
 def test_bits_per_dimension_count_grey_levels():
-  config = base.get_config("amap_ll", "convnet")
+  config = base.get_config("amap_ll", generator="convnet")
   prior = density_prior(config)
   batch = {"hr": jnp.zeros((3, 4, 4, 3), jnp.uint8)}
   # A density of 1 on [0, 1] gives each of 255 steps the same.

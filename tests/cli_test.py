@@ -1,7 +1,6 @@
 """The command line: what a user sees, and that a mistake costs one sentence, exit code 2 and no file."""
 
 import json
-import pkgutil
 import subprocess
 import sys
 
@@ -10,10 +9,12 @@ import pytest
 from PIL import Image
 
 import small_runs
-from sr_jax import cli, configs
+from sr_jax import cli
+from sr_jax import config as configs
 from sr_jax.methods import make_method
 from sr_jax.ops import make_operator
-from sr_jax.run import check_config, load_run
+from sr_jax.config import check
+from sr_jax.run import load_run
 from sr_jax.stages import plan_stages
 from sr_jax.upscale import MAX_PIXELS, upscale
 
@@ -143,12 +144,12 @@ def test_an_unknown_key_is_named_with_the_nearest_right_one(capsys, tmp_path):
     ("data.crop=(16,)", "give (rows, columns)"),
     ("data.crop=(160,160)", "smaller than the crop"),
     ("data.crop=(18,18)", "cannot be reduced by"),
-    ("operator.kernel=cubic", "must be one of bicubic"),
-    ("network.norm=group", "config.network.norm is 'group'"),
+    ("operator.kernel=cubic", "did you mean 'bicubic'"),
+    ("networks.generator.norm=group", "norm of a network is 'group'"),
     ("dtype=float33", "did you mean 'float32'"),
     ("method.chunk=0", "config.method.chunk is 0"),
     ("method.candidates=3", "a multiple of"),
-    ("method.features.file=gone.npz", "gone.npz does not exist"),
+    ("method.features.layers=('conv2_2',)", "has no weights"),
     ("optim.generator.schedule=step", "config.optim"),
   ],
 )
@@ -208,24 +209,24 @@ def test_what_is_no_image_is_one_sentence(capsys, trained, tmp_path):
   assert not (tmp_path / "out").exists()
 
 
-CONFIGS = [info.name for info in pkgutil.iter_modules(configs.__path__) if info.name != "base"]
+CONFIGS = configs.names()
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_config_and_every_trial_of_its_sweep_makes_a_method(name):
-  module = cli.load_module(name)
+  module = configs.load_module(name)
   assert f"--config {name}" in module["__doc__"]
   trials = list(module["sweep"]()) if "sweep" in module else []
   variants = {trial[1] for trial in trials}
   assert all(len(trial[0]) and isinstance(trial[2], dict) for trial in trials)
-  for config in [cli.load_config(name), *(cli.load_config(f"{name}:{v}") for v in sorted(variants))]:
+  for config in [configs.load(name), *(configs.load(f"{name}:{v}") for v in sorted(variants))]:
     for stage in plan_stages(config, "runs"):
-      check_config(stage.config)
+      check(stage.config)
       assert make_method(stage.config, make_operator(stage.config)).objective
 
 
 def test_the_overrides_of_a_sweep_are_keys_of_its_configs():
-  for row, variant, keys in cli.load_module("amap_instance_noise")["sweep"]():
+  for row, variant, keys in configs.load_module("amap_instance_noise")["sweep"]():
     words = [f"--config.{key}={value}" for key, value in keys.items()]
-    config = cli.override(cli.load_config(f"amap_instance_noise:{variant}"), words)
+    config = configs.override(configs.load(f"amap_instance_noise:{variant}"), words)
     assert config.seed == keys["seed"], row

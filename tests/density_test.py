@@ -40,7 +40,7 @@ def random_mixture(seed: int):
 
 def random_density(channels: int, seed: int = 0, **keys):
   """A narrow network and its random variables, with deviations of about 0.1."""
-  net = PixelDensity(channels, **NARROW | {"dtype": FLOAT32} | keys)
+  net = PixelDensity(channels, **NARROW | {"dtype": FLOAT32, "norm": "batch"} | keys)
   return net, random_variables(net, seed, 0.2, jnp.zeros((1, 2, 2, channels)), train=False)
 
 
@@ -225,7 +225,7 @@ def test_even_kernels_and_unknown_norms_are_refused():
   with pytest.raises(UserError, match="odd"):
     MaskedConv(4, (4, 4), 1, True, FLOAT32)
   with pytest.raises(UserError, match="norm"):
-    PixelDensity(1, FLOAT32, norm="btach")
+    PixelDensity(1, FLOAT32, **NARROW, norm="btach")
 
 
 def test_training_finds_that_the_second_pixel_follows_the_first():

@@ -10,11 +10,13 @@ FLOORS = [
   {"sweep"},
   {"train", "evaluate", "upscale"},
   {"stages"},
+  {"graft"},
   {"run"},
-  {"baselines"},
-  {"parallel", "checkpoint", "report", "data", "metrics", "methods"},
-  {"method", "networks"},
-  {"ops"},
+  {"baselines", "report"},
+  {"parallel", "checkpoint", "versions", "data", "metrics", "methods"},
+  {"config", "images", "method", "networks"},
+  {"losses"},
+  {"ops", "files", "configs"},
   {"errors"},
 ]
 
@@ -23,10 +25,12 @@ def test_imports_run_one_way():
   floor = {name: number for number, names in enumerate(FLOORS) for name in names}
   root = Path(sr_jax.__file__).parent
   for path in root.rglob("*.py"):
+    if path == root / "__init__.py":  # imports what is asked for, late
+      continue
     room = path.relative_to(root).parts[0].removesuffix(".py")
     for node in ast.walk(ast.parse(path.read_text())):
       if isinstance(node, ast.Import):
-        assert not any(alias.name.startswith("sr_jax") for alias in node.names), path
+        assert not any(alias.name.startswith("sr_jax.") for alias in node.names), path
       assert not getattr(node, "level", 0), f"{path} imports relatively"
       if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "sr_jax":
         parts = node.module.split(".")[1:2] or [alias.name for alias in node.names]

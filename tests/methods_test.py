@@ -5,11 +5,13 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+from small_runs import tiny
 from sr_jax import parallel
 from sr_jax.configs import base
-from sr_jax.method import Method, State, optimiser
+from sr_jax.method import Method, State, optimiser, run_round
 from sr_jax.methods import METHODS, make_method
 from sr_jax.ops import Operator, make_operator
 
@@ -18,46 +20,6 @@ BATCH, SIZE = 8, 16
 ROUNDS = 6
 STOCHASTIC = {"srim", "amap_gan", "pixel_recursive", "pixel_independent"}  # whose samples differ
 DRAWING = {"srim", "amap_gan", "denoiser", "density"}  # whose rounds draw
-
-
-def tiny(name: str):
-  """A preset of each method that compiles in seconds; a new method adds its own line."""
-  networks = {"regression": "srresnet", "srim": "srim"}
-  if name.startswith("pixel"):
-    networks[name] = "conditioning"
-  config = base.get_config(name, networks.get(name, "convnet"))
-  config.data.crop = (SIZE, SIZE)
-  config.train.batch = BATCH
-  config.train.rounds = ROUNDS
-  config.consistency = "project"
-  for optim in config.optim.values():
-    optim.learning_rate = 1e-2
-  config.network.update(
-    {
-      "srresnet": {"width": 8, "blocks": 1, "outer_kernel": 3},
-      "srim": {"width": 8, "layers": 3, "kernel": 3},
-      "convnet": {"widths": (8, 8)},
-      "conditioning": {"width": 6, "blocks": 1},
-    }[config.network.name]
-  )
-  if name == "srim":
-    config.method.update({"minibatch": 4, "inner_rounds": 3, "candidates": 4, "chunk": 2})
-    # A frozen network, narrow and with its placeholder weights: the file is not read here.
-    config.method.features.update({"file": "vgg.npz", "width": 2, "layers": ("conv2_2",)})
-  if name == "amap_gan":
-    config.network.noise_channels = 1
-    config.method.discriminator_updates = 2
-    config.method.discriminator.update({"widths": (4, 4), "strides": (2, 2)})
-  if name == "pixel_recursive":
-    config.method.prior.update({"width": 6, "layers": 1, "kernel": 3, "first_kernel": 3, "head": 8})
-  elif "prior" in config.method:
-    config.method.prior.snapshots = 2
-    config.method.prior.network.update(
-      {"width": 6, "layers": 2, "components": 2, "quadratic": 2, "scales": 2}
-      if name in ("density", "amap_ll")
-      else {"widths": (8,)}
-    )
-  return config
 
 
 @functools.cache
@@ -131,7 +93,7 @@ def test_sampling_is_deterministic_in_its_key_and_its_spread_is_that_of_the_temp
   assert equal(first, draw(state, x, jax.random.key(0), n=2))
   stochastic = not equal(first[0], first[1])
   assert stochastic == (not equal(first, draw(state, x, jax.random.key(1), n=2)))
-  assert stochastic == (name in STOCHASTIC)
+  assert stochastic == (name in STOCHASTIC) == (not made(name)[0].deterministic)
   cold = draw(state, x, jax.random.key(0), n=2, temperature=0.0)
   assert equal(cold[0], cold[1])
 
@@ -214,19 +176,111 @@ def test_the_objective_is_one_finite_number_per_example_and_falls_in_training(na
   after = objective(run(name, 40), data, jax.random.key(0))
   for key, value in before.items():
     assert value.shape == (BATCH,)
-    assert key == "lr_mae" or after[key].mean() < value.mean()
+    assert key == "lr_l1" or after[key].mean() < value.mean()
+
+
+@every_sampler
+def test_images_of_a_batch_are_drawn_with_noise_of_their_own(name):
+  """One input twice in a batch: a stochastic method gives it two answers in one draw."""
+  if name not in STOCHASTIC:
+    pytest.skip("draws nothing")
+  _, operator = made(name)
+  x = jnp.repeat(operator.lr(batch())[:1], 2, axis=0)
+  y = sampler(name)(run(name, 1), x, jax.random.key(0), n=1)[0]
+  assert not np.allclose(y[0], y[1])
+
+
+@every_sampler
+def test_the_projection_is_part_of_training(name):
+  """A likelihood of bytes aside: there only samples are projected."""
+  config, state, losses = tiny(name), run(name, 1), []
+  for config.consistency in ("none", "project"):
+    method = make_method(config, make_operator(config))
+    after = jax.jit(functools.partial(run_round, method))(state, batch(), jax.random.key(0))[1]
+    losses.append(float(after["loss"]))
+  assert (losses[0] != losses[1]) == (not name.startswith("pixel"))
+
+
+@every_method
+def test_metrics_are_means_over_the_number_of_images_that_they_name(name):
+  method, _ = made(name)
+  _, step, data = programs(name, 1)
+  state, counts = run(name, 0), []
+  for _ in range(ROUNDS):
+    state, metrics = step(state, data)
+    counts.append(float(metrics["images"]))
+  expected = {0.0, float(tiny("srim").method.minibatch)} if name == "srim" else {float(BATCH)}
+  assert set(counts) == expected
+
+
+@every_method
+def test_bfloat16_keeps_float32_parameters_and_is_close_to_float32(name):
+  config = tiny(name)
+  config.dtype = "bfloat16"
+  operator = make_operator(config)
+  method = make_method(config, operator)
+  state = jax.jit(method.init)(jax.random.key(0), batch())
+  assert all(v.dtype != jnp.bfloat16 for v in jax.tree.leaves(state))
+  after, metrics = jax.jit(functools.partial(run_round, method))(state, batch(), jax.random.key(0))
+  assert jax.tree.map(lambda v: v.dtype, after) == jax.tree.map(lambda v: v.dtype, state)
+  assert np.isfinite(metrics["loss"])
+  exact = jax.jit(functools.partial(run_round, made(name)[0]))(state, batch(), jax.random.key(0))[1]["loss"]
+  assert float(metrics["loss"]) == pytest.approx(float(exact), rel=0.1, abs=0.1)
+  if method.sample:
+    y = jax.jit(method.sample, static_argnames="n")(state, operator.lr(batch()), jax.random.key(0), n=2)
+    assert y.dtype == jnp.float32
+    assert np.isfinite(y).all()
+
+
+# The optimiser
+
+
+def steps(updates: int = 11, gradient: float = 1.0, rounds: int = 10, **keys) -> list[float]:
+  """What plain gradient descent at a rate of 1 takes off a number at each update."""
+  config = base.get_config().optim.generator
+  config.update({"name": "sgd", "learning_rate": 1.0, **keys})
+  tx = optimiser(config, rounds)
+  state, taken = tx.init(jnp.zeros(())), []
+  for _ in range(updates):
+    update, state = tx.update(jnp.float32(gradient), state)
+    taken.append(-float(update))
+  return taken
 
 
 @pytest.mark.parametrize(
   ("keys", "last"), [({}, 0.0), ({"final": 0.1}, 0.1), ({"schedule": "constant"}, 1.0)]
 )
 def test_a_cosine_ends_at_its_final_part_of_the_rate(keys, last):
+  taken = steps(**{"schedule": "cosine", **keys})
+  assert taken[0] == 1.0
+  assert taken[5] == pytest.approx((1 + last) / 2, abs=1e-6)
+  assert taken[10] == pytest.approx(last, abs=1e-6)
+
+
+def test_a_rate_rises_linearly_in_the_warm_up_and_a_cosine_begins_after_it():
+  taken = steps(schedule="cosine", warmup=4)
+  assert taken[:5] == pytest.approx([0, 0.25, 0.5, 0.75, 1.0])
+  assert taken[7] == pytest.approx(0.5, abs=1e-6)
+  assert taken[10] == pytest.approx(0, abs=1e-6)
+
+
+def test_a_rate_halves_at_the_updates_it_names():
+  assert steps(schedule="halve", halve_at=(3, 5), updates=7) == pytest.approx([1, 1, 1, 0.5, 0.5, 0.25, 0.25])
+
+
+def test_a_gradient_is_clipped_to_its_norm():
+  assert steps(schedule="constant", clip=0.5, gradient=3.0, updates=1) == pytest.approx([0.5])
+  assert steps(schedule="constant", clip=0.5, gradient=0.3, updates=1) == pytest.approx([0.3])
+
+
+def test_adam_is_that_of_its_paper():
+  taken = steps(name="adam", learning_rate=0.1, schedule="constant", b1=0.8, b2=0.9, gradient=2.0, updates=2)
+  assert taken == pytest.approx([0.1, 0.1], rel=1e-4)
   config = base.get_config().optim.generator
-  config.update({"name": "sgd", "learning_rate": 1.0, "schedule": "cosine", **keys})
-  tx = optimiser(config, 10)
-  state, steps = tx.init(jnp.zeros(())), []
-  for _ in range(11):
-    update, state = tx.update(jnp.ones(()), state)
-    steps.append(-float(update))
-  assert steps[0] == 1.0
-  assert steps[10] == pytest.approx(last, abs=1e-6)
+  config.update({"b1": 0.8, "b2": 0.9, "learning_rate": 0.1})
+  ours, theirs = optimiser(config, 10), optax.adam(0.1, 0.8, 0.9)
+  states = [ours.init(jnp.zeros(())), theirs.init(jnp.zeros(()))]
+  for gradient in (1.0, -3.0, 0.5):
+    updates = [tx.update(jnp.float32(gradient), s) for tx, s in zip((ours, theirs), states, strict=True)]
+    states = [s for _, s in updates]
+    assert float(updates[0][0]) == float(updates[1][0])

@@ -5,11 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from small_runs import network
 from sr_jax.errors import UserError
-from sr_jax.networks import eval_pass, init, zero_codes
+from sr_jax.networks import eval_pass, init, normal_latent, zero_latent
 from sr_jax.networks.shuffle import depth_to_space
-from sr_jax.networks.srim import SRIM
-from sr_jax.networks.srresnet import SRResNet
 from sr_jax.ops import resize
 
 F32 = jnp.dtype("float32")
@@ -21,55 +20,55 @@ def image(*shape: int) -> jax.Array:
 
 
 def test_srim_has_nine_convolutions_of_5x5_in_each_of_two_stages_and_the_skip_enters_all_but_the_first():
-  net, x = SRIM((4, 4), 3, F32), image(1, 4, 4, 3)
-  params = jax.eval_shape(lambda: init(net, KEY, x, zero_codes(net, x)))[0]
+  net, x = network("srim"), image(1, 4, 4, 3)
+  params = jax.eval_shape(lambda: init(net, KEY, x, zero_latent(net, x)))[0]
   for stage in ("subnetworks_0", "subnetworks_1"):
     shapes = [params[stage][f"Conv_{i}"]["kernel"].shape for i in range(9)]
     assert shapes == [(5, 5, 3 + 5, 64), *[(5, 5, 64 + 3, 64)] * 7, (5, 5, 64 + 3, 3)]
     assert sum(name.startswith("BatchNorm") for name in params[stage]) == 8
-  assert net.stage_codes((4, 4, 3)) == [(8, 8, 5), (16, 16, 5)]
+  assert [part.shape for part in net.latent((4, 4, 3))] == [(8, 8, 5), (16, 16, 5)]
 
 
 def test_srim_doubles_in_each_stage_stays_between_0_and_1_and_stages_make_the_whole():
-  net, x = SRIM((4, 4), 3, F32, width=4, layers=3, kernel=3), image(2, 4, 6, 3)
-  codes = [jax.random.normal(KEY, (2, *shape)) for shape in net.stage_codes(x.shape[1:])]
-  params, stats = init(net, KEY, x, codes)
-  outputs = eval_pass(net, params, stats, x, codes)
-  assert [y.shape for y in outputs] == [(2, 8, 12, 3), (2, 16, 24, 3)]
-  assert all((y > 0).all() and (y < 1).all() for y in outputs)
-  previous = x
-  for s, code in enumerate(codes):
-    previous = eval_pass(net, params, stats, s, x, previous, code, method="stage")
-    np.testing.assert_array_equal(previous, outputs[s])
+  net, x = network("srim", width=4, layers=3, kernel=3), image(2, 4, 6, 3)
+  latent = normal_latent(net, x, KEY)
+  params, stats = init(net, KEY, x, latent)
+  outputs = [x]
+  for s, part in enumerate(latent):
+    outputs.append(eval_pass(net, params, stats, s, x, outputs[-1], part, method="stage"))
+  assert [y.shape for y in outputs[1:]] == [(2, 8, 12, 3), (2, 16, 24, 3)]
+  assert all((y > 0).all() and (y < 1).all() for y in outputs[1:])
+  np.testing.assert_array_equal(eval_pass(net, params, stats, x, latent), outputs[-1])
 
 
 def test_srim_refuses_a_factor_that_is_no_power_of_two():
   with pytest.raises(UserError, match="power of two"):
-    SRIM((1, 2), 3, F32).stage_codes((4, 4, 3))
+    network("srim", (1, 2)).latent((4, 4, 3))
 
 
 @pytest.mark.parametrize("factor", [(1, 2), (2, 2), (3, 3), (4, 4)])
 @pytest.mark.parametrize("tail", ["shuffle", "direct"])
 def test_srresnet_enlarges_by_any_factor_and_starts_at_bicubic_when_residual(factor, tail):
-  net = SRResNet(factor, 1, F32, width=8, blocks=1, outer_kernel=3, norm="none", tail=tail, residual=True)
+  keys = {"width": 8, "blocks": 1, "outer_kernel": 3, "norm": "none", "residual": True}
+  net = network("srresnet", factor, 1, tail=tail, **keys)
   x = image(1, 4, 5, 1)
-  params, stats = init(net, KEY, x, zero_codes(net, x))
-  y = eval_pass(net, params, stats, x, zero_codes(net, x))[-1]
+  params, stats = init(net, KEY, x, zero_latent(net, x))
+  y = eval_pass(net, params, stats, x, zero_latent(net, x))
   size = (4 * factor[0], 5 * factor[1])
   assert y.shape == (1, *size, 1)
   bicubic = resize(x, size)
   assert 0 < np.abs(y - bicubic).mean() < 0.2 * np.abs(bicubic).mean()
 
 
-def test_a_code_changes_the_image_and_bfloat16_keeps_float32_parameters_and_output():
-  net = SRResNet((2, 2), 3, jnp.dtype("bfloat16"), width=8, blocks=1, noise_channels=2)
+def test_a_latent_changes_the_image_and_bfloat16_keeps_float32_parameters_and_output():
+  net = network("srresnet", (2, 2), dtype="bfloat16", width=8, blocks=1, noise_channels=2)
   x = image(1, 4, 4, 3)
-  zeros = zero_codes(net, x)
+  zeros = zero_latent(net, x)
   params, stats = init(net, KEY, x, zeros)
   assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {F32}
-  y = eval_pass(net, params, stats, x, zeros)[-1]
+  y = eval_pass(net, params, stats, x, zeros)
   assert y.dtype == F32
-  assert not np.array_equal(y, eval_pass(net, params, stats, x, [zeros[0] + 1])[-1])
+  assert not np.array_equal(y, eval_pass(net, params, stats, x, zeros + 1))
 
 
 def test_depth_to_space_puts_each_channel_in_its_place():

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 from tensorboardX.proto import event_pb2
 
-from sr_jax import report
+from sr_jax import files, images
+from sr_jax.report import grids, log, tables
 
 
 def scalars(folder):
@@ -28,7 +29,7 @@ def lines(folder):
 
 
 def test_metrics_reach_json_lines_and_tensorboard(tmp_path):
-  with report.Writer(tmp_path, start=0) as writer:
+  with log.Writer(tmp_path, start=0) as writer:
     writer.write(10, {"loss": np.float32(0.5), "gradient_norm": 2.0})
     assert lines(tmp_path)[0]["loss"] == 0.5, "a line is on disk once it is written"
     writer.write(20, {"loss": 0.25})
@@ -40,12 +41,12 @@ def test_metrics_reach_json_lines_and_tensorboard(tmp_path):
 
 
 def test_a_resumed_run_drops_the_rounds_that_it_does_again_and_a_half_line(tmp_path):
-  with report.Writer(tmp_path, start=0) as writer:
+  with log.Writer(tmp_path, start=0) as writer:
     for step in (10, 20, 30):
       writer.write(step, {"loss": 1.0})
   with (tmp_path / "metrics.jsonl").open("a") as file:
     file.write('{"step": 4')
-  with report.Writer(tmp_path, start=20) as writer:
+  with log.Writer(tmp_path, start=20) as writer:
     writer.write(30, {"loss": 2.0})
   assert [(line["step"], line["loss"]) for line in lines(tmp_path)] == [(10, 1.0), (20, 1.0), (30, 2.0)]
   events = scalars(tmp_path / "events")
@@ -54,45 +55,44 @@ def test_a_resumed_run_drops_the_rounds_that_it_does_again_and_a_half_line(tmp_p
 
 
 def test_a_writer_that_is_not_enabled_or_not_used_writes_nothing(tmp_path):
-  with report.Writer(tmp_path / "silent", start=0, enabled=False) as writer:
+  with log.Writer(tmp_path / "silent", start=0, enabled=False) as writer:
     writer.write(1, {"loss": 1.0})
-  with report.Writer(tmp_path / "unused", start=0):
+  with log.Writer(tmp_path / "unused", start=0):
     pass
   assert list(tmp_path.iterdir()) == []
 
 
 def test_a_number_that_is_not_finite_is_null(tmp_path):
-  with report.Writer(tmp_path, start=0) as writer:
+  with log.Writer(tmp_path, start=0) as writer:
     writer.write(1, {"loss": float("nan")})
   assert lines(tmp_path)[0]["loss"] is None
 
 
 def test_the_progress_line_tells_round_losses_speed_and_time_left():
-  line = report.progress_line(1200, 100_000, {"loss": 0.0123456, "gradient_norm": 3.0}, 24.46, 3725.4)
+  line = log.progress_line(1200, 100_000, {"loss": 0.0123456, "gradient_norm": 3.0}, 24.46, 3725.4)
   assert line == "round   1,200/100,000  loss 0.012346  24.5 images/s  1:02:05 left"
-  assert report.progress_line(0, 10, {}, 0.0, float("inf")).endswith("? left")
+  assert log.progress_line(0, 10, {}, 0.0, float("inf")).endswith("? left")
 
 
 ROWS = {
   "bicubic": {"psnr": 28.4188, "ssim_y": 0.811261, "lr_mse": 2.8e-4},
-  "srim": {"psnr": 30.0, "ssim_y": 0.9, "lr_mse": float("nan"), "psnr/best": 31.236},
+  "srim": {"psnr": 30.0, "ssim_y": 0.9, "lr_mse": float("nan"), "std": 31.236, "loss_mse": 0.012346},
 }
 
 
 def test_a_table_is_aligned_and_rounds_by_kind():
-  assert report.table(ROWS).splitlines() == [
-    "|         |  psnr | ssim_y |   lr_mse | psnr/best |",
-    "| ------- | ----: | -----: | -------: | --------: |",
-    "| bicubic | 28.42 | 0.8113 | 2.80e-04 |           |",
-    "| srim    | 30.00 | 0.9000 |      nan |     31.24 |",
+  assert tables.table(ROWS).splitlines() == [
+    "|         | psnr ↑ | ssim_y ↑ | lr_mse ↓ |   std | loss_mse |",
+    "| ------- | -----: | -------: | -------: | ----: | -------: |",
+    "| bicubic |  28.42 |   0.8113 | 2.80e-04 |       |          |",
+    "| srim    |  30.00 |   0.9000 | diverged | 31.24 |  0.01235 |",
   ]
-  assert report.table(ROWS, ["ssim_y", "psnr"]).splitlines()[2] == "| bicubic | 0.8113 | 28.42 |"
 
 
 def test_a_report_is_json_with_all_digits_and_markdown(tmp_path):
-  text = report.write_report(tmp_path / "new", "set5", ROWS, {"step": 7, "command": "sr-jax evaluate"})
+  text = tables.write_report(tmp_path / "new", "set5", ROWS, {"step": 7, "command": "sr-jax evaluate"})
   assert (tmp_path / "new" / "set5.md").read_text() == text
-  assert report.table(ROWS) in text
+  assert tables.table(ROWS) in text
   assert "- command: sr-jax evaluate\n" in text
   content = json.loads((tmp_path / "new" / "set5.json").read_text())
   assert content["meta"]["step"] == 7
@@ -101,7 +101,7 @@ def test_a_report_is_json_with_all_digits_and_markdown(tmp_path):
 
 
 def test_a_write_that_fails_leaves_the_old_file_whole_and_nothing_else(tmp_path, monkeypatch):
-  report.write_report(tmp_path, "set5", ROWS, {})
+  tables.write_report(tmp_path, "set5", ROWS, {})
   before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
   def half_written(path, text):
@@ -111,7 +111,7 @@ def test_a_write_that_fails_leaves_the_old_file_whole_and_nothing_else(tmp_path,
 
   monkeypatch.setattr("pathlib.Path.write_text", half_written)
   with pytest.raises(OSError, match="disk full"):
-    report.write_report(tmp_path, "set5", {"other": {"psnr": 1.0}}, {})
+    tables.write_report(tmp_path, "set5", {"other": {"psnr": 1.0}}, {})
   assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
@@ -121,10 +121,10 @@ def pixels(path):
 
 
 def test_a_png_holds_the_rounded_image(tmp_path):
-  report.save_png(tmp_path / "colour.png", np.array([[[-1.0, 0.5, 2.0]]]))
+  images.save_png(tmp_path / "colour.png", np.array([[[-1.0, 0.5, 2.0]]]))
   assert pixels(tmp_path / "colour.png").tolist() == [[[0, 128, 255]]]
   grey = np.arange(6, dtype=np.uint8).reshape(2, 3, 1)
-  report.save_png(tmp_path / "grey.png", grey)
+  images.save_png(tmp_path / "grey.png", grey)
   np.testing.assert_array_equal(pixels(tmp_path / "grey.png"), grey[..., 0])
 
 
@@ -140,9 +140,9 @@ def images(height, width, channels, n):
 
 def test_a_grid_shows_every_column_once_and_crops_large_images(tmp_path):
   rows = [images(120, 100, 3, 6), images(280, 400, 1, 6)]
-  report.image_grid(rows, tmp_path / "grid.png")
+  grids.image_grid(rows, tmp_path / "grid.png")
   grid = pixels(tmp_path / "grid.png")
-  gap, cell, columns = report.MARGIN, report.CELL, 8
+  gap, cell, columns = grids.MARGIN, grids.CELL, 8
   assert grid.shape[1:] == (gap + columns * (cell + gap), 3)
   below = (120 + gap) + (cell + gap)
   heading = grid.shape[0] - below
@@ -158,12 +158,12 @@ def test_a_grid_shows_every_column_once_and_crops_large_images(tmp_path):
 
 def test_a_grid_enlarges_the_input_without_interpolation_and_scales_the_deviation(tmp_path):
   row = images(40, 80, 3, 2)
-  report.image_grid([row], tmp_path / "grid.png")
+  grids.image_grid([row], tmp_path / "grid.png")
   grid = pixels(tmp_path / "grid.png")
-  cells = grid[-40 - report.MARGIN : -report.MARGIN]
+  cells = grid[-40 - grids.MARGIN : -grids.MARGIN]
   enlarged = np.floor(row["input"].repeat(4, 0).repeat(4, 1) * 255 + 0.5)
-  np.testing.assert_array_equal(cells[:, report.MARGIN : report.MARGIN + 80], enlarged)
-  truth_left = grid.shape[1] - report.MARGIN - 80
+  np.testing.assert_array_equal(cells[:, grids.MARGIN : grids.MARGIN + 80], enlarged)
+  truth_left = grid.shape[1] - grids.MARGIN - 80
   np.testing.assert_array_equal(cells[:, truth_left : truth_left + 80], np.floor(row["truth"] * 255 + 0.5))
   deviation = row["samples"].clip(0, 1).std(0).mean(-1)
   scaled = (deviation / np.percentile(deviation, 99)).clip(0, 1)
@@ -174,24 +174,24 @@ def test_a_grid_enlarges_the_input_without_interpolation_and_scales_the_deviatio
 
 
 def test_a_grid_without_rows_is_not_written(tmp_path):
-  report.image_grid([], tmp_path / "none.png")
+  grids.image_grid([], tmp_path / "none.png")
   assert list(tmp_path.iterdir()) == []
 
 
 def test_a_grid_of_one_sample_has_no_deviation(tmp_path):
-  report.image_grid([images(120, 160, 3, 1)], tmp_path / "one.png")
-  assert pixels(tmp_path / "one.png").shape[1] == report.MARGIN + 4 * (160 + report.MARGIN)
+  grids.image_grid([images(120, 160, 3, 1)], tmp_path / "one.png")
+  assert pixels(tmp_path / "one.png").shape[1] == grids.MARGIN + 4 * (160 + grids.MARGIN)
 
 
 def test_a_comparison_shows_every_models_sample_between_input_and_truth(tmp_path):
   rng = np.random.default_rng(0)
   shared = {"input": rng.random((4, 4, 3)), "truth": rng.random((16, 16, 3))}
   models = {name: [shared | {"samples": np.full((2, 16, 16, 3), v)}] for name, v in (("a", 0.0), ("b", 1.0))}
-  report.comparison_grid(models, tmp_path / "grid.png")
+  grids.comparison_grid(models, tmp_path / "grid.png")
   grid = np.asarray(Image.open(tmp_path / "grid.png"))
   cells = {(0, 0, 0), (255, 255, 255)} & {tuple(pixel) for pixel in grid[-12].tolist()}
   assert len(cells) == 2
   truth = np.floor(shared["truth"] * 255 + 0.5).astype(np.uint8)
   assert any(np.array_equal(grid[-20:-4, i : i + 16], truth) for i in range(grid.shape[1]))
-  report.comparison_grid({"a": []}, tmp_path / "none.png")
+  grids.comparison_grid({"a": []}, tmp_path / "none.png")
   assert not (tmp_path / "none.png").exists()

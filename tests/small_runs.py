@@ -6,6 +6,8 @@ import numpy as np
 from PIL import Image
 
 from sr_jax.configs import base
+from sr_jax.configs.papers import NETWORKS
+from sr_jax.networks import make_network
 
 
 def write_images(folder: Path, count: int = 6, size: tuple[int, int] = (24, 32)) -> Path:
@@ -20,11 +22,58 @@ def write_images(folder: Path, count: int = 6, size: tuple[int, int] = (24, 32))
 
 def get_config():
   """A tiny SRIM run; `dir` comes from the environment."""
-  config = base.get_config("srim", "srresnet")
-  config.network.update({"width": 8, "blocks": 1, "outer_kernel": 3, "tail": "direct", "noise_channels": 1})
+  config = base.get_config("srim", generator="srresnet")
+  config.networks.generator.update(
+    {"width": 8, "blocks": 1, "outer_kernel": 3, "tail": "direct", "noise_channels": 1}
+  )
+  config.method.features.layers = ()
   config.method.update({"candidates": 2, "chunk": 2, "minibatch": 4, "inner_rounds": 5})
   config.data.update({"name": "folder", "dir": "$SR_JAX_TRAIN_DIR", "crop": (16, 16)})
   config.eval.data.update({"name": "folder", "dir": "$SR_JAX_TRAIN_DIR"})
   config.eval.update({"samples": 3, "border": 2, "images": 2, "batch": 4})
   config.train.update({"batch": 8, "rounds": 20, "log_every": 5, "checkpoint_every": 4})
   return config
+
+
+def tiny(name: str):
+  """A preset of each method that compiles in seconds; a new method adds its own lines."""
+  config = base.get_config(name)
+  config.data.crop = (16, 16)
+  config.train.update({"batch": 8, "rounds": 6})
+  config.consistency = "project"
+  for optim in config.optim.values():
+    optim.learning_rate = 1e-2
+  if "snapshots" in config.method:
+    config.method.snapshots = 2
+  small = {
+    "srresnet": {"width": 8, "blocks": 1, "outer_kernel": 3},
+    "srim": {"width": 8, "layers": 3, "kernel": 3},
+    "convnet": {"widths": (8, 8)},
+    "discriminator": {"widths": (4, 4), "strides": (2, 2)},
+    "denoiser": {"widths": (8,)},
+    "density": {"width": 6, "layers": 2, "components": 2, "quadratic": 2, "scales": 2},
+    "conditioning": {"width": 6, "blocks": 1},
+    "pixel_recursive": {
+      "conditioning": {"width": 6, "blocks": 1},
+      "prior": {"width": 6, "layers": 1, "kernel": 3, "first_kernel": 3, "head": 8},
+    },
+  }
+  for network in config.networks.values():
+    network.update(small[network.name])
+  if name == "srim":
+    config.method.update({"minibatch": 4, "inner_rounds": 3, "candidates": 4, "chunk": 2})
+    # A frozen network, narrow and with its placeholder weights: the file is not read here.
+    config.method.features.update({"file": "vgg.npz", "width": 2, "layers": ("conv2_2",)})
+  if name == "amap_gan":
+    config.networks.generator.noise_channels = 1
+    config.method.discriminator_updates = 2
+  return config
+
+
+def network(name: str, factor=(4, 4), channels: int = 3, dtype: str = "float32", **keys):
+  """The network of that name with its papers' keys but for those given."""
+  config = base.get_config(network={"name": name, **NETWORKS[name], **keys})
+  config.operator.factor = factor
+  config.data.channels = channels
+  config.dtype = dtype
+  return make_network(config, "network")

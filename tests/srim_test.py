@@ -8,11 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sr_jax import parallel
+from sr_jax import graft, parallel
 from sr_jax.configs import base
 from sr_jax.errors import UserError
 from sr_jax.methods import make_method
-from sr_jax.methods.srim import draw_codes, minibatch_columns
+from sr_jax.methods.srim import draw_latents, minibatch_columns
+from sr_jax.networks import eval_pass, make_generator
+from sr_jax.networks.vgg import vgg_features
 from sr_jax.ops import make_operator
 
 POOL, MINIBATCH = 32, 16
@@ -21,14 +23,17 @@ PATTERN = 60 * (-1) ** np.add.outer(np.arange(4), np.arange(4))[..., None]
 
 
 def config_of(name: str, **keys):
-  config = base.get_config(name, "srresnet")
-  config.network.update({"width": 16, "blocks": 1, "outer_kernel": 3, "norm": "none", "tail": "direct"})
-  config.network.update({"residual": True, "noise_channels": 2, "noise_scale": 1.0})
+  config = base.get_config(name, generator="srresnet")
+  config.networks.generator.update(
+    {"width": 16, "blocks": 1, "outer_kernel": 3, "norm": "none", "tail": "direct"}
+  )
+  config.networks.generator.update({"residual": True, "noise_channels": 2, "noise_scale": 1.0})
   config.operator.update({"kernel": "area", "factor": (2, 2), "rounding": "none"})
   config.data.update({"channels": 1, "crop": (4, 4)})
   config.train.update({"batch": POOL, "rounds": 500})
   config.optim.generator.learning_rate = 1e-2
   if name == "srim":
+    config.method.features.layers = ()
     config.method.update({"candidates": 8, "chunk": 4, "minibatch": MINIBATCH, "inner_rounds": 8, **keys})
   return config
 
@@ -99,17 +104,14 @@ def test_the_choice_does_not_depend_on_the_chunk_and_moves_no_weight(first_state
 def test_the_chosen_candidate_is_the_nearest_of_all(first_state):
   """Against all m candidates of every image, drawn and compared one by one."""
   state, _ = selected(first_state)
-  method, _, batch, operator = make(config_of("srim"))
-  del method
-  from sr_jax.networks import eval_pass, make_generator
-
+  _, _, batch, operator = make(config_of("srim"))
   net = make_generator(config_of("srim"))
   x, y = operator.lr(batch), np.asarray(batch["hr"]) / 255
   key, ids = jax.random.wrap_key_data(state.aux.key), jnp.arange(POOL)
   distances = []
   for j in range(8):
-    code = draw_codes(key, ids, jnp.full(POOL, j), 0, net.stage_codes(x.shape[1:])[0])
-    image = eval_pass(net, state.params["generator"], {}, x, [code])[-1]
+    latent = draw_latents(key, ids, jnp.full(POOL, j), net.latent(x.shape[1:]))
+    image = eval_pass(net, state.params["generator"], {}, x, latent)
     distances.append(np.square(np.asarray(image) - y).sum(axis=(1, 2, 3)))
   np.testing.assert_array_equal(state.aux.choice[:, 0], np.argmin(distances, axis=0))
 
@@ -125,7 +127,7 @@ def test_a_pool_keeps_its_key_and_the_next_one_has_another(first_state):
   assert first[0] != second[0]
 
 
-def test_in_the_warm_up_nothing_is_chosen_and_codes_are_zero(first_state):
+def test_in_the_warm_up_nothing_is_chosen_and_latents_are_zero(first_state):
   _, distance = selected(first_state, warmup_rounds=1)
   assert distance == 0
   ends = []
@@ -137,12 +139,13 @@ def test_in_the_warm_up_nothing_is_chosen_and_codes_are_zero(first_state):
     ends.append(state)
   assert not np.any(ends[0].aux.choice)
   jax.tree.map(np.testing.assert_array_equal, ends[0].params, ends[1].params)
-  from_code = [p for p in ends[0].params["generator"] if ends[0].params["generator"][p].keys() == {"kernel"}]
-  for name in from_code:  # no gradient reaches the weights of a code that is zero
-    np.testing.assert_array_equal(
-      ends[0].params["generator"][name]["kernel"], first_state.params["generator"][name]["kernel"]
-    )
-  assert from_code
+  # No gradient reaches the weights of a latent that is zero: it goes on changing images as it did at first.
+  method, _, batch, operator = make(config_of("srim"))
+  x = operator.lr(batch)
+  drawn = [method.sample(s, x, jax.random.key(0), n=1)[0] for s in (first_state, ends[0])]
+  still = [method.sample(s, x, jax.random.key(0), n=1, temperature=0.0)[0] for s in (first_state, ends[0])]
+  assert not np.allclose(still[0], still[1])
+  assert np.abs(drawn[1] - still[1]).max() > 0
 
 
 def test_a_minibatch_takes_one_image_of_each_row_and_an_epoch_takes_all():
@@ -153,18 +156,24 @@ def test_a_minibatch_takes_one_image_of_each_row_and_an_epoch_takes_all():
   assert not np.array_equal(draws[:columns], draws[columns:])
 
 
-def test_a_code_is_fixed_by_key_image_stage_and_candidate():
+def test_a_latent_is_fixed_by_key_image_leaf_and_candidate():
   ids, js = jnp.array([0, 1, 0]), jnp.array([5, 5, 6])
-  codes = draw_codes(jax.random.key(0), ids, js, 0, (2, 2, 3))
-  alone = draw_codes(jax.random.key(0), ids[1:2], js[1:2], 0, (2, 2, 3))
-  np.testing.assert_array_equal(codes[1], alone[0])
-  other = [codes[0], codes[1], codes[2], draw_codes(jax.random.key(0), ids, js, 1, (2, 2, 3))[0]]
-  assert len({np.asarray(c).tobytes() for c in other}) == 4
+  shape = jax.ShapeDtypeStruct((2, 2, 3), jnp.float32)
+  drawn = draw_latents(jax.random.key(0), ids, js, shape)
+  alone = draw_latents(jax.random.key(0), ids[1:2], js[1:2], shape)
+  np.testing.assert_array_equal(drawn[1], alone[0])
+  other = [*drawn, draw_latents(jax.random.key(0), ids, js, shape, first=1)[0]]
+  assert len({np.asarray(z).tobytes() for z in other}) == 4
+  # A leaf is drawn alike in the whole latent and in a part of it.
+  whole = draw_latents(jax.random.key(0), ids, js, {"a": shape, "b": [shape, shape]})
+  part = draw_latents(jax.random.key(0), ids, js, [shape, shape], first=1)
+  jax.tree.map(np.testing.assert_array_equal, whole["b"], part)
 
 
 def srim_network(**keys):
-  config = base.get_config("srim", "srim")
-  config.network.update({"width": 4, "layers": 3, "kernel": 3})
+  config = base.get_config("srim")
+  config.method.features.layers = ()
+  config.networks.generator.update({"width": 4, "layers": 3, "kernel": 3})
   config.train.update({"batch": 8})
   config.data.crop = (16, 16)
   config.method.update({"candidates": 6, "chunk": 3, "minibatch": 4, "inner_rounds": 4, **keys})
@@ -188,7 +197,8 @@ def test_flat_sampling_chooses_one_number_for_all_stages_and_hierarchical_one_ea
     for _ in range(2):
       state, _ = step(state, batch)
     chosen[hierarchical] = np.asarray(state.aux.choice)
-  assert (chosen[False][:, 0] == chosen[False][:, 1]).all()
+  assert chosen[False].shape == (8, 1)
+  assert chosen[True].shape == (8, 2)
   assert (chosen[True][:, 0] != chosen[True][:, 1]).any()
 
 
@@ -206,15 +216,13 @@ def vgg_file(tmp_path):
 
 
 def test_alpha_gives_every_part_of_phi_the_same_mean_square_and_stays(vgg_file):
-  from sr_jax.networks.vgg import vgg_features
-
   config = srim_network()
   config.method.features.update({"file": vgg_file, "layers": ("conv1_2", "conv2_2"), "width": 4})
   method = make_method(config, make_operator(config))
   mesh = parallel.make_mesh(jax.devices()[:1])
   batch = parallel.put_batch(random_batch(), mesh)
   state = parallel.compile_init(method, mesh, 0)(batch)
-  state = parallel.put_networks(state, {"vgg": method.weights["vgg"]()}, {}, mesh)
+  state = graft.put(state, ({"vgg": method.weights["vgg"]()}, {}))
   step = parallel.compile_step(method, mesh, 0)
   frozen = jax.device_get(state.params["vgg"])
   state, _ = step(state, batch)
@@ -264,4 +272,4 @@ def test_weights_of_other_shapes_are_one_sentence(vgg_file):
   mesh = parallel.make_mesh(jax.devices()[:1])
   state = parallel.compile_init(method, mesh, 0)(parallel.put_batch(random_batch(), mesh))
   with pytest.raises(UserError, match="network 'vgg'"):
-    parallel.put_networks(state, {"vgg": method.weights["vgg"]()}, {}, mesh)
+    graft.put(state, ({"vgg": method.weights["vgg"]()}, {}))

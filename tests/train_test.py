@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 
 import small_runs
+from sr_jax import files
 from sr_jax.checkpoint import Checkpoints
-from sr_jax.errors import UserError
+from sr_jax.configs import base
+from sr_jax.errors import Diverged, UserError
 from sr_jax.evaluate import evaluate_run
 from sr_jax.run import load_run
 from sr_jax.train import train
@@ -139,7 +141,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_is_not_saved(images, tmp_pat
   config = small_runs.get_config()
   config.optim.generator.update({"name": "sgd", "learning_rate": 1e30})
   with pytest.raises(
-    UserError, match=r"(loss|gradient_norm) is (nan|inf) at round 4: nothing of it was saved"
+    UserError, match=r"(loss|gradient_norm) is (nan|inf) at round 4, whose state was not saved"
   ):
     train(config.lock(), tmp_path)
   assert not (tmp_path / "checkpoints").exists()
@@ -147,7 +149,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_is_not_saved(images, tmp_pat
 
 def test_a_checkpoint_of_another_shape_is_one_sentence(uninterrupted):
   config = small_runs.get_config()
-  config.network.width = 9
+  config.networks.generator.width = 9
   with pytest.raises(UserError, match=r"does not fit the config: .*float32\[.*8\].* there"):
     train(config.lock(), uninterrupted[0])
 
@@ -157,7 +159,9 @@ def test_a_run_does_not_go_on_under_another_config(uninterrupted):
   config.train.rounds = 30  # a longer run, measured otherwise, is still this run
   config.eval.samples = 1
   config.optim.generator.learning_rate = 1e-3
-  with pytest.raises(UserError, match=r"learning_rate is 0\.0001 there and 0\.001 here"):
+  with pytest.raises(
+    UserError, match=r"config\.optim\.generator\.learning_rate is 0\.0001 there and 0\.001 here"
+  ):
     train(config.lock(), uninterrupted[0])
 
 
@@ -171,8 +175,6 @@ def test_a_damaged_checkpoint_of_a_later_round_does_not_stop_saving(uninterrupte
 
 
 def test_a_checkpoint_of_another_method_is_one_sentence(uninterrupted, images):
-  from sr_jax.configs import base
-
   config = base.get_config("regression")
   config.data.update(small_runs.get_config().data)
   with pytest.raises(UserError, match="of method 'srim', not 'regression'"):

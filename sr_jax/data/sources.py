@@ -15,7 +15,7 @@ from PIL import Image
 
 from sr_jax.data.arrays import ARRAYS
 from sr_jax.data.catalogue import prepare, tfds_builder
-from sr_jax.data.decode import CorruptRecord, Unwanted, decode
+from sr_jax.data.records import CorruptRecord, Unwanted, decode
 from sr_jax.errors import UserError
 
 __all__ = ["CorruptRecord", "Record", "Source", "Unwanted", "open_source", "prepare"]

@@ -1,15 +1,15 @@
-"""The methods, one file per paper."""
+"""The methods by name. A paper has a file of its own, amortised MAP inference one for each of its parts."""
 
 from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
-from sr_jax.errors import choose
+from sr_jax.errors import find
 from sr_jax.method import Method
 from sr_jax.methods.amap_gan import amap_gan
 from sr_jax.methods.amap_guided import guided
+from sr_jax.methods.amap_priors import denoiser_prior, density_prior, train_prior
 from sr_jax.methods.pixel_recursive import pixel_independent, pixel_recursive
-from sr_jax.methods.priors import denoiser_prior, density_prior, train_prior
 from sr_jax.methods.regression import regression
 from sr_jax.methods.srim import srim
 from sr_jax.ops import Operator
@@ -28,5 +28,5 @@ METHODS: dict[str, Callable[[ConfigDict, Operator], Method]] = {
 
 
 def make_method(config: ConfigDict, operator: Operator) -> Method:
-  """The method that `config.method.name` names."""
-  return choose(METHODS, config.method.name, "config.method.name")(config, operator)
+  """The method that `config.method.name` names, perhaps as "module:function"."""
+  return find(METHODS, config.method.name, "config.method.name")(config, operator)

@@ -1,28 +1,46 @@
-"""What methods share that train a generator and draw from it by its codes."""
+"""What methods share that train a generator and draw from it by its latent."""
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from sr_jax.method import Array, Key, Sample, State
-from sr_jax.networks import Generator, eval_pass, normal_codes
+from sr_jax.method import Array, Key, Params, Sample, State
+from sr_jax.networks import eval_pass, normal_latent, train_pass
 from sr_jax.ops import Operator
 
 
-def lr_mae(operator: Operator, y: Array, x: Array) -> Array:
-  """MAE(x, Ay) of each example [B], the soft constraint of Amortised MAP Inference (appendix D)."""
-  return jnp.abs(operator.A(y) - x).mean(axis=(1, 2, 3))
+def train_images(
+  net: Any, operator: Operator, state: State, params: Params, x: Array, latent: Any
+) -> tuple[Array, Any]:
+  """Images head(G(x, z)) [B, H, W, C] in training mode, and the generator's new batch statistics.
+
+  Args:
+    net, operator: the generator and A.
+    state: has its batch statistics.
+    params: its parameters, those of a loss function.
+    x: inputs [B, h, w, C].
+    latent: z, as `net.latent` describes it, with a first axis B.
+  """
+  y, stats = train_pass(net, params, state.stats["generator"], x, latent)
+  return operator.head(y, x), stats
 
 
-def make_sample(net: Generator, operator: Operator) -> Sample:
-  """Samples head(G(x, temperature * z)), z ~ N(0, I); a generator without noise gives one image n times."""
+def is_deterministic(net: Any) -> bool:
+  """Whether a generator draws nothing."""
+  return not jax.tree.leaves(net.latent((1, 1, 1)))
+
+
+def make_sample(net: Any, operator: Operator) -> Sample:
+  """Samples head(G(x, temperature * z)), z ~ N(0, I); a deterministic generator gives one image n times."""
 
   def sample(state: State, lr: Array, key: Key, *, n: int, temperature: float = 1.0) -> Array:
     def one(sample_key: Key) -> Array:
-      codes = [temperature * code for code in normal_codes(net, lr, sample_key)]
-      y = eval_pass(net, state.params["generator"], state.stats["generator"], lr, codes)[-1]
+      latent = jax.tree.map(lambda z: temperature * z, normal_latent(net, lr, sample_key))
+      y = eval_pass(net, state.params["generator"], state.stats["generator"], lr, latent)
       return operator.head(y, lr)
 
-    if not any(channels for *_, channels in net.stage_codes(lr.shape[1:])):
+    if is_deterministic(net):
       y = one(key)
       return jnp.broadcast_to(y, (n, *y.shape))
     # One sample after another: memory does not grow with n.

@@ -4,34 +4,37 @@ Pixel Recursive Super Resolution (Dahl, Norouzi & Shlens, arXiv 1702.00783). p(y
 softmax(A_i(x) + B_i(y_<i)) (Eq. 6) of a conditioning network A and a gated PixelCNN B; objective: the cross-
 entropies of softmax(A + B) and of softmax(A) (Eq. 8). A temperature T divides the logits: the paper's tau is
 1 / T, and T = 0 is greedy decoding. Without B it is the pixel-independent baseline (Eq. 2 and 4).
-Deviation: the weight of Eq. 8's second term is a key.
+Deviations: the weight of Eq. 8's second term is a key; training images are mirrored at random (`data.flip`),
+of which the paper says nothing; see networks/conditioning.py for A.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from flax import linen as nn
 from ml_collections import ConfigDict
 
-from sr_jax.errors import UserError, choose
-from sr_jax.method import Array, Batch, Key, Method, Metrics, Params, State, descend, optimiser
-from sr_jax.networks import eval_pass, init, make_conditioning, make_pixel_prior, train_pass
-from sr_jax.networks.gated_pixelcnn import GatedPixelCNN, Pick, Rows, draw_cached, draw_naive, to_value
+from sr_jax.errors import UserError
+from sr_jax.method import Array, Batch, Key, Method, Metrics, Params, State, descend, first_state, optimiser
+from sr_jax.networks import eval_pass, init, make_network, train_pass
+from sr_jax.networks.gated_pixelcnn import GatedPixelCNN, Pick, PixelRecursive, Rows, draw_cached, to_value
 from sr_jax.ops import Operator, to_float
 
 LEVELS = 256
-SAMPLERS: dict[str, Callable[..., Array]] = {"cached": draw_cached, "naive": draw_naive}
 
 
 def pixel_recursive(config: ConfigDict, operator: Operator) -> Method:
-  """Keys: `config.method.prior`, `conditioning_weight`, `sampler`; network: "conditioning"."""
-  keys = config.method
-  draw = choose(SAMPLERS, keys.sampler, "config.method.sampler")
-  if keys.conditioning_weight < 0:
-    raise UserError(f"config.method.conditioning_weight is {keys.conditioning_weight}: make it 0 or more.")
-  return _make(config, operator, make_pixel_prior(config, LEVELS), draw, keys.conditioning_weight)
+  """Keys: `configs/papers/pixel_recursive.py`; `config.networks.generator` has both networks."""
+  weight, networks = config.method.conditioning_weight, make_network(config, "generator")
+  if weight < 0:
+    raise UserError(f"config.method.conditioning_weight is {weight}: make it 0 or more.")
+  if not isinstance(networks, PixelRecursive):
+    raise UserError(
+      "Method 'pixel_recursive' takes the networks 'pixel_recursive' as config.networks.generator."
+    )
+  return _make(config, operator, networks.conditioning, networks.prior, draw_cached, weight)
 
 
 def pixel_independent(config: ConfigDict, operator: Operator) -> Method:
@@ -41,7 +44,7 @@ def pixel_independent(config: ConfigDict, operator: Operator) -> Method:
     del net, params
     return jax.lax.map(lambda r: pick(jnp.zeros(()), rows(r)), jnp.arange(shape[1])).swapaxes(0, 1)
 
-  return _make(config, operator, None, draw, 0.0)
+  return _make(config, operator, make_network(config, "generator"), None, draw, 0.0)
 
 
 def bits(logits: Array, tokens: Array) -> Array:
@@ -60,13 +63,13 @@ def draw_token(logits: Array, uniform: Array) -> Array:
 def _make(
   config: ConfigDict,
   operator: Operator,
+  net: nn.Module,
   prior: GatedPixelCNN | None,
   draw: Callable[..., Array],
   weight: float,
 ) -> Method:
   if config.consistency == "learned":
     raise UserError("config.consistency is 'learned', for networks whose output is an image: choose none.")
-  net = make_conditioning(config, LEVELS)
   tx = optimiser(config.optim.generator, config.train.rounds)
 
   def losses(params: Params, conditioning: Array, batch: Batch) -> Metrics:
@@ -78,20 +81,16 @@ def _make(
     if prior is None:
       return {"bits_per_dim": alone}
     recursive = jnp.asarray(prior.apply({"params": params["prior"]}, to_float(batch["hr"])))
-    return {"bits_per_dim": bits(conditioning + recursive, tokens), "conditioning_bits_per_dim": alone}
+    total = conditioning + recursive  # Eq. 6
+    return {"bits_per_dim": bits(total, tokens), "conditioning_bits_per_dim": alone}
 
-  def init_state(key: Key, batch: Batch) -> State:
+  def first(key: Key, batch: Batch) -> State:
     key_conditioning, key_prior = jax.random.split(key)
-    params: dict[str, Any] = {}
-    params["conditioning"], stats = init(net, key_conditioning, operator.lr(batch))
+    conditioning, stats = init(net, key_conditioning, operator.lr(batch))
+    params = {"conditioning": conditioning}
     if prior:
       params["prior"] = prior.init(key_prior, to_float(batch["hr"]))["params"]
-    return State(
-      step=jnp.int32(0),
-      params={"generator": params},
-      stats={"generator": stats},
-      opt={"generator": tx.init(params)},
-    )
+    return first_state({"generator": (params, stats)}, {"generator": tx})
 
   def step(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
     del key
@@ -100,11 +99,10 @@ def _make(
       x, stats = operator.lr(batch), state.stats["generator"]
       conditioning, stats = train_pass(net, params["conditioning"], stats, x)
       means = {name: value.mean() for name, value in losses(params, conditioning, batch).items()}
-      loss = means["bits_per_dim"] + weight * means.get("conditioning_bits_per_dim", 0.0)
+      loss = means["bits_per_dim"] + weight * means.get("conditioning_bits_per_dim", 0.0)  # Eq. 8
       return loss * jnp.log(2), (stats, means)
 
-    state, metrics = descend(state, "generator", loss_fn, tx)
-    return state.replace(step=state.step + 1), metrics | {"images": jnp.float32(batch["hr"].shape[0])}
+    return descend(state, "generator", loss_fn, tx)
 
   def condition(state: State, x: Array) -> Array:
     return eval_pass(net, state.params["generator"]["conditioning"], state.stats["generator"], x)
@@ -130,4 +128,7 @@ def _make(
     y = to_value(tokens, LEVELS).reshape(n, lr.shape[0], *shape[1:])
     return operator.head(y, lr)
 
-  return Method(init_state, step, objective, sample, term=lambda t: f"tau = {1 / t:.3g}" if t else "greedy")
+  def tau(temperature: float) -> str:
+    return f"tau = {1 / temperature:.3g}" if temperature else "greedy"
+
+  return Method(first, step, objective, sample, describe_temperature=tau)

@@ -1,16 +1,19 @@
 """SRIM: super-resolution by conditional implicit maximum likelihood estimation (Li*, Peng* et al.).
 
-Objective (section 2.2.2): E min_j || phi(T(x, z_j)) - phi(y) ||^2 over m codes z_j ~ N(0, I) per image,
+Objective (section 2.2.2): E min_j || phi(T(x, z_j)) - phi(y) ||^2 over m latents z_j ~ N(0, I) per image,
 phi = (pixels, VGG-19 conv2_2, conv4_4), each part scaled by alpha_k.
 Deviations: the factor n / |S| of Algorithm 1 is left out (Adam ignores it); features are compared without
-the paper's random projection, which only saved a transfer to the CPU; `warmup_rounds`, 0 in the paper.
+the paper's random projection, which only saved a transfer to the CPU; latents are chosen with batch
+normalisation in evaluation mode, and trained in training mode; VGG-19's input is normalised as its weight
+file expects, which need not be the paper's; `warmup_rounds`, 0 in the paper.
 
-Algorithm 1 as rounds: a batch is the pool S. In its first |S| / b rounds `step` chooses codes for one slice
-of the pool each, in the M that follow it descends on a minibatch drawn from it. A chosen code is a number
-j, not a tensor: code j of image i at a stage is drawn again from the pool's key whenever it is needed.
+Algorithm 1 as rounds: a batch is the pool S. In its first |S| / b rounds `step` chooses latents for one slice
+of the pool each, in the M that follow it descends on a minibatch drawn from it. A chosen latent is a number
+j, not a tensor: candidate j of image i is drawn again from the pool's key whenever it is needed. A network
+that works in stages has its latents chosen stage by stage (section 2.4), any other network all at once.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -20,9 +23,21 @@ from flax import struct
 from ml_collections import ConfigDict
 
 from sr_jax.errors import UserError
-from sr_jax.method import Array, Batch, Key, Method, Metrics, Params, State, descend, optimiser
-from sr_jax.methods.generator import make_sample
-from sr_jax.networks import eval_pass, init, make_generator, train_pass, zero_codes
+from sr_jax.method import (
+  Array,
+  Batch,
+  Key,
+  Method,
+  Metrics,
+  Network,
+  Params,
+  State,
+  descend,
+  first_state,
+  optimiser,
+)
+from sr_jax.methods.generator import is_deterministic, make_sample, train_images
+from sr_jax.networks import eval_pass, init, make_generator, zero_latent
 from sr_jax.networks.features import make_features
 from sr_jax.ops import Operator, to_float
 
@@ -30,22 +45,36 @@ from sr_jax.ops import Operator, to_float
 class Pool(struct.PyTreeNode):
   """What SRIM remembers between rounds."""
 
-  key: Array  # raw data of the key from which the pool's codes are drawn
+  key: Array  # raw data of the key from which the pool's latents are drawn
   choice: Array  # int32 [|S|, stages], the chosen candidate j of each image and stage
   alpha: Array  # float32 [1 + layers], scale of each part of phi
-  distance: Array  # mean distance of the codes chosen last
+  distance: Array  # mean distance of the latents chosen last
 
 
-def draw_codes(key: Key, ids: Array, candidates: Array, stage: int, shape: tuple[int, ...]) -> Array:
-  """Codes N(0, I) of images `ids` [B], candidate numbers [B], at one stage -> [B, *shape]."""
+def draw_latents(key: Key, ids: Array, candidates: Array, shapes: Any, first: int = 0) -> Any:
+  """Latents N(0, I) of images `ids` [B] with the candidate numbers [B].
 
-  def one(i: Array, j: Array) -> Array:
-    one_key = key
-    for number in (i, stage, j):
-      one_key = jax.random.fold_in(one_key, number)
-    return jax.random.normal(one_key, shape)
+  Args:
+    key: of the pool.
+    ids, candidates: which image and which of its candidates.
+    shapes: a pytree of shapes, as `latent` of a generator or a part of it.
+    first: the number of its first leaf in the whole latent: a leaf is drawn alike in either.
 
-  return jax.vmap(one)(ids, candidates)
+  Returns:
+    The pytree with leaves [B, *shape].
+  """
+  leaves, tree = jax.tree.flatten(shapes)
+
+  def one(i: Array, j: Array) -> list[Array]:
+    drawn = []
+    for leaf, shape in enumerate(leaves, first):
+      leaf_key = key
+      for number in (i, leaf, j):
+        leaf_key = jax.random.fold_in(leaf_key, number)
+      drawn.append(jax.random.normal(leaf_key, shape.shape))
+    return drawn
+
+  return jax.tree.unflatten(tree, jax.vmap(one)(ids, candidates))
 
 
 def minibatch_columns(key: Key, rows: int, columns: int, number: Array) -> Array:
@@ -57,7 +86,7 @@ def minibatch_columns(key: Key, rows: int, columns: int, number: Array) -> Array
   epoch, turn = number // columns, number % columns
 
   def one(row: Array) -> Array:
-    # Numbers below rows * columns are taken by the codes' own keys.
+    # Numbers below rows * columns are taken by the latents' own keys.
     row_key = jax.random.fold_in(jax.random.fold_in(key, rows * columns + row), epoch)
     return jax.random.permutation(row_key, columns)[turn]
 
@@ -65,7 +94,7 @@ def minibatch_columns(key: Key, rows: int, columns: int, number: Array) -> Array
 
 
 def srim(config: ConfigDict, operator: Operator) -> Method:
-  """Keys: `config.method`, explained in `configs/base.py`; `config.train.batch` is the pool's size."""
+  """Keys: `configs/papers/srim.py`; `config.train.batch` is the pool's size."""
   keys, size = config.method, config.train.batch
   rows, m = keys.minibatch, keys.candidates
   positive = ("minibatch", "candidates", "chunk", "inner_rounds")
@@ -79,6 +108,11 @@ def srim(config: ConfigDict, operator: Operator) -> Method:
   columns = size // rows
   rounds_per_batch = columns + keys.inner_rounds
   net = make_generator(config)
+  if is_deterministic(net):
+    raise UserError(
+      "config.networks.generator draws nothing, so SRIM has no latents to choose: give it noise."
+    )
+  stages = getattr(net, "stages", 1) if keys.hierarchical else 1
   # Every round of the warm-up descends, which ends with a pool; after it those that do not select.
   warm_rounds = min(config.train.rounds, -(-keys.warmup_rounds // rounds_per_batch) * rounds_per_batch)
   pools, rest = divmod(config.train.rounds - warm_rounds, rounds_per_batch)
@@ -89,8 +123,8 @@ def srim(config: ConfigDict, operator: Operator) -> Method:
   def nearest(draw: Callable[[Array], Array], y: Array, state: State) -> tuple[Array, Array]:
     """The candidate nearest to y [B, ...] and its distance, [B] each; draw(j [B, k]) -> images [B, k, ...].
 
-    Section 2.4: a lower stage is compared with y downsampled to its own resolution. Candidates go
-    through in chunks that keep only the best, so memory does not grow with m.
+    A lower stage is compared with y downsampled to its own resolution (section 2.4). Candidates are drawn in
+    chunks of which only the best is kept, so memory does not grow with m.
     """
     count, chunk = y.shape[0], keys.chunk
     drawn = jax.eval_shape(draw, jnp.zeros((count, chunk), jnp.int32)).shape
@@ -108,41 +142,49 @@ def srim(config: ConfigDict, operator: Operator) -> Method:
     none = (jnp.zeros(count, jnp.int32), jnp.full(count, jnp.inf))
     return jax.lax.scan(one_chunk, none, jnp.arange(0, m, chunk))[0]
 
-  def choose_codes(state: State, y: Array, x: Array, ids: Array, key: Key) -> tuple[Array, Array]:
-    """sigma(i) of Algorithm 1 -> candidates int32 [B, stages] and the distances of the chosen [B]."""
-    shapes = net.stage_codes(x.shape[1:])
-    params, stats = state.params["generator"], state.stats["generator"]
-    last = len(shapes) - 1
+  def parts(x: Array) -> list[tuple[Any, int]]:
+    """The latent's part that each stage chooses, for inputs x, and the number of the part's first leaf."""
+    shapes = net.latent(x.shape[1:])
+    if stages == 1:
+      return [(shapes, 0)]
+    counts = [len(jax.tree.leaves(part)) for part in shapes]
+    return [(part, sum(counts[:s])) for s, part in enumerate(shapes)]
 
-    def run(stages: Sequence[int], previous: Array, candidates: Array) -> Array:
-      """The output after `stages` for candidates [B, k] -> [B, k, ...]; k lies inside B, and B is sharded."""
-      inputs, output, numbers = (jnp.repeat(v, candidates.shape[1], axis=0) for v in (x, previous, ids))
-      for s in stages:
-        code = draw_codes(key, numbers, candidates.reshape(-1), s, shapes[s])
-        output = eval_pass(net, params, stats, s, inputs, output, code, method="stage")
-      output = operator.head(output, inputs) if last in stages else output
+  def latents(key: Key, ids: Array, choice: Array, x: Array) -> Any:
+    """The whole latent of the candidates `choice` [B, stages]."""
+    drawn = [draw_latents(key, ids, choice[:, s], part, first) for s, (part, first) in enumerate(parts(x))]
+    return drawn[0] if stages == 1 else drawn
+
+  def choose_candidates(state: State, y: Array, x: Array, ids: Array, key: Key) -> tuple[Array, Array]:
+    """sigma(i) of Algorithm 1 -> candidates int32 [B, stages] and the distances of the chosen [B]."""
+    forward = partial(eval_pass, net, state.params["generator"], state.stats["generator"])
+
+    def run(s: int, part: Any, first: int, previous: Array, candidates: Array) -> Array:
+      """The output of stage s for candidates [B, k] -> [B, k, ...]; k lies inside B, and B is sharded."""
+      inputs, before, numbers = (jnp.repeat(v, candidates.shape[1], axis=0) for v in (x, previous, ids))
+      latent = draw_latents(key, numbers, candidates.reshape(-1), part, first)
+      whole = stages == 1
+      output = forward(inputs, latent) if whole else forward(s, inputs, before, latent, method="stage")
+      output = operator.head(output, inputs) if s == stages - 1 else output
       return output.reshape(*candidates.shape, *output.shape[1:])
 
-    groups = [(s,) for s in range(len(shapes))] if keys.hierarchical else [tuple(range(len(shapes)))]
     previous, choices = x, []
-    for stages in groups:
-      choice, d = nearest(partial(run, stages, previous), y, state)
-      choices += [choice] * len(stages)
-      if last not in stages:
-        previous = run(stages, previous, choice[:, None])[:, 0]
+    for s, (part, first) in enumerate(parts(x)):
+      choice, d = nearest(partial(run, s, part, first, previous), y, state)
+      choices.append(choice)
+      if s < stages - 1:
+        previous = run(s, part, first, previous, choice[:, None])[:, 0]
     return jnp.stack(choices, axis=1), d
 
-  def init_state(key: Key, batch: Batch) -> State:
+  def first(key: Key, batch: Batch) -> State:
     x = operator.lr(batch)
-    params, stats = init(net, key, x, zero_codes(net, x))
-    return State(
-      step=jnp.int32(0),
-      params={"generator": params, **features.placeholders(key)},
-      stats={"generator": stats},
-      opt={"generator": tx.init(params)},
-      aux=Pool(
+    frozen: dict[str, Network] = {name: (params, {}) for name, params in features.placeholders(key).items()}
+    return first_state(
+      {"generator": init(net, key, x, zero_latent(net, x)), **frozen},
+      {"generator": tx},
+      Pool(
         key=jax.random.key_data(key),
-        choice=jnp.zeros((size, len(net.stage_codes(x.shape[1:]))), jnp.int32),
+        choice=jnp.zeros((size, stages), jnp.int32),
         alpha=jnp.ones(1 + len(features.layers)),
         distance=jnp.float32(0),
       ),
@@ -150,7 +192,7 @@ def srim(config: ConfigDict, operator: Operator) -> Method:
 
   def step(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
     turn = state.step % rounds_per_batch
-    # A pool that begins in the warm-up ends in it: its codes are zero and none is chosen.
+    # A pool that begins in the warm-up ends in it: its latents are zero and none is chosen.
     warm = state.step - turn < keys.warmup_rounds
     pool = jax.tree.map(lambda v: v.reshape(rows, columns, *v.shape[1:]), batch)
     aux = state.aux.replace(
@@ -170,7 +212,7 @@ def srim(config: ConfigDict, operator: Operator) -> Method:
 
     def select() -> tuple[Array, Array]:
       y, x, ids = draw_minibatch(jnp.full(rows, turn))
-      choice, d = choose_codes(state, y, x, ids, pool_key)
+      choice, d = choose_candidates(state, y, x, ids, pool_key)
       return state.aux.choice.at[ids].set(choice), d.mean()
 
     selecting = (turn < columns) & ~warm
@@ -178,15 +220,13 @@ def srim(config: ConfigDict, operator: Operator) -> Method:
     state = state.replace(aux=state.aux.replace(choice=choice, distance=d))
 
     y, x, ids = draw_minibatch(minibatch_columns(pool_key, rows, columns, turn - columns))
-    codes = [
-      draw_codes(pool_key, ids, state.aux.choice[ids, s], s, shape) * jnp.where(warm, 0.0, 1.0)
-      for s, shape in enumerate(net.stage_codes(x.shape[1:]))
-    ]
+    chosen = latents(pool_key, ids, state.aux.choice[ids], x)
+    latent = jax.tree.map(lambda z: z * jnp.where(warm, 0.0, 1.0), chosen)
 
     def loss_fn(params: Params) -> tuple[Array, tuple[Any, Metrics]]:
-      outputs, stats = train_pass(net, params, state.stats["generator"], x, codes)
-      parts = features.parts(state.params, operator.head(outputs[-1], x))
-      distances = features.squared_distance(state.aux.alpha, parts, features.parts(state.params, y))
+      image, stats = train_images(net, operator, state, params, x, latent)
+      ours, theirs = features.parts(state.params, image), features.parts(state.params, y)
+      distances = features.squared_distance(state.aux.alpha, ours, theirs)  # section 2.2.2
       return distances.mean(), (stats, {})
 
     # The descent stands outside the condition, and a selecting round throws its step away: XLA computes
@@ -194,21 +234,20 @@ def srim(config: ConfigDict, operator: Operator) -> Method:
     # little beside the m forward passes of a selection.
     moved, metrics = descend(state, "generator", loss_fn, tx)
     state = jax.tree.map(lambda old, new: jnp.where(selecting, old, new), state, moved)
-    metrics |= {"selected": d, "images": jnp.where(selecting, 0.0, float(rows))}
-    return state.replace(step=state.step + 1), metrics
+    return state, metrics | {"selected": d, "images": jnp.where(selecting, 0.0, float(rows))}
 
   def objective(state: State, batch: Batch, key: Key) -> dict[str, Array]:
     """The distance of the nearest of m fresh samples."""
     y, x = to_float(batch["hr"]), operator.lr(batch)
-    _, d = choose_codes(state, y, x, jnp.arange(y.shape[0]), key)
-    return {"nearest": d}
+    _, d = choose_candidates(state, y, x, jnp.arange(y.shape[0]), key)
+    return {"imle": d}
 
   return Method(
-    init_state,
+    first,
     step,
     objective,
     make_sample(net, operator),
     rounds_per_batch=rounds_per_batch,
-    rows=rows,
+    minibatch=rows,
     weights=features.weights,
   )

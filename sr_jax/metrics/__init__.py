@@ -1,11 +1,13 @@
 """The metrics by name, and their summary over the samples of an image."""
 
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
-from sr_jax.errors import choose
+from sr_jax.errors import UserError, find
 from sr_jax.metrics.consistency import lr_l1, lr_l2, lr_mse, lr_psnr, lr_psnr_8bit
 from sr_jax.metrics.diversity import std
 from sr_jax.metrics.fidelity import (
@@ -21,53 +23,82 @@ from sr_jax.metrics.fidelity import (
 )
 from sr_jax.metrics.protocol import Array, Batch, Protocol
 
-__all__ = ["METRICS", "Batch", "Metric", "Protocol", "lookup", "measure"]
+__all__ = ["METRICS", "Batch", "Metric", "Protocol", "columns", "lookup", "measure", "read_weights"]
+
+SCIENTIFIC = ".2e"
 
 
 class Metric(NamedTuple):
-  """A function of samples, batch and protocol.
+  """What is measured of samples, and how it is shown.
 
   Attributes:
-    fn: samples float [n, B, H, W, C] in [0, 1], unclipped; -> [n, B], or [B] if it is about the set.
-    best: jnp.max or jnp.min, which takes the best of the samples; None for a metric about the set.
+    fn: (samples, batch, protocol), and the weights if the metric has any -> [n, B], or [B] if it is about the
+      set of samples. Samples are float [n, B, H, W, C] in [0, 1], unclipped.
+    better: "higher" | "lower", which tells the best of the samples; "" for a metric about the set.
+    format: of its numbers in a table.
+    read: config.eval -> the weights of a network that it measures with, read once and passed as arguments of
+      the program; None if it has none. Raises UserError where they are missing.
   """
 
-  fn: Callable[[Array, Batch, Protocol], Array]
-  best: Callable[..., Array] | None
+  fn: Callable[..., Array]
+  better: str
+  format: str
+  read: Callable[[ConfigDict], Any] | None = None
 
 
 METRICS: dict[str, Metric] = {
-  "psnr": Metric(psnr, jnp.max),
-  "psnr_y": Metric(psnr_y, jnp.max),
-  "ssim": Metric(ssim, jnp.max),
-  "ssim_y": Metric(ssim_y, jnp.max),
-  "ms_ssim": Metric(ms_ssim, jnp.max),
-  "psnr_uint8_wrapped": Metric(psnr_uint8_wrapped, jnp.max),
-  "mse": Metric(mse, jnp.min),
-  "mae": Metric(mae, jnp.min),
-  "lr_psnr": Metric(lr_psnr, jnp.max),
-  "lr_psnr_8bit": Metric(lr_psnr_8bit, jnp.max),
-  "lr_mse": Metric(lr_mse, jnp.min),
-  "lr_l2": Metric(lr_l2, jnp.min),
-  "lr_l1": Metric(lr_l1, jnp.min),
-  "swiss_roll_nll": Metric(swiss_roll_nll, jnp.min),
-  "std": Metric(std, None),
+  "psnr": Metric(psnr, "higher", ".2f"),
+  "psnr_y": Metric(psnr_y, "higher", ".2f"),
+  "ssim": Metric(ssim, "higher", ".4f"),
+  "ssim_y": Metric(ssim_y, "higher", ".4f"),
+  "ms_ssim": Metric(ms_ssim, "higher", ".4f"),
+  "psnr_uint8_wrapped": Metric(psnr_uint8_wrapped, "higher", ".2f"),
+  "mse": Metric(mse, "lower", SCIENTIFIC),
+  "mae": Metric(mae, "lower", SCIENTIFIC),
+  "lr_psnr": Metric(lr_psnr, "higher", ".2f"),
+  "lr_psnr_8bit": Metric(lr_psnr_8bit, "higher", ".2f"),
+  "lr_mse": Metric(lr_mse, "lower", SCIENTIFIC),
+  "lr_l2": Metric(lr_l2, "lower", ".4g"),
+  "lr_l1": Metric(lr_l1, "lower", SCIENTIFIC),
+  "swiss_roll_nll": Metric(swiss_roll_nll, "lower", ".4g"),
+  "std": Metric(std, "", ".2f"),
 }
+BEST = {"higher": jnp.max, "lower": jnp.min}
 
 
 def lookup(name: str) -> Metric:
-  """The metric of that name; raises UserError with the nearest right one."""
-  return choose(METRICS, name, "config.eval.metrics")
+  """The metric of that name, perhaps "module:attribute"; raises UserError with the nearest right one."""
+  metric = find(METRICS, name, "config.eval.metrics")
+  if not isinstance(metric, Metric):
+    raise UserError(f"config.eval.metrics has {name!r}, which is no sr_jax.metrics.Metric: correct it.")
+  return metric
 
 
-def measure(names: Iterable[str], samples: Array, batch: Batch, protocol: Protocol) -> dict[str, Array]:
+def columns(names: Sequence[str]) -> dict[str, Metric]:
+  """The metrics by the name of their column: of "module:attribute" the attribute."""
+  return {name.rpartition(":")[2]: lookup(name) for name in names}
+
+
+def read_weights(names: Sequence[str], keys: ConfigDict) -> dict[str, Any]:
+  """The weights of those metrics that have some, by name; keys: `config.eval`."""
+  return {name: read(keys) for name in names if (read := lookup(name).read)}
+
+
+def measure(
+  names: Sequence[str],
+  samples: Array,
+  batch: Batch,
+  protocol: Protocol,
+  weights: Mapping[str, Any] = MappingProxyType({}),
+) -> dict[str, Array]:
   """The named metrics of every image of a batch.
 
   Args:
-    names: entries of METRICS.
+    names: entries of METRICS, or "module:attribute".
     samples: float [n, B, H, W, C] in [0, 1], unclipped.
     batch: `hr` float [B, H, W, C] and `lr` float [B, h, w, C] in [0, 1].
     protocol: how to measure.
+    weights: from `read_weights`.
 
   Returns:
     Float [B] each: "<name>", the mean of the metric over the n samples; "<name>/best", its best over
@@ -78,15 +109,15 @@ def measure(names: Iterable[str], samples: Array, batch: Batch, protocol: Protoc
     UserError: for an unknown name, or images too small for the protocol.
   """
   results = {}
-  for name in names:
-    fn, best = lookup(name)
-    values = fn(samples, batch, protocol)
-    if best is None:
-      results[name] = values
+  for name, (column, metric) in zip(names, columns(names).items(), strict=True):
+    given = (weights[name],) if metric.read else ()
+    values = metric.fn(samples, batch, protocol, *given)
+    if not metric.better:
+      results[column] = values
       continue
-    results[name] = jnp.mean(values, axis=0)
-    results[f"{name}/best"] = best(values, axis=0)
+    results[column] = jnp.mean(values, axis=0)
+    results[f"{column}/best"] = BEST[metric.better](values, axis=0)
     if samples.shape[0] > 1:
       mean_image = jnp.mean(samples, axis=0, keepdims=True)
-      results[f"{name}/mean_image"] = fn(mean_image, batch, protocol)[0]
+      results[f"{column}/mean_image"] = metric.fn(mean_image, batch, protocol, *given)[0]
   return results

@@ -6,6 +6,7 @@ sample is unclipped unless the name says 8bit: clipping moves it off {y : Ay = x
 
 import jax.numpy as jnp
 
+from sr_jax import losses
 from sr_jax.metrics.protocol import Array, Batch, Protocol, decibels
 from sr_jax.ops.colour import quantise
 
@@ -35,4 +36,4 @@ def lr_l2(samples: Array, batch: Batch, protocol: Protocol) -> Array:
 
 def lr_l1(samples: Array, batch: Batch, protocol: Protocol) -> Array:
   """Mean absolute distance between A(sample) and the input, on the [0, 1] scale."""
-  return jnp.mean(jnp.abs(protocol.operator.A(samples) - batch["lr"]), PIXELS)
+  return losses.lr_l1(protocol.operator, samples, batch["lr"])

@@ -122,8 +122,8 @@ def _halved(v: Array) -> Array:
 def _local_similarity(images: Array, truths: Array, *, luminance: bool) -> Array:
   """Mean of SSIM's contrast and structure, with `luminance` of SSIM itself, in a window that fits: [n, B]."""
   size = min(WINDOW, *truths.shape[-3:-1])
-  places = (np.arange(size) - (size - 1) / 2) * WINDOW / (size * SIGMA)
-  weights = np.exp(-(places**2) / 2)
+  offsets = (np.arange(size) - (size - 1) / 2) * WINDOW / (size * SIGMA)
+  weights = np.exp(-(offsets**2) / 2)
   weights /= weights.sum()
 
   def blur(v: Array) -> Array:

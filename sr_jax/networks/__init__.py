@@ -1,96 +1,92 @@
-"""Flax linen modules, and the generators that a config can name.
+"""The networks that a config can name, made by one factory.
 
-A generator enlarges in stages. `net.stage_codes(lr_shape)` lists the shape [.., .., noise channels] of one
-image's code at each stage; `net(x, codes, train)` returns the output of each stage, the last being the
-image; `net.stage(s, x, previous, code, train)` runs stage s alone, so that codes can be chosen stage by
-stage. Zero noise channels make it deterministic.
+A network is made from what the run has (`factor`, `channels`, `dtype`: those that its constructor takes) and
+from its own keys. A **generator** is a Flax module with
+
+- `latent(lr_shape)`: what it draws for one image with an input [h, w, C], a pytree of shapes of standard
+  normal numbers; `()` if it draws nothing;
+- `__call__(x, latent, train)`: inputs [B, h, w, C] and latents with a first axis B -> images [B, H, W, C].
+
+One that works in stages may also have `stages` and `stage(s, x, previous, latent, train)`; its latent is then
+a list with an entry for each stage (see `srim.py`).
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.errors import ScopeParamShapeError
 from ml_collections import ConfigDict
 
-from sr_jax.errors import UserError, choose
-from sr_jax.networks.conditioning import Conditioning, Trunk, ResidualNet
-from sr_jax.networks.convnet import ConvNet, Critic, Denoiser
-from sr_jax.networks.gated_pixelcnn import GatedPixelCNN
+from sr_jax.errors import UserError, choose, find
+from sr_jax.networks.conditioning import Conditioning, TanhResidual
+from sr_jax.networks.convnet import ConvNet, Denoiser, Discriminator
+from sr_jax.networks.gated_pixelcnn import make_pixel_recursive
 from sr_jax.networks.pixelcnn import PixelDensity
 from sr_jax.networks.projection import LearnedProjection
 from sr_jax.networks.srim import SRIM
 from sr_jax.networks.srresnet import SRResNet
 from sr_jax.ops import make_operator
 
-Generator = SRIM | SRResNet | ConvNet | ResidualNet | LearnedProjection
-
-NETWORKS: dict[str, Callable[..., Generator]] = {
-  "srim": SRIM,
+NETWORKS: dict[str, Callable[..., Any]] = {
   "srresnet": SRResNet,
+  "srim": SRIM,
   "convnet": ConvNet,
-  "conditioning": ResidualNet,
+  "discriminator": Discriminator,
+  "denoiser": Denoiser,
+  "density": PixelDensity,
+  "conditioning": Conditioning,
+  "tanh_residual": TanhResidual,
+  "pixel_recursive": make_pixel_recursive,
 }
-STARTS = {"trained": 0, "random": 0}
 
 
-def make_generator(config: ConfigDict) -> Generator:
-  """The generator of `config.network`, for `config.operator.factor` and `config.data.channels`.
+def make_network(config: ConfigDict, role: str) -> Any:
+  """The network of `config.networks.<role>`.
 
-  With `config.consistency` "learned" it projects its output itself, by `config.projection`.
+  Raises:
+    UserError: there is no such network, or it does not take these keys.
   """
-  keys = config.network.to_dict()
-  network = choose(NETWORKS, keys.pop("name"), "config.network.name")
-  net = network(
-    factor=tuple(config.operator.factor), channels=config.data.channels, dtype=make_dtype(config), **keys
-  )
+  keys = config.networks[role].to_dict()
+  name = keys.pop("name")
+  network = find(NETWORKS, name, f"config.networks.{role}.name")
+  run = {
+    "factor": tuple(config.operator.factor),
+    "channels": config.data.channels,
+    "dtype": jnp.dtype(choose({"float32": "float32", "bfloat16": "bfloat16"}, config.dtype, "config.dtype")),
+  }
+  signature = inspect.signature(network)
+  run = {key: value for key, value in run.items() if key in signature.parameters}
+  try:
+    signature.bind(**run, **keys)
+  except TypeError as error:
+    raise UserError(
+      f"config.networks.{role} does not fit the network {name!r} ({error}): correct it."
+    ) from error
+  return network(**run, **keys)
+
+
+def make_generator(config: ConfigDict) -> Any:
+  """The generator of a run. With `config.consistency` "learned" it projects its output itself.
+
+  Raises:
+    UserError: as `make_network`, or the network is no generator.
+  """
+  net = make_network(config, "generator")
+  if not hasattr(net, "latent"):
+    raise UserError(
+      f"config.networks.generator.name is {config.networks.generator.name!r}, which method "
+      f"{config.method.name!r} cannot use, because it is no generator: choose another."
+    )
   if config.consistency != "learned":
     return net
-  choose(STARTS, config.projection.start, "config.projection.start")
+  choose({"trained": 0, "random": 0}, config.projection.start, "config.projection.start")
   if config.projection.kernel < 1 or config.projection.kernel % 2 == 0:
     raise UserError(f"config.projection.kernel is {config.projection.kernel}: take an odd size.")
   return LearnedProjection(net, make_operator(config), **config.projection)
-
-
-def make_critic(config: ConfigDict) -> Critic:
-  """The discriminator of `config.method.discriminator`."""
-  return Critic(dtype=make_dtype(config), **config.method.discriminator)
-
-
-def make_denoiser(config: ConfigDict) -> Denoiser:
-  """The denoiser of `config.method.prior.network`."""
-  return Denoiser(dtype=make_dtype(config), **config.method.prior.network)
-
-
-def make_density(config: ConfigDict) -> PixelDensity:
-  """The density of `config.method.prior.network`."""
-  return PixelDensity(config.data.channels, dtype=make_dtype(config), **config.method.prior.network)
-
-
-def make_conditioning(config: ConfigDict, levels: int) -> Conditioning:
-  """The network of `config.network`, which must be "conditioning", with logits of `levels` values.
-
-  Raises:
-    UserError: it is another one.
-  """
-  keys = config.network.to_dict()
-  if keys.pop("name") != "conditioning":
-    raise UserError(
-      f"config.network.name is {config.network.name!r}: {config.method.name} takes the network conditioning."
-    )
-  trunk = Trunk(tuple(config.operator.factor), make_dtype(config), **keys)
-  return Conditioning(trunk, config.data.channels, levels)
-
-
-def make_pixel_prior(config: ConfigDict, levels: int) -> GatedPixelCNN:
-  """The gated PixelCNN of `config.method.prior`."""
-  return GatedPixelCNN(config.data.channels, make_dtype(config), levels=levels, **config.method.prior)
-
-
-def make_dtype(config: ConfigDict) -> jnp.dtype:
-  """What the networks compute in."""
-  return jnp.dtype(choose({"float32": jnp.float32, "bfloat16": jnp.bfloat16}, config.dtype, "config.dtype"))
 
 
 def init(net: nn.Module, key: jax.Array, *args: Any) -> tuple[Any, Any]:
@@ -108,18 +104,30 @@ def train_pass(net: nn.Module, params: Any, stats: Any, *args: Any) -> tuple[Any
 
 
 def eval_pass(net: nn.Module, params: Any, stats: Any, *args: Any, method: str | None = None) -> Any:
-  """The output with the running batch statistics."""
-  return net.apply({"params": params, "batch_stats": stats}, *args, train=False, method=method)
+  """The output with the running batch statistics.
+
+  Raises:
+    UserError: a layer that sees the whole image was trained on images of another size.
+  """
+  try:
+    return net.apply({"params": params, "batch_stats": stats}, *args, train=False, method=method)
+  except ScopeParamShapeError as error:
+    raise UserError(
+      f"The network {type(net).__name__} has a layer that sees the whole image and was trained on images of "
+      "another size: give it images of that size, or train it with config.data.crop set to theirs."
+    ) from error
 
 
-def zero_codes(net: Generator, x: jax.Array) -> list[jax.Array]:
-  """Codes of zeros for inputs x [B, h, w, C]: the input of a generator that draws nothing."""
-  return [jnp.zeros((x.shape[0], *shape)) for shape in net.stage_codes(x.shape[1:])]
+def zero_latent(net: Any, x: jax.Array) -> Any:
+  """Latents of zeros for inputs x [B, h, w, C]."""
+  return jax.tree.map(lambda s: jnp.zeros((x.shape[0], *s.shape), s.dtype), net.latent(x.shape[1:]))
 
 
-def normal_codes(net: Generator, x: jax.Array, key: jax.Array) -> list[jax.Array]:
-  """Codes N(0, I) for inputs x [B, h, w, C], one of each stage."""
-  shapes = net.stage_codes(x.shape[1:])
-  return [
-    jax.random.normal(jax.random.fold_in(key, s), (x.shape[0], *shape)) for s, shape in enumerate(shapes)
+def normal_latent(net: Any, x: jax.Array, key: jax.Array) -> Any:
+  """Latents N(0, I) for inputs x [B, h, w, C]."""
+  shapes, tree = jax.tree.flatten(net.latent(x.shape[1:]))
+  drawn = [
+    jax.random.normal(jax.random.fold_in(key, number), (x.shape[0], *s.shape))
+    for number, s in enumerate(shapes)
   ]
+  return jax.tree.unflatten(tree, drawn)

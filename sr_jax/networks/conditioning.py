@@ -2,29 +2,32 @@
 
 ResNet blocks, and between them a transposed convolution of stride 2 and a ReLU for every doubling, 32 feature
 maps throughout, after a 1x1 convolution of the input. `Conditioning` ends in the logits A_i(x) of Eq. 6;
-`ResidualNet`, the regression that the paper compares with (section 5), in three channels, tanh, and the
-bicubic enlargement.
+`TanhResidual`, the regression that the paper compares with (section 5), in three channels, tanh, and the
+bicubic enlargement. Keys: `configs/papers/pixel_recursive.py`. Deviation: the logits are linear, where
+section 5 suggests that a ReLU ends the network.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from sr_jax.errors import UserError, choose
+from sr_jax.errors import UserError
+from sr_jax.networks.layers import check_norm, conv_norm_act
 from sr_jax.networks.pixelcnn import initial
 from sr_jax.ops.resize import resize
 
 Array = jax.Array
-NORMS = {"batch": 0, "none": 0}
 
 
-class Trunk(nn.Module):
-  """x [B, h, w, C] in [0, 1] -> features [B, H, W, width].
+class _Keys(nn.Module):
+  """What the networks of this file have in common.
 
   Attributes:
     factor: of rows and columns alike, a power of two.
+    channels: C, colours of an image.
     width: feature maps.
     blocks: ResNet blocks at each size.
     norm: "batch" (He et al., 2016; Table 2 names none) | "none".
@@ -35,6 +38,7 @@ class Trunk(nn.Module):
   """
 
   factor: tuple[int, int]
+  channels: int
   dtype: jnp.dtype
   width: int
   blocks: int
@@ -43,7 +47,7 @@ class Trunk(nn.Module):
   stddev: float
 
   def __post_init__(self) -> None:
-    choose(NORMS, self.norm, "config.network.norm")
+    check_norm(self.norm)
     if self.factor[0] != self.factor[1] or self.factor[0].bit_count() != 1:
       raise UserError(
         f"config.operator.factor is {self.factor}: the conditioning network enlarges by a power of two, "
@@ -51,32 +55,29 @@ class Trunk(nn.Module):
       )
     super().__post_init__()
 
+  def trunk(self, x: Array, train: bool) -> Array:
+    """The features of Table 2, of a module called "trunk"."""
+    names = ("factor", "channels", "dtype", "width", "blocks", "norm", "whole", "stddev")
+    return ConditioningTrunk(**{name: getattr(self, name) for name in names}, name="trunk")(x, train)
+
+
+class ConditioningTrunk(_Keys):
+  """x [B, h, w, C] in [0, 1] -> features [B, H, W, width]."""
+
   @nn.compact
   def __call__(self, x: Array, train: bool) -> Array:
     start = initial(self.stddev)
-
-    def conv(h: Array, normed: bool) -> Array:
-      batch_norm = normed and self.norm == "batch"
-      h = nn.Conv(self.width, (3, 3), use_bias=not batch_norm, dtype=self.dtype, kernel_init=start)(h)
-      if batch_norm:
-        h = nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=self.dtype)(h)
-      return h
+    conv = partial(nn.Conv, self.width, (3, 3), dtype=self.dtype, kernel_init=start)
 
     def blocks(h: Array) -> Array:
       for _ in range(self.blocks):
-        h = nn.relu(h + conv(nn.relu(conv(h, True)), True))
+        inside = conv_norm_act(h, conv, self.norm, "relu", train=train)
+        h = nn.relu(h + conv_norm_act(inside, conv, self.norm, "none", train=train))
       return h
 
     x = (2 * x - 1).astype(self.dtype)
     h = nn.Dense(self.width, dtype=self.dtype, kernel_init=start)(x)
     if self.whole:
-      if self.has_variable("params", "Dense_1") and (
-        self.get_variable("params", "Dense_1")["kernel"].shape[0] != x[0].size
-      ):
-        raise UserError(
-          f"With config.network.whole a network is of inputs of one size, and not of {x.shape[1:3]}: give it "
-          "images of the size it was trained on."
-        )
       seen = nn.relu(nn.Dense(self.whole, dtype=self.dtype)(x.reshape(x.shape[0], -1)))
       h += nn.Dense(h[0].size, dtype=self.dtype)(seen).reshape(h.shape)
     h = blocks(h)
@@ -86,47 +87,29 @@ class Trunk(nn.Module):
     return h
 
 
-class Conditioning(nn.Module):
+class Conditioning(_Keys):
   """x [B, h, w, C] in [0, 1] -> logits A_i(x) [B, H, W, C, levels] of each sub-pixel's value, float32."""
 
-  trunk: Trunk
-  channels: int
-  levels: int
+  levels: int = 256
 
   @nn.compact
   def __call__(self, x: Array, train: bool) -> Array:
     h = self.trunk(x, train)
-    outputs = self.channels * self.levels
-    logits = nn.Dense(outputs, dtype=h.dtype, kernel_init=initial(self.trunk.stddev))(h)
+    logits = nn.Dense(self.channels * self.levels, dtype=h.dtype, kernel_init=initial(self.stddev))(h)
     return logits.reshape(*h.shape[:3], self.channels, self.levels).astype(jnp.float32)
 
 
-class ResidualNet(nn.Module):
-  """Generator of one stage without a code: bicubic(x) + tanh of the conditioning network's three channels."""
+class TanhResidual(_Keys):
+  """Generator without a latent: bicubic(x) + tanh of the conditioning network's three channels."""
 
-  factor: tuple[int, int]
-  channels: int
-  dtype: jnp.dtype
-  width: int = 32
-  blocks: int = 6
-  norm: str = "batch"
-  whole: int = 0
-  stddev: float = 0.1
-
-  def stage_codes(self, lr_shape: Sequence[int]) -> list[tuple[int, int, int]]:
-    """Shape of one image's code for an input [h, w, C]: it is empty."""
-    return [(lr_shape[0], lr_shape[1], 0)]
+  def latent(self, lr_shape: Sequence[int]) -> tuple[()]:
+    """It draws nothing."""
+    return ()
 
   @nn.compact
-  def stage(self, s: int, x: Array, previous: Array, code: Array, train: bool) -> Array:
-    """The only stage: x [B, h, w, C] -> [B, H, W, C]."""
-    del s, previous, code
-    trunk = Trunk(self.factor, self.dtype, self.width, self.blocks, self.norm, self.whole, self.stddev)
-    h = trunk(x, train)
+  def __call__(self, x: Array, latent: tuple[()], train: bool) -> Array:
+    """x [B, h, w, C] -> [B, H, W, C]."""
+    h = self.trunk(x, train)
     residual = nn.Dense(self.channels, dtype=self.dtype, kernel_init=initial(self.stddev))(h)
     enlarged = resize(x, (h.shape[1], h.shape[2]), "bicubic")
     return enlarged + jnp.tanh(residual.astype(jnp.float32))
-
-  def __call__(self, x: Array, codes: Sequence[Array], train: bool) -> list[Array]:
-    """x [B, h, w, C] and one code -> [the image [B, H, W, C]]."""
-    return [self.stage(0, x, x, codes[0], train)]

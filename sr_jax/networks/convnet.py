@@ -1,29 +1,24 @@
-"""The plain networks of Amortised MAP Inference (arXiv 1610.04490), appendix D: generator, critic, denoiser.
+"""The plain networks of Amortised MAP Inference (arXiv 1610.04490), appendix D.
 
 Each is a trunk of convolutions with batch normalisation and a nonlinearity in all layers but the output. With
 `kernel = 1` and images folded into a single pixel they are the fully connected networks of its Swiss roll.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from sr_jax.errors import UserError, choose
+from sr_jax.networks.layers import ACTIVATIONS, check_norm, conv_norm_act, noise_plane
 from sr_jax.networks.shuffle import depth_to_space, space_to_depth
 
 Array = jax.Array
 
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-  "relu": nn.relu,
-  "leaky_relu": lambda h: nn.leaky_relu(h, 0.2),
-  "softplus": nn.softplus,
-  "swish": nn.swish,
-  "tanh": nn.tanh,
-}
 OUTPUTS: dict[str, Callable[[Array], Array]] = {"sigmoid": nn.sigmoid, "linear": lambda y: y}
-NORMS = {"batch": 0, "none": 0}
 
 
 class Trunk(nn.Module):
@@ -36,7 +31,7 @@ class Trunk(nn.Module):
     skip: after every so many layers their input is added to their output, through a 1x1 convolution where the
       number of feature maps differs; 0: never. (The paper's "similar to Huang et al., 2016" says no more.)
     norm: "batch" | "none".
-    activation: see ACTIVATIONS.
+    activation: an entry of ACTIVATIONS.
   """
 
   widths: Sequence[int]
@@ -48,7 +43,7 @@ class Trunk(nn.Module):
   dtype: jnp.dtype
 
   def __post_init__(self) -> None:
-    choose(NORMS, self.norm, "norm of a network")
+    check_norm(self.norm)
     choose(ACTIVATIONS, self.activation, "activation of a network")
     if self.strides and (len(self.strides) != len(self.widths) or min(self.strides) < 1):
       raise UserError(
@@ -58,16 +53,11 @@ class Trunk(nn.Module):
 
   @nn.compact
   def __call__(self, h: Array, train: bool) -> Array:
-    act = ACTIVATIONS[self.activation]
+    strides = self.strides or (1,) * len(self.widths)
     held = h = h.astype(self.dtype)
-    for i, (width, stride) in enumerate(
-      zip(self.widths, self.strides or (1,) * len(self.widths), strict=True)
-    ):
-      conv = nn.Conv(width, (self.kernel,) * 2, stride, use_bias=self.norm == "none", dtype=self.dtype)
-      h = conv(h)
-      if self.norm == "batch":
-        h = nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=self.dtype)(h)
-      h = act(h)
+    for i, (width, stride) in enumerate(zip(self.widths, strides, strict=True)):
+      conv = partial(nn.Conv, width, (self.kernel,) * 2, (stride,) * 2, dtype=self.dtype)
+      h = conv_norm_act(h, conv, self.norm, self.activation, train=train)
       if self.skip and (i + 1) % self.skip == 0:
         if held.shape != h.shape:
           held = nn.Conv(width, (1, 1), use_bias=False, dtype=self.dtype)(held)
@@ -76,63 +66,58 @@ class Trunk(nn.Module):
 
 
 class ConvNet(nn.Module):
-  """Generator of one stage: a trunk at the input's resolution, then one sub-pixel shuffle (Shi et al., 2016).
+  """Generator: a trunk at the input's resolution, then one sub-pixel shuffle (Shi et al., 2016).
 
-  A code enters through weights of its own, small ones, as in SRResNet.
+  A latent is joined to the input, scaled by `noise_scale`. Keys: `configs/papers/amap.py`.
   """
 
   factor: tuple[int, int]
   channels: int
   dtype: jnp.dtype
-  widths: Sequence[int] = (32, 32, 64, 64, 128)
-  kernel: int = 3
-  skip: int = 2
-  norm: str = "batch"
-  activation: str = "relu"
-  output: str = "sigmoid"
-  scale: float = 1.0
-  noise_channels: int = 0
-  noise_scale: float = 0.1
+  widths: Sequence[int]
+  kernel: int
+  skip: int
+  norm: str
+  activation: str
+  output: str
+  scale: float
+  noise_channels: int
+  noise_scale: float
 
-  def stage_codes(self, lr_shape: Sequence[int]) -> list[tuple[int, int, int]]:
-    """Shape of one image's code for an input [h, w, C]."""
-    return [(lr_shape[0], lr_shape[1], self.noise_channels)]
+  def latent(self, lr_shape: Sequence[int]) -> Any:
+    """Noise at the resolution of an input [h, w, C]."""
+    return noise_plane(lr_shape, self.noise_channels)
 
   def __post_init__(self) -> None:
-    choose(OUTPUTS, self.output, "config.network.output")
+    choose(OUTPUTS, self.output, "output of a network")
     super().__post_init__()
 
   @nn.compact
-  def stage(self, s: int, x: Array, previous: Array, code: Array, train: bool) -> Array:
-    """The only stage: x [B, h, w, C] and a code [B, h, w, noise channels] -> [B, H, W, C]."""
-    del s, previous
+  def __call__(self, x: Array, latent: Any, train: bool) -> Array:
+    """x [B, h, w, C] and a latent -> [B, H, W, C]."""
     h = x / self.scale
     if self.noise_channels:
-      h = jnp.concatenate([h, self.noise_scale * code], axis=-1)
+      h = jnp.concatenate([h, self.noise_scale * latent], axis=-1)
     h = Trunk(self.widths, self.kernel, (), self.skip, self.norm, self.activation, self.dtype)(h, train)
     fy, fx = self.factor
     y = nn.Conv(self.channels * fy * fx, (self.kernel,) * 2, dtype=self.dtype)(h)
     return OUTPUTS[self.output](depth_to_space(y, self.factor).astype(jnp.float32)) * self.scale
 
-  def __call__(self, x: Array, codes: Sequence[Array], train: bool) -> list[Array]:
-    """x [B, h, w, C] and one code -> [the image [B, H, W, C]]."""
-    return [self.stage(0, x, x, codes[0], train)]
 
-
-class Critic(nn.Module):
+class Discriminator(nn.Module):
   """Images [B, H, W, C] -> the logit of their being real [B]; the last layer sees all positions.
 
   `fold` merges blocks of pixels into channels first; inputs are divided by `scale`.
   """
 
+  dtype: jnp.dtype
   widths: Sequence[int]
-  kernel: int
   strides: Sequence[int]
+  kernel: int
   norm: str
   activation: str
   fold: tuple[int, int]
   scale: float
-  dtype: jnp.dtype
 
   @nn.compact
   def __call__(self, y: Array, train: bool) -> Array:
@@ -144,6 +129,7 @@ class Critic(nn.Module):
 class Denoiser(nn.Module):
   """Noisy images [B, H, W, C] -> clean ones, of any size that `fold` divides."""
 
+  dtype: jnp.dtype
   widths: Sequence[int]
   kernel: int
   norm: str
@@ -151,7 +137,6 @@ class Denoiser(nn.Module):
   residual: bool
   fold: tuple[int, int]
   scale: float
-  dtype: jnp.dtype
 
   @nn.compact
   def __call__(self, y: Array, train: bool) -> Array:

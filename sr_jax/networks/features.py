@@ -15,7 +15,7 @@ Array = jax.Array
 
 
 class FeatureSpace(NamedTuple):
-  """Where images are compared: the pixels, and the layers of a network if there are weights for one.
+  """Where images are compared: the pixels, and some layers of VGG-19.
 
   Attributes:
     weights: {"vgg": a function that reads the weights}, or {}; as of `Method`.
@@ -59,17 +59,23 @@ class FeatureSpace(NamedTuple):
 
 
 def make_features(keys: ConfigDict, channels: int) -> FeatureSpace:
-  """The feature space of the keys `file`, `sha256`, `layers`, `padding` and `distance`, for C = `channels`.
+  """The feature space of `config.method.features`, for images of `channels` colours.
 
   Raises:
-    UserError: a value that is not allowed.
+    UserError: a value that is not allowed, or layers of VGG-19 without its weights.
   """
   choose({"sum": 0, "mean": 0}, keys.distance, "config.method.features.distance")
   choose(PADDINGS, keys.padding, "config.method.features.padding")
-  if keys.file and channels != 3:
+  layers = tuple(keys.layers)
+  if layers and not keys.file:
     raise UserError(
-      f"config.data.channels is {channels}, but VGG-19 sees RGB: set it to 3 or leave out the weight file."
+      f"config.method.features compares the VGG-19 layers {', '.join(layers)} but has no weights: name their "
+      "file in config.method.features.file, or set config.method.features.layers=() to compare pixels alone."
     )
-  layers = tuple(keys.layers) if keys.file else ()
+  if layers and channels != 3:
+    raise UserError(
+      f"config.data.channels is {channels}, but VGG-19 sees RGB: set it to 3, or "
+      "config.method.features.layers=() to compare pixels alone."
+    )
   weights = {"vgg": partial(load_vgg, keys.file, layers, keys.sha256)} if layers else {}
   return FeatureSpace(weights, keys.width, layers, keys.padding, keys.distance)

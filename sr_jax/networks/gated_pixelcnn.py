@@ -6,7 +6,6 @@ above, "left" the row itself up to the sub-pixel, and takes what "above" found a
 """
 
 import itertools
-import math
 from collections.abc import Callable
 from functools import reduce
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ import numpy as np
 from flax import linen as nn
 
 from sr_jax.errors import UserError
+from sr_jax.networks.conditioning import Conditioning
 from sr_jax.networks.pixelcnn import MaskedConv, causal_mask, colour_group, initial
 
 Array = jax.Array
@@ -46,29 +46,29 @@ class GatedPixelCNN(nn.Module):
     layers: gated layers after the first convolution.
     kernel, first_kernel: their odd sides, of which the causal part exists.
     head: units of the 1x1 layer before the logits.
-    levels: values a sub-pixel can take.
     stddev: of the initial weights, see `initial`.
+    levels: values a sub-pixel can take.
   """
 
   channels: int
   dtype: jnp.dtype
-  width: int = 64
-  layers: int = 20
-  kernel: int = 5
-  first_kernel: int = 7
-  head: int = 1024
+  width: int
+  layers: int
+  kernel: int
+  first_kernel: int
+  head: int
+  stddev: float
   levels: int = 256
-  stddev: float = 0.1
 
   def __post_init__(self) -> None:
     if min(self.width, self.head) < self.channels:
       raise UserError(
-        f"config.method.prior has width {self.width} and head {self.head}: each colour needs its own unit."
+        f"The prior has width {self.width} and head {self.head}: each colour needs its own unit."
       )
     if min(self.kernel, self.first_kernel) < 3:
-      raise UserError("config.method.prior.kernel and first_kernel must be odd and 3 or more.")
+      raise UserError("The prior's kernel and first_kernel must be odd and 3 or more.")
     if self.layers < 1 or self.levels < 2:
-      raise UserError("config.method.prior needs one layer and two levels or more.")
+      raise UserError("The prior needs one layer and two levels or more.")
     super().__post_init__()
 
   def _masked(self, name: str, features: int, kernel: int, parts: int = 1, first: bool = False) -> MaskedConv:
@@ -110,33 +110,46 @@ class GatedPixelCNN(nn.Module):
     return logits.reshape(*y.shape, self.levels).astype(jnp.float32)
 
 
-def draw_naive(net: GatedPixelCNN, params: Any, shape: tuple[int, ...], rows: Rows, pick: Pick) -> Array:
-  """As `draw_cached`, by a pass over the whole image for every sub-pixel: the oracle."""
-  _, _, width, channels = shape
+class PixelRecursive(NamedTuple):
+  """The two networks of Pixel Recursive Super Resolution, whose logits are added (Eq. 6).
 
-  def one(t: Array, tokens: Array) -> Array:
-    r, c, g = t // (width * channels), t // channels % width, t % channels
-    logits = jnp.asarray(net.apply({"params": params}, to_value(tokens, net.levels)))
-    chosen = pick(logits[:, r, c, g], jax.tree.map(lambda v: v[:, c, g], rows(r)))
-    return tokens.at[:, r, c, g].set(chosen)
+  Attributes:
+    conditioning: A(x).
+    prior: B(y).
+  """
 
-  return jax.lax.fori_loop(0, math.prod(shape[1:]), one, jnp.zeros(shape, jnp.int32))
+  conditioning: Conditioning
+  prior: GatedPixelCNN
 
 
-class _Cut(NamedTuple):
-  """The weights of a prior as `draw_cached` uses them, cut once, outside its loops.
+def make_pixel_recursive(
+  factor: tuple[int, int],
+  channels: int,
+  dtype: jnp.dtype,
+  conditioning: dict[str, Any],
+  prior: dict[str, Any],
+) -> PixelRecursive:
+  """Both networks by their keys (`configs/papers/pixel_recursive.py`)."""
+  return PixelRecursive(
+    Conditioning(factor, channels, dtype, **conditioning), GatedPixelCNN(channels, dtype, **prior)
+  )
 
-  A row or a unit, when it is known, is multiplied at once by all weights that it will ever meet. Lists are by
-  layer, and those of lists by layer and colour. F is the width, C the colours, n the near pixels or rows.
+
+class _Slices(NamedTuple):
+  """The weights of a prior as `draw_cached` uses them, sliced once, outside its loops.
+
+  As soon as a row or a unit is known, one matrix product gives its contributions to all later outputs. Lists
+  are by layer, and lists of lists by layer and colour. F is the width, C the colours, n the near pixels or
+  rows.
 
   Attributes:
     first_above: [rows, columns, C, F], and its bias [F].
     first_left: [near + 1, C, F], the pixel itself last.
-    down: what a row sends to its own row and the n next ones, [columns * F, (n + 1) * 2F].
+    down: from a row to its own row and the n next ones, [columns * F, (n + 1) * 2F].
     above_bias: [2F].
     link, link_bias: [2F, 2F] and [2F], outputs by colour.
-    left: what a colour's units send to those of this and later colours and then to all of the n next pixels,
-      [units, ... + n * 2F].
+    left: from a colour's units to those of this and later colours of the pixel, and then to all units of the
+      n next pixels, [units, ... + n * 2F].
     mix, head, logits: from a colour's units to those of this and later colours.
     mix_bias, head_bias, logits_bias: whole.
   """
@@ -156,15 +169,16 @@ class _Cut(NamedTuple):
   logits_bias: Array
 
 
-def _cut(net: GatedPixelCNN, params: Any) -> _Cut:
+def _slice(net: GatedPixelCNN, params: Any) -> _Slices:
   F, C, near = net.width, net.channels, net.kernel // 2
   weights = jax.tree.map(lambda leaf: leaf.astype(net.dtype), params)
 
   def masked(name: str, kernel: int, inputs: int, outputs: int, parts: int = 1, first: bool = False) -> Array:
     """The masked weights [kernel // 2 + 1, in, out] of what lies to the left, and of the pixel itself."""
-    return (weights[name]["kernel"] * causal_mask((1, kernel), inputs, outputs, C, first, parts))[0]
+    mask = causal_mask((1, kernel), inputs, outputs, C, first, parts)
+    return (weights[name]["kernel"] * mask.astype(net.dtype))[0]
 
-  own, own_gate, own_top, own_logits = _places(net)
+  own, own_gate, own_top, own_logits = _colour_slices(net)
   # A gate's two halves side by side for each colour, so that these units too are contiguous.
   order = np.concatenate([np.r_[s, F + s.start : F + s.stop] for s in own])
 
@@ -182,7 +196,7 @@ def _cut(net: GatedPixelCNN, params: Any) -> _Cut:
     return kernel.transpose(1, 2, 0, 3).reshape(net.kernel * F, -1)
 
   layers = range(net.layers)
-  return _Cut(
+  return _Slices(
     first_above=(weights["first_above"]["kernel"], weights["first_above"]["bias"]),
     first_left=masked("first_left", net.first_kernel, C, F, first=True),
     down=[down(i) for i in layers],
@@ -216,24 +230,24 @@ def draw_cached(net: GatedPixelCNN, params: Any, shape: tuple[int, ...], rows: R
   batch, height, width, channels = shape
   F, L, K, dtype = net.width, net.layers, net.levels, net.dtype
   near, near_first = net.kernel // 2, net.first_kernel // 2  # pixels seen on one side
-  w = _cut(net, params)
-  own, own_gate, own_top, own_logits = _places(net)
+  w = _slice(net, params)
+  own, own_gate, own_top, own_logits = _colour_slices(net)
 
   def arriving(sent: list[Array], columns: list[slice]) -> Array:
-    """The sum of what the colours so far, one product each, send to the units of the newest."""
+    """The sum of the contributions of the colours so far, one product each, to the newest colour's units."""
     here = columns[len(sent) - 1]
     starts = [here.start - columns[g].start for g in range(len(sent))]
     return reduce(jnp.add, [v[:, a : a + here.stop - here.start] for v, a in zip(sent, starts, strict=True)])
 
   def pixel(carry: tuple[Array, list[Array]], xs: tuple[Array, Array, Any]) -> tuple[Any, Any]:
-    """carry: the last pixels of the image [B, near_first, C], and what earlier pixels of each layer's input
-    send to this pixel and the next ones, [B, near, 2F]."""
+    """carry: the last pixels of the image [B, near_first, C], and for each layer the sums of earlier pixels'
+    contributions to this pixel and the next ones, [B, near, 2F]."""
     seen, coming = carry
     start, link, given = xs  # [B, F], [L, B, 2F], tree of [B, C, ...]
     start = start + seen.reshape(batch, -1) @ w.first_left[:near_first].reshape(-1, F)
     tokens: list[Array] = []
     values: list[Array] = []
-    # What each colour's units send on, by layer.
+    # Each colour's contributions, by layer.
     to_gate: list[list[Array]] = [[] for _ in range(L)]
     to_next: list[list[Array]] = [[] for _ in range(L)]
     to_top: list[Array] = []
@@ -265,8 +279,8 @@ def draw_cached(net: GatedPixelCNN, params: Any, shape: tuple[int, ...], rows: R
     return jnp.concatenate([padded[:, x : x + width] for x in range(columns)], axis=-1)
 
   def row(carry: tuple[Array, list[Array]], r: Array) -> tuple[Any, Array]:
-    """carry: the last rows of the image [B, near_first, W, C], and what earlier rows of each layer's input
-    send to this row and the next ones, [B, W, near, 2F]."""
+    """carry: the last rows of the image [B, near_first, W, C], and for each layer the sums of earlier rows'
+    contributions to this row and the next ones, [B, W, near, 2F]."""
     image, coming = carry
     kernel, above = w.first_above
     for y in range(near_first):
@@ -290,7 +304,7 @@ def draw_cached(net: GatedPixelCNN, params: Any, shape: tuple[int, ...], rows: R
     tokens, here = (v.swapaxes(0, 1) for v in jax.lax.scan(pixel, empty, xs)[1])
     return (jnp.concatenate([image[:, 1:], here[:, None]], axis=1), kept), tokens
 
-  # Lists and no stacked arrays: each step would copy all of those.
+  # Lists instead of stacked arrays, which each step would copy whole.
   empty = (
     jnp.zeros((batch, near_first, width, channels), dtype),
     [jnp.zeros((batch, width, near, 2 * F), dtype) for _ in range(L)],
@@ -299,13 +313,13 @@ def draw_cached(net: GatedPixelCNN, params: Any, shape: tuple[int, ...], rows: R
 
 
 def _onward(coming: Array, sent: Array, axis: int) -> Array:
-  """What is still to come once the first place has been used: the rest moves up, and `sent` is added."""
+  """The sums for later positions once the first has been used: the others move up, and `sent` is added."""
   first, rest = jnp.split(coming, [1], axis=axis)
   return sent + jnp.concatenate([rest, jnp.zeros_like(first)], axis=axis)
 
 
-def _places(net: GatedPixelCNN) -> tuple[list[slice], list[slice], list[slice], list[slice]]:
-  """The places of the units of each colour: in a layer, before its gate, in the head and in the logits."""
+def _colour_slices(net: GatedPixelCNN) -> tuple[list[slice], list[slice], list[slice], list[slice]]:
+  """The units of each colour: in a layer, before its gate, in the head and among the logits."""
 
   def by_colour(units: int) -> list[slice]:
     ends = np.cumsum(np.bincount(colour_group(units, net.channels))).tolist()

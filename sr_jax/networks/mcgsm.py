@@ -34,9 +34,9 @@ class MCGSM(nn.Module):
   with UNIT = 1, for whitened pixels).
   """
 
-  components: int = 32
-  quadratic: int = 32
-  scales: int = 4
+  components: int
+  quadratic: int
+  scales: int
 
   @nn.compact
   def _mixture(self, h: Array) -> tuple[Array, Array, Array]:

@@ -1,11 +1,14 @@
 """Masked convolutions, and a PixelCNN density of images with real values."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from sr_jax.errors import UserError, choose
+from sr_jax.errors import UserError
+from sr_jax.networks.layers import check_norm, conv_norm_act
 from sr_jax.networks.mcgsm import MCGSM
 
 Array = jax.Array
@@ -102,17 +105,17 @@ class PixelDensity(nn.Module):
 
   channels: int
   dtype: jnp.dtype
-  width: int = 64
-  layers: int = 4
-  kernel: int = 5
-  first_kernel: int = 7
-  components: int = 32
-  quadratic: int = 32
-  scales: int = 4
-  norm: str = "batch"
+  width: int
+  layers: int
+  kernel: int
+  first_kernel: int
+  components: int
+  quadratic: int
+  scales: int
+  norm: str
 
   def __post_init__(self) -> None:
-    choose({"batch": 0, "none": 0}, self.norm, "config.method.prior.network.norm")
+    check_norm(self.norm)
     super().__post_init__()
 
   @nn.compact
@@ -120,12 +123,8 @@ class PixelDensity(nn.Module):
     """y [B, H, W, C], values about [0, 1] -> log p(y_j | y_<j) [B, H, W, C], nats per unit of y, float32."""
 
     def layer(h: Array, kernel: int, first: bool) -> Array:
-      size, batch_norm = (kernel, kernel), self.norm == "batch"
-      # Batch normalisation has the bias of the convolution before it.
-      h = MaskedConv(self.width, size, self.channels, first, self.dtype, use_bias=not batch_norm)(h)
-      if batch_norm:
-        h = nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=self.dtype)(h)
-      return nn.relu(h)
+      conv = partial(MaskedConv, self.width, (kernel, kernel), self.channels, first, self.dtype)
+      return conv_norm_act(h, conv, self.norm, "relu", train=train)
 
     h = layer(y, self.first_kernel, first=True)
     for _ in range(self.layers - 1):

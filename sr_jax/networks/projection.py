@@ -80,7 +80,7 @@ def learn_pinv(operator: Operator, kernel: int = 5) -> np.ndarray:
 
 
 class LearnedProjection(nn.Module):
-  """A generator whose last output is projected with learned kernels: (I - B A) f(x) + B x (Eq. 7).
+  """A generator whose output is projected with learned kernels: (I - B A) f(x) + B x (Eq. 7).
 
   Attributes:
     net: the generator.
@@ -104,16 +104,23 @@ class LearnedProjection(nn.Module):
     }
     self.pinv = self.param("pinv", starts[self.start])
 
-  def stage_codes(self, lr_shape: Sequence[int]) -> list[tuple[int, int, int]]:
-    return self.net.stage_codes(lr_shape)
+  @property
+  def stages(self) -> int:
+    """As of the generator."""
+    return getattr(self.net, "stages", 1)
 
-  def stage(self, s: int, x: Array, previous: Array, code: Array, train: bool) -> Array:
-    y = self.net.stage(s, x, previous, code, train)
-    return self._project(y, x) if s == len(self.stage_codes(x.shape[1:])) - 1 else y
+  def latent(self, lr_shape: Sequence[int]) -> Any:
+    """As of the generator."""
+    return self.net.latent(lr_shape)
 
-  def __call__(self, x: Array, codes: Sequence[Array], train: bool) -> list[Array]:
-    *lower, y = self.net(x, codes, train)
-    return [*lower, self._project(y, x)]
+  def stage(self, s: int, x: Array, previous: Array, latent: Any, train: bool) -> Array:
+    """As of the generator; the last stage's output is projected."""
+    y = self.net.stage(s, x, previous, latent, train)
+    return self._project(y, x) if s == self.stages - 1 else y
+
+  def __call__(self, x: Array, latent: Any, train: bool) -> Array:
+    """As of the generator, projected."""
+    return self._project(self.net(x, latent, train), x)
 
   def _project(self, y: Array, x: Array) -> Array:
     kernels = self.pinv if self.trainable else jax.lax.stop_gradient(self.pinv)

@@ -1,12 +1,14 @@
 """The two-stage network of SRIM (section 2.5)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from sr_jax.errors import UserError
+from sr_jax.networks.layers import noise_plane, normalise
 from sr_jax.ops.resize import resize
 
 Array = jax.Array
@@ -26,8 +28,7 @@ class SubNetwork(nn.Module):
     for i in range(self.layers):
       last = i == self.layers - 1
       if i > 0:
-        h = nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=self.dtype)(h)
-        h = jnp.concatenate([nn.relu(h), skip], axis=-1)
+        h = jnp.concatenate([nn.relu(normalise(h, "batch", train, self.dtype)), skip], axis=-1)
       # Batch normalisation has the bias of the convolution before it.
       features, size = self.channels if last else self.width, (self.kernel, self.kernel)
       h = nn.Conv(features, size, use_bias=last, dtype=self.dtype)(h)
@@ -35,19 +36,19 @@ class SubNetwork(nn.Module):
 
 
 class SRIM(nn.Module):
-  """One sub-network for every doubling; each has its own code, at the resolution of its output.
+  """Generator in stages: a sub-network for every doubling, with its own latent at its output's resolution.
 
-  Output lies in (0, 1). Source: SRIM, sections 2.3 and 2.5; the noise's shape is that of the authors'
-  later code.
+  Output lies in (0, 1). Keys: `configs/papers/srim.py`. Source: SRIM, sections 2.3 and 2.5; the noise's shape
+  is that of the authors' later code.
   """
 
   factor: tuple[int, int]
   channels: int
   dtype: jnp.dtype
-  width: int = 64
-  layers: int = 9
-  kernel: int = 5
-  noise_channels: int = 5
+  width: int
+  layers: int
+  kernel: int
+  noise_channels: int
 
   def setup(self) -> None:
     self.subnetworks = [
@@ -65,24 +66,31 @@ class SRIM(nn.Module):
       )
     return [2**s for s in range(1, rows.bit_length())]
 
-  def stage_codes(self, lr_shape: Sequence[int]) -> list[tuple[int, int, int]]:
-    """Shapes of one image's codes for an input [h, w, C]."""
-    return [(lr_shape[0] * scale, lr_shape[1] * scale, self.noise_channels) for scale in self.scales]
+  @property
+  def stages(self) -> int:
+    """How many there are."""
+    return len(self.scales)
 
-  def stage(self, s: int, x: Array, previous: Array, code: Array, train: bool) -> Array:
-    """Stage s: input x [B, h, w, C], the previous stage's output and a code -> [B, H_s, W_s, C].
+  def latent(self, lr_shape: Sequence[int]) -> list[Any]:
+    """Noise for each stage of an input [h, w, C]."""
+    h, w = lr_shape[:2]
+    return [noise_plane((h * scale, w * scale), self.noise_channels) for scale in self.scales]
+
+  def stage(self, s: int, x: Array, previous: Array, latent: Any, train: bool) -> Array:
+    """Stage s: input x [B, h, w, C], the previous stage's output and its own latent -> [B, H_s, W_s, C].
 
     The first stage's previous output is x itself.
     """
     size = (x.shape[1] * self.scales[s], x.shape[2] * self.scales[s])
     skip = resize(x, size, "bilinear").astype(self.dtype)
-    enlarged = resize(previous, size, "bilinear")
-    h = jnp.concatenate([enlarged, code], axis=-1).astype(self.dtype)
-    return self.subnetworks[s](h, skip, train)
+    h = resize(previous, size, "bilinear")
+    if self.noise_channels:
+      h = jnp.concatenate([h, latent], axis=-1)
+    return self.subnetworks[s](h.astype(self.dtype), skip, train)
 
-  def __call__(self, x: Array, codes: Sequence[Array], train: bool) -> list[Array]:
-    """x [B, h, w, C] and one code per stage -> the output of each stage."""
-    outputs = [x]
-    for s, code in enumerate(codes):
-      outputs.append(self.stage(s, x, outputs[-1], code, train))
-    return outputs[1:]
+  def __call__(self, x: Array, latent: list[Any], train: bool) -> Array:
+    """x [B, h, w, C] and a latent for each stage -> [B, H, W, C]."""
+    output = x
+    for s, own in enumerate(latent):
+      output = self.stage(s, x, output, own, train)
+    return output

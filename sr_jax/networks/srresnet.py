@@ -1,12 +1,15 @@
-"""SRResNet, the generator of SRGAN (Ledig et al., 2017), with room for a code at its input."""
+"""SRResNet, the generator of SRGAN (Ledig et al., 2017), with room for a latent at its input."""
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from sr_jax.errors import choose
+from sr_jax.networks.layers import check_norm, conv_norm_act, noise_plane
 from sr_jax.networks.shuffle import depth_to_space
 from sr_jax.ops.resize import resize
 
@@ -14,60 +17,54 @@ Array = jax.Array
 
 
 class SRResNet(nn.Module):
-  """Residual blocks at the input's resolution, then sub-pixel shuffles; one stage.
+  """Residual blocks at the input's resolution, then sub-pixel shuffles.
 
   With `tail = "direct"` a single shuffle makes the image (as in ESPCN): all the work is done at the
   input's resolution, which is what a CPU can afford. With `residual` the network adds to the bicubic
-  enlargement and starts close to it.
+  enlargement and starts close to it. Keys: `configs/papers/regression.py`.
   """
 
   factor: tuple[int, int]
   channels: int
   dtype: jnp.dtype
-  width: int = 64
-  blocks: int = 16
-  kernel: int = 3
-  outer_kernel: int = 9
-  norm: str = "batch"
-  tail: str = "shuffle"
-  noise_channels: int = 0
-  noise_scale: float = 0.1
-  residual: bool = False
+  width: int
+  blocks: int
+  kernel: int
+  outer_kernel: int
+  norm: str
+  tail: str
+  noise_channels: int
+  noise_scale: float
+  residual: bool
 
-  def stage_codes(self, lr_shape: Sequence[int]) -> list[tuple[int, int, int]]:
-    """Shape of one image's code for an input [h, w, C]."""
-    return [(lr_shape[0], lr_shape[1], self.noise_channels)]
+  def latent(self, lr_shape: Sequence[int]) -> Any:
+    """Noise at the resolution of an input [h, w, C]."""
+    return noise_plane(lr_shape, self.noise_channels)
 
   def __post_init__(self) -> None:
-    choose({"batch": 0, "none": 0}, self.norm, "config.network.norm")
-    choose({"shuffle": 0, "direct": 0}, self.tail, "config.network.tail")
+    check_norm(self.norm)
+    choose({"shuffle": 0, "direct": 0}, self.tail, "tail of the network srresnet")
     super().__post_init__()
 
   @nn.compact
-  def stage(self, s: int, x: Array, previous: Array, code: Array, train: bool) -> Array:
-    """The only stage: x [B, h, w, C] and a code [B, h, w, noise channels] -> [B, H, W, C]."""
-    del s, previous
+  def __call__(self, x: Array, latent: Any, train: bool) -> Array:
+    """x [B, h, w, C] and a latent -> [B, H, W, C]."""
 
     def conv(features: int, kernel: int, **keys) -> nn.Conv:
       return nn.Conv(features, (kernel, kernel), dtype=self.dtype, **keys)
 
-    def inner_conv(h: Array) -> Array:
-      if self.norm == "none":
-        return conv(self.width, self.kernel)(h)
-      # Batch normalisation has the bias of the convolution before it.
-      h = conv(self.width, self.kernel, use_bias=False)(h)
-      return nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=self.dtype)(h)
-
+    inner = partial(conv, self.width, self.kernel)
     h = conv(self.width, self.outer_kernel)(x.astype(self.dtype))
     if self.noise_channels:
-      # The code enters through weights of its own that start small: an implicit model first learns the
+      # The latent enters through weights of its own that start small: an implicit model first learns the
       # mean, and noise at full strength would undo it.
       small = nn.initializers.variance_scaling(self.noise_scale**2, "fan_in", "truncated_normal")
-      h += conv(self.width, self.outer_kernel, use_bias=False, kernel_init=small)(code.astype(self.dtype))
+      h += conv(self.width, self.outer_kernel, use_bias=False, kernel_init=small)(latent.astype(self.dtype))
     first = h = nn.PReLU()(h)
     for _ in range(self.blocks):
-      h = h + inner_conv(nn.PReLU()(inner_conv(h)))
-    h = first + inner_conv(h)
+      inside = nn.PReLU()(conv_norm_act(h, inner, self.norm, "none", train=train))
+      h = h + conv_norm_act(inside, inner, self.norm, "none", train=train)
+    h = first + conv_norm_act(h, inner, self.norm, "none", train=train)
     # A small last layer lets a residual network start at the enlargement it adds to.
     scale = 1e-2 if self.residual else 1.0
     last = {"kernel_init": nn.initializers.variance_scaling(scale, "fan_in", "truncated_normal")}
@@ -81,10 +78,6 @@ class SRResNet(nn.Module):
       y = conv(self.channels, self.outer_kernel, **last)(h)
     y = y.astype(jnp.float32)
     return y + resize(x, (y.shape[1], y.shape[2]), "bicubic") if self.residual else y
-
-  def __call__(self, x: Array, codes: Sequence[Array], train: bool) -> list[Array]:
-    """x [B, h, w, C] and one code -> [the image [B, H, W, C]]."""
-    return [self.stage(0, x, x, codes[0], train)]
 
 
 def _shuffles(fy: int, fx: int) -> list[tuple[int, int]]:

@@ -1,7 +1,7 @@
 """A, the linear downsampling that makes x from y; its pseudo-inverse; and the projection onto {y : Ay = x}.
 
 Amortised MAP Inference for Image Super-resolution (arXiv 1610.04490), section 3.1 and Eq. 7. There B,
-an estimate of A+, is learned (appendix A); every kernel here is separable, so A = R (x) C with a small
+an estimate of A+, is learned (appendix B); every kernel here is separable, so A = R (x) C with a small
 matrix per axis and A+ = R+ (x) C+ exactly.
 """
 
@@ -12,13 +12,13 @@ import numpy as np
 from jax import Array
 from ml_collections import ConfigDict
 
-from sr_jax.errors import UserError
+from sr_jax.errors import UserError, choose, find
 from sr_jax.ops import colour
 from sr_jax.ops.resize import BORDERS, KERNELS, apply_columns, apply_rows, resize_matrix
 
-ROUNDINGS = ("none", "once", "twice")
+ROUNDINGS = {"none": 0, "once": 0, "twice": 0}
 # "learned": the network projects its output itself (networks/projection.py).
-CONSISTENCIES = ("none", "project", "learned")
+CONSISTENCIES = {"none": 0, "project": 0, "learned": 0}
 
 
 @lru_cache(maxsize=256)
@@ -37,7 +37,7 @@ class Operator:
   compare and hash by value.
 
   Attributes:
-    kernel: "bicubic" | "bilinear" | "area" | "gaussian", see `resize_matrix`.
+    kernel: an entry of KERNELS or "module:function", see `resize_matrix`.
     factor: by how much rows and columns shrink.
     border: "replicate" | "symmetric" | "renormalise".
     rounding: of `degrade`: "none" | "once" (to 8 bits at the end) | "twice" (after each axis, MATLAB).
@@ -54,14 +54,10 @@ class Operator:
   consistency: str = "none"
 
   def __post_init__(self):
-    for key, value, allowed in (
-      ("operator.kernel", self.kernel, KERNELS),
-      ("operator.border", self.border, BORDERS),
-      ("operator.rounding", self.rounding, ROUNDINGS),
-      ("consistency", self.consistency, CONSISTENCIES),
-    ):
-      if value not in allowed:
-        raise UserError(f"config.{key} is {value!r} but must be one of {', '.join(allowed)}.")
+    find(KERNELS, self.kernel, "config.operator.kernel")
+    choose(BORDERS, self.border, "config.operator.border")
+    choose(ROUNDINGS, self.rounding, "config.operator.rounding")
+    choose(CONSISTENCIES, self.consistency, "config.consistency")
     if len(self.factor) != 2 or not all(isinstance(f, int) and f >= 1 for f in self.factor):
       raise UserError(
         f"config.operator.factor is {self.factor!r} but must be two whole numbers of 1 or more."
@@ -136,6 +132,10 @@ class Operator:
     if "lr" in batch:
       return colour.to_float(batch["lr"])
     return self.degrade(colour.to_float(batch["hr"]))
+
+  def same_degradation(self, other: "Operator") -> bool:
+    """Whether another run has the same A and rounding, whatever it does to its network's output."""
+    return replace(self, consistency=other.consistency) == other
 
   def with_factor(self, factor: tuple[int, int]) -> "Operator":
     """The same kernel with another factor: SRIM compares its lower stage with A_2 y."""

@@ -5,12 +5,15 @@ shrinks is stretched by the factor, so that it does not alias. Borders are a cho
 because MATLAB changed its mind once and PIL never agreed with either.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+
+from sr_jax.errors import choose, find
 
 GAUSSIAN_TAPS = 9
 GAUSSIAN_SIGMA = 1.5  # standard deviation in pixels of the large image
@@ -32,29 +35,41 @@ def _box(t: np.ndarray) -> np.ndarray:
   return np.where((t >= -0.5) & (t < 0.5), 1.0, 0.0)
 
 
-# Interpolation kernels and their widths, in pixels of the smaller image.
-INTERPOLATION = {"bicubic": (_cubic, 4), "bilinear": (_triangle, 2), "area": (_box, 1)}
-KERNELS = (*INTERPOLATION, "gaussian")
-BORDERS = ("replicate", "symmetric", "renormalise")
+# (pixels before, pixels after) -> for every pixel after, the positions that it sees, some of them outside,
+# and their weights, which need not sum to 1: both [n_out, taps].
+Kernel = Callable[[int, int], tuple[np.ndarray, np.ndarray]]
 
 
-def _taps(n_in: int, n_out: int, kernel: str) -> tuple[np.ndarray, np.ndarray]:
-  """Input positions (some of them outside) and weights of every output pixel, both [n_out, taps]."""
-  i = np.arange(n_out)[:, None]
-  if kernel == "gaussian":
-    if n_in % n_out:
-      raise ValueError(f"the gaussian kernel strides by an integer, so {n_in} pixels cannot become {n_out}")
-    stride = n_in // n_out
-    offset = np.arange(GAUSSIAN_TAPS)[None] - GAUSSIAN_TAPS // 2
-    weight = np.exp(-0.5 * (offset / GAUSSIAN_SIGMA) ** 2)
-    return i * stride + (stride - 1) // 2 + offset, np.repeat(weight, n_out, axis=0)
-  function, width = INTERPOLATION[kernel]
-  stretch = max(n_in / n_out, 1.0)
-  centre = (i + 0.5) * n_in / n_out - 0.5
-  reach = width * stretch
-  # Two taps more than fit, so that rounding never loses one; their weight is 0.
-  position = np.floor(centre - reach / 2).astype(int) + np.arange(int(np.ceil(reach)) + 2)[None]
-  return position, function((centre - position) / stretch)
+def _interpolation(function: Callable[[np.ndarray], np.ndarray], width: int) -> Kernel:
+  """An interpolation kernel of that width in pixels of the smaller image."""
+
+  def kernel(n_in: int, n_out: int) -> tuple[np.ndarray, np.ndarray]:
+    stretch = max(n_in / n_out, 1.0)
+    centre = (np.arange(n_out)[:, None] + 0.5) * n_in / n_out - 0.5
+    reach = width * stretch
+    # Two taps more than fit, so that rounding never loses one; their weight is 0.
+    position = np.floor(centre - reach / 2).astype(int) + np.arange(int(np.ceil(reach)) + 2)[None]
+    return position, function((centre - position) / stretch)
+
+  return kernel
+
+
+def _gaussian(n_in: int, n_out: int) -> tuple[np.ndarray, np.ndarray]:
+  if n_in % n_out:
+    raise ValueError(f"the gaussian kernel strides by an integer, so {n_in} pixels cannot become {n_out}")
+  stride = n_in // n_out
+  offset = np.arange(GAUSSIAN_TAPS)[None] - GAUSSIAN_TAPS // 2
+  weight = np.exp(-0.5 * (offset / GAUSSIAN_SIGMA) ** 2)
+  return np.arange(n_out)[:, None] * stride + (stride - 1) // 2 + offset, np.repeat(weight, n_out, axis=0)
+
+
+KERNELS: dict[str, Kernel] = {
+  "bicubic": _interpolation(_cubic, 4),
+  "bilinear": _interpolation(_triangle, 2),
+  "area": _interpolation(_box, 1),
+  "gaussian": _gaussian,
+}
+BORDERS = {"replicate": 0, "symmetric": 0, "renormalise": 0}
 
 
 @lru_cache(maxsize=256)
@@ -67,20 +82,22 @@ def resize_matrix(n_in: int, n_out: int, kernel: str = "bicubic", border: str = 
     kernel: "bicubic" (a = -0.5), "bilinear" (triangle) or "area" (box), stretched by n_in / n_out when
       shrinking; or "gaussian", 9 taps with a standard deviation of 1.5 pixels and an integer stride
       f = n_in / n_out, the taps of output i centred on input i * f + (f - 1) // 2 (for an even f that is
-      half a pixel before the centre of the block, which an odd number of taps cannot meet).
+      half a pixel before the centre of the block, which an odd number of taps cannot meet); or a `Kernel` of
+      your own as "module:function".
     border: what stands outside the image: "replicate" its edge pixel (older MATLAB), "symmetric" its
       mirror image, the edge pixel included (newer MATLAB), "renormalise" nothing: the remaining taps
       are scaled to sum to 1 (PIL).
 
   Raises:
-    ValueError: an unknown kernel or border, or a gaussian whose stride is no integer.
+    UserError: an unknown kernel or border.
+    ValueError: a gaussian whose stride is no integer.
   """
-  if kernel not in KERNELS or border not in BORDERS:
-    raise ValueError(f"kernel {kernel!r} must be one of {KERNELS} and border {border!r} one of {BORDERS}")
+  taps = find(KERNELS, kernel, "config.operator.kernel")
+  choose(BORDERS, border, "config.operator.border")
   if n_in == n_out:
     matrix = np.eye(n_in)
   else:
-    position, weight = _taps(n_in, n_out, kernel)
+    position, weight = taps(n_in, n_out)
     if border == "replicate":
       source = np.clip(position, 0, n_in - 1)
     elif border == "symmetric":

@@ -17,8 +17,20 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from sr_jax.errors import UserError, choose
-from sr_jax.method import Array, Batch, Key, Method, Metrics, Params, State, descend, optimiser
-from sr_jax.networks import eval_pass, init, make_denoiser, make_density, train_pass
+from sr_jax.method import (
+  Array,
+  Batch,
+  Key,
+  Method,
+  Metrics,
+  Network,
+  Params,
+  State,
+  descend,
+  first_state,
+  optimiser,
+)
+from sr_jax.networks import eval_pass, init, make_network, train_pass
 from sr_jax.ops import Operator, to_float
 
 SIGMAS: dict[str, Callable[..., np.ndarray]] = {"linear": np.linspace, "exponential": np.geomspace}
@@ -30,16 +42,16 @@ class Prior(NamedTuple):
 
   Attributes:
     net: the network.
-    marks: float32 [snapshots], what a snapshot must remember besides its parameters (its noise level).
-    loss: (network, batch, key, mark) -> ([B], what the network returns beside its output).
-    energy: (network, y [B, H, W, C], key, mark) -> [B], whose gradient in y is minus that of log p(y), in
+    sigmas: float32 [snapshots], the noise level of each; 0 of a density, which has none.
+    loss: (network, batch, key, sigma) -> ([B], what the network returns beside its output).
+    energy: (network, y [B, H, W, C], key, sigma) -> [B], whose gradient in y is minus that of log p(y), in
       nats.
-    judge: (network, y, key, mark) -> {name: [B]}, how far generated images are from probable ones.
-    objective: (network of the last snapshot, batch, key, mark) -> {name: [B]}.
+    judge: (network, y, key, sigma) -> {name: [B]}, how far generated images are from probable ones.
+    objective: (network of the last snapshot, batch, key, sigma) -> {name: [B]}.
   """
 
   net: nn.Module
-  marks: np.ndarray
+  sigmas: np.ndarray
   loss: Callable[[Apply, Batch, Key, Array], tuple[Array, Any]]
   energy: Callable[[Apply, Array, Key, Array], Array]
   judge: Callable[[Apply, Array, Key, Array], dict[str, Array]]
@@ -51,30 +63,30 @@ def denoiser_score(denoise: Callable[[Array], Array], y: Array, sigma: Array | f
 
   Exact for the best denoiser and the density smoothed by its noise, where y is a noisy image.
   """
-  return (denoise(y) - y) / sigma**2
+  return (denoise(y) - y) / sigma**2  # Eq. 12
 
 
 def _check_snapshots(keys: ConfigDict) -> None:
   if keys.snapshots < 1:
-    raise UserError(f"config.method.prior.snapshots is {keys.snapshots}: make it 1 or more.")
+    raise UserError(f"config.method.snapshots is {keys.snapshots}: make it 1 or more.")
 
 
 def denoiser_prior(config: ConfigDict) -> Prior:
-  """Keys: `config.method.prior`."""
-  keys = config.method.prior
+  """Keys: `configs/papers/amap.py`."""
+  keys = config.method
   _check_snapshots(keys)
   if not keys.start >= keys.end > 0:
     raise UserError(
-      f"config.method.prior goes from {keys.start} to {keys.end}: noise must fall, to more than 0."
+      f"The noise of config.method goes from {keys.start} to {keys.end}: noise must fall, to more than 0."
     )
-  sigmas = choose(SIGMAS, keys.anneal, "config.method.prior.anneal")(keys.start, keys.end, keys.snapshots)
+  sigmas = choose(SIGMAS, keys.anneal, "config.method.anneal")(keys.start, keys.end, keys.snapshots)
   # Eq. 12 gives the denoiser the image itself, Eq. 29 the image with noise.
-  noise = choose({"clean": 0.0, "noisy": 1.0}, keys.input, "config.method.prior.input")
+  noise = choose({"clean": 0.0, "noisy": 1.0}, keys.get("input", "clean"), "config.method.input")
 
   def loss(net: Apply, batch: Batch, key: Key, sigma: Array) -> tuple[Array, Any]:
     y = to_float(batch["hr"])
     denoised, stats = net(y + sigma * jax.random.normal(key, y.shape))
-    return jnp.mean((denoised - y) ** 2, axis=(1, 2, 3)), stats
+    return jnp.mean((denoised - y) ** 2, axis=(1, 2, 3)), stats  # Eq. 28
 
   def score(net: Apply, y: Array, key: Key, sigma: Array) -> Array:
     shift = noise * sigma * jax.random.normal(key, y.shape)
@@ -82,7 +94,7 @@ def denoiser_prior(config: ConfigDict) -> Prior:
 
   def energy(net: Apply, y: Array, key: Key, sigma: Array) -> Array:
     held = jax.lax.stop_gradient(score(net, jax.lax.stop_gradient(y), key, sigma))
-    return -jnp.sum(held * y, axis=(1, 2, 3))
+    return -jnp.sum(held * y, axis=(1, 2, 3))  # its gradient is Eq. 11
 
   def judge(net: Apply, y: Array, key: Key, sigma: Array) -> dict[str, Array]:
     """The length of the gradient of log p, 0 at a mode."""
@@ -91,41 +103,44 @@ def denoiser_prior(config: ConfigDict) -> Prior:
   def objective(net: Apply, batch: Batch, key: Key, sigma: Array) -> dict[str, Array]:
     return {"denoising_mse": loss(lambda y: (net(y), None), batch, key, sigma)[0]}
 
-  return Prior(make_denoiser(config), sigmas.astype(np.float32), loss, energy, judge, objective)
+  return Prior(make_network(config, "prior"), sigmas.astype(np.float32), loss, energy, judge, objective)
 
 
 def density_prior(config: ConfigDict) -> Prior:
-  """Keys: `config.method.prior`. Images are of bytes, whose grey levels are 1 / 255 apart."""
-  keys, levels = config.method.prior, 255
+  """Keys: `configs/papers/amap.py`. Images are of bytes, whose grey levels are 1 / 255 apart."""
+  keys, levels = config.method, 255
   _check_snapshots(keys)
 
   def dequantised(batch: Batch, key: Key) -> Array:
     y = to_float(batch["hr"])
     return y + jax.random.uniform(key, y.shape, minval=-0.5, maxval=0.5) / levels
 
-  def loss(net: Apply, batch: Batch, key: Key, mark: Array) -> tuple[Array, Any]:
+  def loss(net: Apply, batch: Batch, key: Key, sigma: Array) -> tuple[Array, Any]:
     log_p, stats = net(dequantised(batch, key))
-    return -log_p.mean(axis=(1, 2, 3)), stats
+    return -log_p.mean(axis=(1, 2, 3)), stats  # Eq. 31
 
-  def energy(net: Apply, y: Array, key: Key, mark: Array) -> Array:
-    return -net(y).sum(axis=(1, 2, 3))
+  def energy(net: Apply, y: Array, key: Key, sigma: Array) -> Array:
+    return -net(y).sum(axis=(1, 2, 3))  # Eq. 32
 
-  def judge(net: Apply, y: Array, key: Key, mark: Array) -> dict[str, Array]:
+  def judge(net: Apply, y: Array, key: Key, sigma: Array) -> dict[str, Array]:
     """To be compared with what `objective` says of real images."""
     return {"bits_per_dim": -net(y).mean(axis=(1, 2, 3)) / jnp.log(2) + jnp.log2(levels)}
 
-  def objective(net: Apply, batch: Batch, key: Key, mark: Array) -> dict[str, Array]:
-    nats = loss(lambda y: (net(y), None), batch, key, mark)[0]
+  def objective(net: Apply, batch: Batch, key: Key, sigma: Array) -> dict[str, Array]:
+    nats = loss(lambda y: (net(y), None), batch, key, sigma)[0]
     return {"bits_per_dim": nats / jnp.log(2) + jnp.log2(levels)}
 
-  # A density remembers nothing besides its parameters: its marks say how far it had come.
-  marks = np.linspace(1 / keys.snapshots, 1, keys.snapshots, dtype=np.float32)
-  return Prior(make_density(config), marks, loss, energy, judge, objective)
+  # Its snapshots have no noise level.
+  return Prior(
+    make_network(config, "prior"), np.zeros(keys.snapshots, np.float32), loss, energy, judge, objective
+  )
 
 
-def stack(tree: Params, count: int) -> Params:
-  """A network `count` times: leaves [count, ...]."""
-  return jax.tree.map(lambda v: jnp.broadcast_to(v, (count, *v.shape)), tree)
+def initial_snapshots(prior: Prior, network: Network) -> Network:
+  """The network "snapshots" that starts as copies of one: leaves [snapshots, ...], and their noise levels."""
+  count = len(prior.sigmas)
+  params, stats = jax.tree.map(lambda v: jnp.broadcast_to(v, (count, *v.shape)), network)
+  return {"net": params, "sigmas": jnp.asarray(prior.sigmas)}, stats
 
 
 def train_prior(make_prior: Callable[[ConfigDict], Prior]) -> Callable[[ConfigDict, Operator], Method]:
@@ -133,31 +148,23 @@ def train_prior(make_prior: Callable[[ConfigDict], Prior]) -> Callable[[ConfigDi
 
   def make(config: ConfigDict, operator: Operator) -> Method:
     del operator
-    prior, rounds, count = make_prior(config), config.train.rounds, config.method.prior.snapshots
+    prior, rounds, count = make_prior(config), config.train.rounds, config.method.snapshots
     if count > rounds:
       raise UserError(
-        f"config.method.prior.snapshots is {count}, more than its stage's {rounds} rounds: take fewer."
+        f"config.method.snapshots is {count}, more than its stage's {rounds} rounds: take fewer."
       )
     tx = optimiser(config.optim.prior, rounds)
 
-    def init_state(key: Key, batch: Batch) -> State:
-      params, stats = init(prior.net, key, to_float(batch["hr"]))
-      return State(
-        step=jnp.int32(0),
-        params={
-          "prior": params,
-          "snapshots": {"net": stack(params, count), "marks": jnp.asarray(prior.marks)},
-        },
-        stats={"prior": stats, "snapshots": stack(stats, count)},
-        opt={"prior": tx.init(params)},
-      )
+    def first(key: Key, batch: Batch) -> State:
+      network = init(prior.net, key, to_float(batch["hr"]))
+      return first_state({"prior": network, "snapshots": initial_snapshots(prior, network)}, {"prior": tx})
 
     def step(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
       number = state.step * count // rounds
 
       def loss_fn(params: Params):
         net = lambda y: train_pass(prior.net, params, state.stats["prior"], y)  # noqa: E731
-        value, stats = prior.loss(net, batch, key, jnp.asarray(prior.marks)[number])
+        value, stats = prior.loss(net, batch, key, jnp.asarray(prior.sigmas)[number])
         return value.mean(), (stats, {})
 
       state, metrics = descend(state, "prior", loss_fn, tx)
@@ -166,17 +173,13 @@ def train_prior(make_prior: Callable[[ConfigDict], Prior]) -> Callable[[ConfigDi
       snapshots = state.params["snapshots"]
       snapshots = snapshots | {"net": jax.tree.map(keep, snapshots["net"], state.params["prior"])}
       stats = jax.tree.map(keep, state.stats["snapshots"], state.stats["prior"])
-      state = state.replace(
-        step=state.step + 1,
-        params=state.params | {"snapshots": snapshots},
-        stats=state.stats | {"snapshots": stats},
-      )
-      return state, metrics | {"images": jnp.float32(batch["hr"].shape[0])}
+      params, stats = state.params | {"snapshots": snapshots}, state.stats | {"snapshots": stats}
+      return state.replace(params=params, stats=stats), metrics
 
     def objective(state: State, batch: Batch, key: Key) -> dict[str, Array]:
       net = lambda y: eval_pass(prior.net, state.params["prior"], state.stats["prior"], y)  # noqa: E731
-      return prior.objective(net, batch, key, jnp.asarray(prior.marks)[-1])
+      return prior.objective(net, batch, key, jnp.asarray(prior.sigmas)[-1])
 
-    return Method(init_state, step, objective)
+    return Method(first, step, objective, fixed_length=True)
 
   return make

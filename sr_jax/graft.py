@@ -1,0 +1,130 @@
+"""Networks that one run takes from another: reading, checking and putting them in place."""
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import traverse_util
+from ml_collections import ConfigDict
+
+from sr_jax.errors import UserError
+from sr_jax.method import Params, State
+from sr_jax.run import load_run
+
+# Parameters and batch statistics by role: arrays, or only their shapes.
+Networks = tuple[dict[str, Any], dict[str, Any]]
+
+
+def parse(entry: str) -> tuple[str, str, str]:
+  """An entry of `config.init_from` -> our role, the source, and its role there."""
+  ours, equals, source = entry.partition("=")
+  place, colon, theirs = source.partition(":")
+  if not (ours and equals and place) or (colon and place.endswith(".npz")):
+    raise UserError(
+      f"config.init_from has {entry!r}: write ROLE=SOURCE, or ROLE=RUN:ITS_ROLE for a stage or run."
+    )
+  return ours, place, theirs or ours
+
+
+def read(
+  config: ConfigDict, folders: Mapping[str, Path], states: Mapping[str, State] | None = None
+) -> Networks:
+  """The networks that `config.init_from` brings, on the host.
+
+  Args:
+    config: of the run that takes them.
+    folders: of its earlier stages, by name.
+    states: of stages that are not trained yet the shapes, by name.
+
+  Raises:
+    UserError: a source that cannot be read or has no such network.
+  """
+  params: dict[str, Any] = {}
+  stats: dict[str, Any] = {}
+  for entry in config.init_from:
+    ours, place, theirs = parse(entry)
+    if place not in folders and not Path(place).expanduser().exists():
+      raise UserError(
+        f"config.init_from has {entry!r}, but {place!r} is no earlier stage "
+        f"({', '.join(folders) or 'none'}), run or file: correct it."
+      )
+    if place.endswith(".npz"):
+      params[ours], stats[ours] = read_file(place)
+      continue
+    if states and place in states:
+      state = states[place]
+    else:
+      state = jax.device_get(load_run(folders.get(place, place)).state)
+    if theirs not in state.params:
+      raise UserError(
+        f"config.init_from has {entry!r}, but that run has {', '.join(state.params)}: choose one."
+      )
+    params[ours], stats[ours] = state.params[theirs], state.stats.get(theirs, {})
+  return params, stats
+
+
+def read_file(path: str | Path) -> tuple[Params, Any]:
+  """A network's parameters and batch statistics ({} if there are none) from an .npz file.
+
+  Its keys are the paths of the leaves in Flax's collections, "params/Conv_0/kernel", "batch_stats/...".
+
+  Raises:
+    UserError: it cannot be read, or has other keys.
+  """
+  try:
+    with np.load(Path(path).expanduser()) as file:
+      tree = traverse_util.unflatten_dict({tuple(key.split("/")): file[key] for key in file.files})
+  except (OSError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+    raise UserError(f"{path} is no .npz file ({error}): give one written by numpy.savez.") from error
+  if "params" not in tree or tree.keys() - {"params", "batch_stats"} or not isinstance(tree["params"], dict):
+    raise UserError(
+      f"{path} has the keys {', '.join(tree)}: write its leaves as params/... and batch_stats/..."
+    )
+  return tree["params"], tree.get("batch_stats", {})
+
+
+def check(state: State, networks: Networks) -> None:
+  """Refuse networks that `state` does not have, or has in other shapes; abstract ones will do.
+
+  Raises:
+    UserError: naming the first difference.
+  """
+  params, stats = networks
+  for role, tree in params.items():
+    if role not in state.params:
+      raise UserError(f"There is no network {role!r} to be set, but {', '.join(state.params)}: choose one.")
+    ours = {"params": state.params[role], "batch_stats": state.stats.get(role, {})}
+    here, there = (
+      {jax.tree_util.keystr(path): tuple(leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(t)}
+      for t in (ours, {"params": tree, "batch_stats": stats.get(role, {})})
+    )
+    for path in sorted(here.keys() | there.keys()):
+      if here.get(path) != there.get(path):
+        raise UserError(
+          f"The weights given for the network {role!r} do not fit it: {path} has the shape "
+          f"{there.get(path, 'missing')} there and {here.get(path, 'missing')} here; give those of an equal "
+          "network."
+        )
+
+
+def put(state: State, networks: Networks) -> State:
+  """The state with these networks (host arrays) in the place of its own; their optimisers start anew.
+
+  Raises:
+    UserError: as `check`.
+  """
+  check(state, networks)
+
+  def replaced(ours: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    # A file may hold them in half precision; a state keeps its own.
+    return ours | {
+      role: jax.tree.map(lambda o, g: jax.device_put(np.asarray(g, o.dtype), o.sharding), ours[role], tree)
+      for role, tree in given.items()
+      if role in ours
+    }
+
+  params, stats = networks
+  return state.replace(params=replaced(state.params, params), stats=replaced(state.stats, stats))

@@ -1,0 +1,75 @@
+"""Image files: decoding and encoding."""
+
+import io
+import os
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image, ImageOps
+
+from sr_jax.errors import UserError
+from sr_jax.files import replacing
+from sr_jax.ops import to_uint8
+
+# Decoding takes up to 20 bytes a pixel; a file that claims more is refused before it is decoded.
+MAX_PIXELS = 50_000_000
+
+
+class UnreadableImageError(Exception):
+  """A file that is no image, or too large a one; the message says why."""
+
+
+def decode(file: Path | io.BytesIO, channels: int, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+  """An image file as uint8 [H, W, channels], upright by its EXIF orientation.
+
+  16-bit grey is divided by 257, so that white stays white; transparency is shown on white.
+
+  Raises:
+    UnreadableImageError: it cannot be decoded, or has more than `max_pixels`, which its header tells.
+  """
+  try:
+    with Image.open(file) as opened:
+      image: Image.Image = opened
+      if image.width * image.height > max_pixels:
+        raise ValueError(f"its {image.width}x{image.height} pixels are more than {max_pixels:,}")
+      ImageOps.exif_transpose(image, in_place=True)
+      if image.mode == "F":
+        raise ValueError("its values are floating point")
+      if image.mode.startswith("I"):  # PIL would clip at 255
+        image = Image.fromarray(np.round(np.asarray(image) / 257).clip(0, 255).astype(np.uint8))
+      if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+      pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+  except Exception as error:  # PIL's decoders raise nearly anything on foreign bytes
+    raise UnreadableImageError(str(error)) from error
+  return pixels.reshape(*pixels.shape[:2], channels)
+
+
+def read_image(path: str | Path, channels: int, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+  """An image file of a user's -> uint8 [h, w, channels], turned as its camera says.
+
+  Raises:
+    UserError: there is no such file, or `decode` cannot read it.
+  """
+  if not Path(path).is_file():
+    raise UserError(f"{path} does not exist: give the path of an image.")
+  try:
+    return decode(Path(path), channels, max_pixels)
+  except UnreadableImageError as error:
+    raise UserError(
+      f"{path} cannot be read: {error}: give a smaller one, a PNG, JPEG or the like."
+    ) from error
+
+
+def save_png(path: str | os.PathLike, image: np.ndarray) -> None:
+  """Writes an image [H, W, 3] or [H, W, 1], uint8 or float in [0, 1] (clipped and rounded), as PNG."""
+  with replacing(Path(path)) as temporary:
+    pixels = as_bytes(image)
+    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(temporary, format="PNG")
+
+
+def as_bytes(image: np.ndarray) -> np.ndarray:
+  """The image as uint8: floats in [0, 1] are clipped and rounded."""
+  return image if image.dtype == np.uint8 else np.asarray(to_uint8(jnp.asarray(image)))

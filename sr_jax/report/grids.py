@@ -1,0 +1,111 @@
+"""Grids of images: test images beside their samples, and models beside each other."""
+
+import os
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from sr_jax.images import as_bytes, save_png
+
+CELL = 256  # pixels of a grid's image at most; the centre of a larger one is shown
+SAMPLES = 4  # of an image in a grid, at most
+MARGIN = 4  # pixels around the cells of a grid
+
+
+def image_grid(rows: Sequence[Mapping[str, np.ndarray]], path: str | os.PathLike) -> None:
+  """Writes a PNG with one row per test image, in columns with a heading.
+
+  Columns: the input, enlarged without interpolation; bicubic; up to 4 samples; with more than one
+  sample their standard deviation, mean over the channels, where white is its 99th percentile over all
+  rows, told in grey levels by the heading; the truth. Of an image larger than CELL the centre is shown.
+  Without rows nothing is written.
+
+  Args:
+    rows: floats in [0, 1], samples may leave it: "input" [h, w, C], "bicubic" [H, W, C], "samples"
+      [n, H, W, C] with the same n in every row, "truth" [H, W, C]; C is 1 or 3; sizes may differ by row.
+    path: of the file.
+  """
+  if not rows:
+    return
+  grid: list[dict[str, np.ndarray]] = []
+  spreads = [np.std(np.clip(row["samples"], 0, 1), axis=0).mean(axis=-1, keepdims=True) for row in rows]
+  # The largest would leave the rest black.
+  white = float(np.percentile(np.concatenate([spread.ravel() for spread in spreads]), 99))
+  for row, spread in zip(rows, spreads, strict=True):
+    columns = {"input": _enlarged(row), "bicubic": _rgb(row["bicubic"])}
+    samples = list(row["samples"])
+    columns |= {f"sample {i + 1}": _rgb(sample) for i, sample in enumerate(samples[:SAMPLES])}
+    if len(samples) > 1:
+      columns[f"std, white {255 * white:.3g}"] = _rgb(spread / (white or 1))
+    columns["truth"] = _rgb(row["truth"])
+    grid.append({name: _centre(image) for name, image in columns.items()})
+  save_png(path, _paste(grid))
+
+
+def comparison_grid(rows: Mapping[str, Sequence[Mapping[str, np.ndarray]]], path: str | os.PathLike) -> None:
+  """Writes a PNG with one row per test image: the input, the first sample of each model, the truth.
+
+  Args:
+    rows: {model: images as for `image_grid`}, the same ones of each; without any nothing is written. A
+      number called "sample_loss_bits_per_dim" stands below the image.
+    path: of the file.
+  """
+  grid = []
+  for images in zip(*rows.values(), strict=True):
+    samples = {name: _rgb(image["samples"][0]) for name, image in zip(rows, images, strict=True)}
+    columns = {"input": _enlarged(images[0]), **samples, "truth": _rgb(images[0]["truth"])}
+    cells = {name: _centre(image) for name, image in columns.items()}
+    for name, image in zip(rows, images, strict=True):
+      if "sample_loss_bits_per_dim" in image:
+        cells[name] = _captioned(cells[name], f"{float(image['sample_loss_bits_per_dim']):.2f}")
+    grid.append(cells)
+  if grid:
+    save_png(path, _paste(grid))
+
+
+def _enlarged(row: Mapping[str, np.ndarray]) -> np.ndarray:
+  """The input at the size of the truth, without interpolation."""
+  height, width = row["truth"].shape[:2]
+  return np.asarray(Image.fromarray(_rgb(row["input"])).resize((width, height), Image.Resampling.NEAREST))
+
+
+def _captioned(cell: np.ndarray, text: str) -> np.ndarray:
+  """A cell [h, w, 3] with a line of text below it."""
+  font = ImageFont.load_default()
+  height, width = int(font.getbbox("Ag")[3]) + MARGIN, max(cell.shape[1], int(font.getlength(text)) + 1)
+  canvas = Image.new("RGB", (width, cell.shape[0] + height), "white")
+  canvas.paste(Image.fromarray(cell), (0, 0))
+  ImageDraw.Draw(canvas).text((0, cell.shape[0]), text, fill="black", font=font)
+  return np.asarray(canvas)
+
+
+def _paste(grid: list[dict[str, np.ndarray]]) -> np.ndarray:
+  """The rows of cells [h, w, 3] under their headings, uint8 [H, W, 3] on white."""
+  font = ImageFont.load_default()
+  box = font.getbbox("Ag")
+  heading = int(box[3]) + 2 * MARGIN
+  widths = [
+    max(int(font.getlength(name)) + 1, *(row[name].shape[1] for row in grid)) + MARGIN for name in grid[0]
+  ]
+  heights = [max(cell.shape[0] for cell in row.values()) + MARGIN for row in grid]
+  canvas = Image.new("RGB", (MARGIN + sum(widths), heading + sum(heights)), "white")
+  draw = ImageDraw.Draw(canvas)
+  left = MARGIN
+  for name, width in zip(grid[0], widths, strict=True):
+    draw.text((left, MARGIN), name, fill="black", font=font)
+    top = heading
+    for row, height in zip(grid, heights, strict=True):
+      canvas.paste(Image.fromarray(row[name]), (left, top))
+      top += height
+    left += width
+  return np.asarray(canvas)
+
+
+def _rgb(image: np.ndarray) -> np.ndarray:
+  return np.broadcast_to(as_bytes(image), (*image.shape[:2], 3))
+
+
+def _centre(image: np.ndarray) -> np.ndarray:
+  top, left = (max(0, size - CELL) // 2 for size in image.shape[:2])
+  return image[top : top + CELL, left : left + CELL]

@@ -1,0 +1,58 @@
+"""What a run was made with: its config, versions, commit and devices."""
+
+import functools
+import importlib.metadata
+import json
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+import sr_jax
+from sr_jax import config as configs
+from sr_jax import files
+
+
+def write_versions(config: ConfigDict, workdir: Path, begin: int) -> None:
+  """Writes config.json, and adds to versions.json what made the rounds after `begin`."""
+  files.write_text(workdir / "config.json", configs.to_json(config) + "\n")
+  path = workdir / "versions.json"
+  try:
+    earlier = [part for part in json.loads(path.read_text()) if part["after_round"] < begin]
+  except (OSError, ValueError, KeyError, TypeError):
+    earlier = []
+  parts = [*earlier, {"after_round": begin, **versions()}]
+  files.write_text(path, json.dumps(parts, indent=2) + "\n")
+
+
+@functools.cache
+def versions() -> dict[str, Any]:
+  """Versions of the package and of the libraries that numbers depend on, its commit, and the devices."""
+  libraries = {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy")}
+  return {
+    "sr_jax": sr_jax.__version__,
+    "commit": _commit(),
+    "python": platform.python_version(),
+    **libraries,
+    "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+    "processes": jax.process_count(),
+  }
+
+
+def _commit() -> str:
+  """The commit that the package's files come from, with "+" if they were changed since; or ""."""
+  root = Path(sr_jax.__file__).resolve().parents[1]
+  if not (root / ".git").exists():
+    return ""
+
+  def git(*words: str) -> str:
+    done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+  try:
+    return git("rev-parse", "--short=12", "HEAD") + "+" * bool(git("status", "--porcelain", "-uno"))
+  except OSError:  # no git here
+    return ""
