@@ -74,6 +74,7 @@ def get_config(
         # bicubic (antialiased, a = -0.5) | area | bilinear | gaussian (9x9, sigma 1.5) | module:function
         "kernel": "bicubic",
         "factor": (4, 4),  # rows, columns
+        "antialias": True,  # False: bicubic by four taps however much it shrinks, as in many older papers
         "border": "replicate",  # replicate (older MATLAB) | symmetric (newer) | renormalise (PIL)
         # How test inputs are rounded: none | once (to 8 bits) | twice (after rows and after columns, MATLAB)
         "rounding": "twice",
@@ -135,8 +136,9 @@ def _method_sections(
   trained = entry.get("trained", ("generator",))
   stages = copy.deepcopy(entry.get("stages", {}))
   for stage in stages.values():
-    theirs = METHODS[stage["method"]["name"]].get("trained", ("generator",))
-    stage["optim"] = {role: dict(OPTIMISER) for role in theirs}
+    if "name" in stage["method"]:  # another method, with optimisers of its own
+      theirs = METHODS[stage["method"]["name"]].get("trained", ("generator",))
+      stage["optim"] = {role: dict(OPTIMISER) for role in theirs}
   return {
     "method": copy.deepcopy(keys),
     # Which network plays which role, and its keys.

@@ -109,18 +109,18 @@ def _draw_nearest(source: Source, shape: tuple[int, ...]) -> Callable[..., Array
       raise UserError(f"The baseline nearest has {len(bank)} training images: ask for fewer samples.")
     x = lr.reshape(len(lr), -1)
 
-    def distances(rows: Array) -> Array:
-      """Squared distances [B, rows] without the |x|^2 that does not change their order."""
-      rows = rows.reshape(len(rows), -1) / 255.0
-      return jnp.sum(rows**2, axis=-1) - 2 * jnp.matmul(x, rows.T, precision="highest")
+    def distances(inputs: Array) -> Array:
+      """Squared distances [B, inputs] without the |x|^2 that does not change their order."""
+      inputs = inputs.reshape(len(inputs), -1) / 255.0
+      return jnp.sum(inputs**2, axis=-1) - 2 * jnp.matmul(x, inputs.T, precision="highest")
 
     best = jnp.full((len(x), n), jnp.inf), jnp.zeros((len(x), n), jnp.int32)
-    rows = max(1, CHUNK // x.shape[1])
-    for start in range(0, len(bank), rows):
-      near = distances(bank[start : start + rows])
+    size = max(1, CHUNK // x.shape[1])
+    for start in range(0, len(bank), size):
+      near = distances(bank[start : start + size])
       values = jnp.concatenate([best[0], near], axis=1)
       numbers = jnp.concatenate(
-        [best[1], jnp.broadcast_to(records[start : start + rows], near.shape)], axis=1
+        [best[1], jnp.broadcast_to(records[start : start + size], near.shape)], axis=1
       )
       negative, order = jax.lax.top_k(-values, n)
       best = -negative, jnp.take_along_axis(numbers, order, axis=1)

@@ -146,14 +146,33 @@ def descend(
   Returns:
     The state with the network's parameters, statistics and optimiser moved, and the metrics.
   """
-  params = state.params[role]
-  (loss, (stats, metrics)), gradient = jax.value_and_grad(loss_fn, has_aux=True)(params)
-  updates, opt = tx.update(gradient, state.opt[role], params)
+
+  def of_all(params: dict[str, Params]) -> tuple[Array, tuple[dict[str, Any], Metrics]]:
+    loss, (stats, metrics) = loss_fn(params[role])
+    return loss, ({role: stats}, metrics)
+
+  return descend_together(state, of_all, {role: tx})
+
+
+def descend_together(
+  state: State,
+  loss_fn: Callable[[dict[str, Params]], tuple[Array, tuple[dict[str, Any], Metrics]]],
+  tx: Mapping[str, optax.GradientTransformation],
+) -> tuple[State, Metrics]:
+  """One step on several networks that share a loss, each with its own optimiser; otherwise as `descend`.
+
+  Args:
+    state: the state to change.
+    loss_fn: {role: params} -> (loss, ({role: new batch statistics}, metrics)).
+    tx: {role: the transformation whose state is `state.opt[role]`}.
+  """
+  params = {role: state.params[role] for role in tx}
+  (loss, (stats, metrics)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(params)
+  moved, opt = {}, {}
+  for role, rule in tx.items():
+    updates, opt[role] = rule.update(gradients[role], state.opt[role], params[role])
+    moved[role] = optax.apply_updates(params[role], updates)
   return (
-    state.replace(
-      params=state.params | {role: optax.apply_updates(params, updates)},
-      stats=state.stats | {role: stats},
-      opt=state.opt | {role: opt},
-    ),
-    {"loss": loss, "gradient_norm": optax.tree.norm(gradient), **metrics},
+    state.replace(params=state.params | moved, stats=state.stats | stats, opt=state.opt | opt),
+    {"loss": loss, "gradient_norm": optax.tree.norm(gradients), **metrics},
   )

@@ -135,7 +135,7 @@ def test_a_trained_discriminator_estimates_the_log_ratio_that_the_generator_desc
 @pytest.mark.parametrize(
   "keys", [{"start": 0.1, "end": 0.2}, {"start": 0.1, "end": -0.1}, {"end": 0.0, "anneal": "exponential"}]
 )
-def test_noise_that_does_not_fall_is_refused(keys):
+def test_noise_that_does_not_fall_raises_a_user_error(keys):
   with pytest.raises(UserError, match="must fall"):
     make_anneal(noise(**keys), rounds=10)
 

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,14 +12,17 @@ from PIL import Image
 import small_runs
 from sr_jax import cli
 from sr_jax import config as configs
+from sr_jax.config import check
 from sr_jax.methods import make_method
 from sr_jax.ops import make_operator
-from sr_jax.config import check
 from sr_jax.run import load_run
 from sr_jax.stages import plan_stages
 from sr_jax.upscale import MAX_PIXELS, upscale
 
 CONFIG = small_runs.__file__
+
+
+CONFIGS = configs.names()
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +73,42 @@ def test_evaluating_again_gives_the_same_numbers_whatever_the_batch(trained, tmp
     assert ours[row] == pytest.approx(values, rel=1e-3), row
 
 
+@pytest.mark.parametrize(
+  "change", ["networks.generator.residual=True", "operator.kernel=area", "consistency=project", "seed=3"]
+)
+def test_evaluating_a_network_that_was_never_trained_raises_a_user_error(trained, tmp_path, capsys, change):
+  words = ["evaluate", f"--workdir={trained[1]}", f"--out={tmp_path / 'out'}", f"--config.{change}"]
+  assert "only how it is measured may change" in refusal(capsys, *words)
+  assert not (tmp_path / "out").exists()
+
+
+def test_show_and_diff_tell_what_a_run_is_and_config_lists_and_prints(trained, capsys):
+  assert cli.main(["show", str(trained[1])]) == 0
+  shown = capsys.readouterr().out
+  assert "Run(srim: generator srresnet;" in shown
+  assert "after_round 0, sr_jax" in shown
+  assert "| srim, best of 3" in shown
+  assert "method.candidates = 2\n" in shown
+  assert cli.main(["diff", str(trained[1]), "srim_demo"]) == 0
+  assert "method.candidates: 2 -> 8\n" in capsys.readouterr().out
+  assert cli.main(["config", "srim_demo:regression", "--config.seed=5"]) == 0
+  printed = capsys.readouterr().out
+  assert "method.loss = 'mse'\n" in printed
+  assert "seed = 5\n" in printed
+  assert cli.main(["config"]) == 0
+  listed = capsys.readouterr().out
+  assert "Variants: srim, regression" in listed
+  assert all(f"{name}\n" in listed for name in CONFIGS)
+
+
+def test_help_shows_defaults_and_version_the_version(capsys):
+  for words, text in ((["upscale", "--help"], "(default: 4)"), (["--version"], "0.1.0")):
+    with pytest.raises(SystemExit) as end:
+      cli.main(words)
+    assert end.value.code == 0
+    assert text in capsys.readouterr().out
+
+
 def test_upscale_writes_plausible_images_that_the_python_function_gives_too(trained, tmp_path, capsys):
   images, workdir = trained
   photo = images / "0.png"
@@ -116,7 +156,7 @@ def test_no_tensorflow_is_imported():
   assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_an_unknown_key_is_named_with_the_nearest_right_one(capsys, tmp_path):
+def test_an_unknown_key_raises_a_user_error_with_the_nearest_right_one(capsys, tmp_path):
   words = ["train", "--config", "srim_demo", "--workdir", str(tmp_path / "run")]
   assert "did you mean 'rounds'" in refusal(capsys, *words, "--config.train.round=3")
   assert "did you mean 'srim_demo'" in refusal(capsys, *words[:2], "srim_dem", *words[3:])
@@ -153,7 +193,7 @@ def test_an_unknown_key_is_named_with_the_nearest_right_one(capsys, tmp_path):
     ("optim.generator.schedule=step", "config.optim"),
   ],
 )
-def test_a_wrong_value_is_refused_before_anything_is_written(
+def test_a_wrong_value_raises_a_user_error_before_anything_is_written(
   capsys, tmp_path, monkeypatch, trained, argument, words
 ):
   monkeypatch.setenv("SR_JAX_TRAIN_DIR", str(trained[0]))
@@ -163,7 +203,7 @@ def test_a_wrong_value_is_refused_before_anything_is_written(
   assert not workdir.exists()
 
 
-def test_a_config_file_that_is_none_is_one_sentence(capsys, tmp_path):
+def test_a_config_file_that_is_none_raises_one_sentence(capsys, tmp_path):
   for text, words in (
     ("def", "SyntaxError"),
     ("x = 1", "no get_config()"),
@@ -174,7 +214,7 @@ def test_a_config_file_that_is_none_is_one_sentence(capsys, tmp_path):
     assert words in refusal(capsys, *words_of_command)
 
 
-def test_missing_data_is_one_sentence_and_nothing_is_written(capsys, tmp_path, monkeypatch, trained):
+def test_missing_data_raises_one_sentence_and_nothing_is_written(capsys, tmp_path, monkeypatch, trained):
   workdir = tmp_path / "run"
   words = ["train", f"--config={CONFIG}", f"--workdir={workdir}", f"--config.eval.data.dir={trained[0]}"]
   assert "config.data.dir: there is no folder" in refusal(
@@ -187,7 +227,7 @@ def test_missing_data_is_one_sentence_and_nothing_is_written(capsys, tmp_path, m
   assert not workdir.exists()
 
 
-def test_a_workdir_that_cannot_be_written_is_one_sentence(capsys, trained, tmp_path):
+def test_a_workdir_that_cannot_be_written_raises_one_sentence(capsys, trained, tmp_path):
   file = tmp_path / "file"
   file.write_text("")
   words = ["train", f"--config={CONFIG}", f"--config.data.dir={trained[0]}"]
@@ -195,7 +235,7 @@ def test_a_workdir_that_cannot_be_written_is_one_sentence(capsys, trained, tmp_p
   assert "cannot be written" in refusal(capsys, *words, f"--workdir={file / 'run'}")
 
 
-def test_what_is_no_image_is_one_sentence(capsys, trained, tmp_path):
+def test_what_is_no_image_raises_one_sentence(capsys, trained, tmp_path):
   _, workdir = trained
   text = tmp_path / "text.png"
   text.write_text("not an image")
@@ -209,7 +249,18 @@ def test_what_is_no_image_is_one_sentence(capsys, trained, tmp_path):
   assert not (tmp_path / "out").exists()
 
 
-CONFIGS = configs.names()
+def initialises(config) -> None:
+  """A method of the config, and the shapes of its first state for images as it trains on."""
+  check(config)
+  if "features" in config.method and config.method.features.layers:
+    config = config.copy_and_resolve_references()
+    config.method.features.file = "vgg19.npz"  # read when a run begins
+  height, width = config.data.crop or config.data.resize or config.data.centre or (64, 64)
+  kind = np.float32 if config.data.name == "swiss_roll" else np.uint8
+  size = (1, 2) if config.data.name == "swiss_roll" else (height, width)
+  hr = jax.ShapeDtypeStruct((config.train.batch, *size, config.data.channels), kind)
+  method = make_method(config, make_operator(config))
+  assert jax.eval_shape(method.init, jax.random.key(0), {"hr": hr}).params
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -221,8 +272,7 @@ def test_every_config_and_every_trial_of_its_sweep_makes_a_method(name):
   assert all(len(trial[0]) and isinstance(trial[2], dict) for trial in trials)
   for config in [configs.load(name), *(configs.load(f"{name}:{v}") for v in sorted(variants))]:
     for stage in plan_stages(config, "runs"):
-      check(stage.config)
-      assert make_method(stage.config, make_operator(stage.config)).objective
+      initialises(stage.config)
 
 
 def test_the_overrides_of_a_sweep_are_keys_of_its_configs():

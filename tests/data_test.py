@@ -73,7 +73,7 @@ def test_a_split_takes_its_part_of_a_folder(images, split, expected):
 
 
 @pytest.mark.parametrize("split", ["[3", "train[a:]", "[10:]"])
-def test_a_split_that_is_none_or_empty_is_refused(images, split):
+def test_a_split_that_is_none_or_empty_raises_a_user_error(images, split):
   with pytest.raises(UserError, match="split"):
     data.open_source(config(images, split=split))
 
@@ -96,7 +96,7 @@ def test_a_frame_cuts_the_centre_and_resizes_it(images):
   assert grey.shape == (5, 5, 1)
 
 
-def test_a_frame_that_does_not_fit_is_said(images):
+def test_a_frame_that_does_not_fit_raises_a_corrupt_record(images):
   with pytest.raises(UserError, match="centre"):
     take(images, 1, config(images, centre=(40, 2)))
   with pytest.raises(UserError, match="resize"):
@@ -210,14 +210,14 @@ def test_an_own_low_resolution_image_is_mirrored_with_its_image(images):
     take(images, 1, config(images, lr_dir=str(images)))
 
 
-def test_whole_images_of_two_sizes_are_one_sentence(images):
+def test_whole_images_of_two_sizes_raises_one_sentence(images):
   assert take(images, 1, config(images, crop=()))[0]["hr"].shape == (4, 12, 10, 3)
   Image.new("RGB", (9, 12)).save(images / "odd.png")
   with pytest.raises(UserError, match=r"odd\.png has hr of 12x9, others have 12x10"):
     take(images, 6, config(images, crop=()))
 
 
-def test_a_batch_that_processes_cannot_share_is_one_sentence(images):
+def test_a_batch_that_processes_cannot_share_raises_one_sentence(images):
   with pytest.raises(UserError, match="4 cannot be divided among 3"):
     take(images, 1, processes=3)
 
@@ -254,7 +254,7 @@ def test_replacements_are_the_same_after_a_resume(images):
     same(a, b)
 
 
-def test_too_many_corrupt_records_are_one_sentence(images):
+def test_too_many_corrupt_records_raises_one_sentence(images):
   spoil(images)
   with pytest.raises(
     UserError, match=r"3 records cannot be used, more than data\.max_corrupt=2; the last: .*\d\."
@@ -266,7 +266,7 @@ def test_too_many_corrupt_records_are_one_sentence(images):
     take(images, 1, config(images, max_corrupt=10))
 
 
-def test_an_unreadable_test_image_is_one_sentence(images):
+def test_an_unreadable_test_image_raises_one_sentence(images):
   spoil(images)
   with pytest.raises(UserError, match=r"2\.png cannot be read"):
     evaluated(data.open_source(config(images)))
@@ -338,7 +338,7 @@ def test_a_folder_lists_only_images_by_relative_path(tmp_path):
   assert [two.name(i)[-5:] for i in range(3)] == ["1.PNG", "0.bmp", "2.jpg"]
 
 
-def test_a_missing_folder_is_one_sentence(tmp_path):
+def test_a_missing_folder_raises_one_sentence(tmp_path):
   with pytest.raises(UserError, match=r"there is no folder .*nowhere"):
     data.open_source(config(tmp_path / "nowhere"))
   with pytest.raises(UserError, match="there is no folder ''"):
@@ -347,7 +347,7 @@ def test_a_missing_folder_is_one_sentence(tmp_path):
     data.open_source(config(tmp_path))
 
 
-def test_an_unset_variable_is_one_sentence_with_both_remedies(images, monkeypatch):
+def test_an_unset_variable_raises_one_sentence_with_both_remedies(images, monkeypatch):
   monkeypatch.setenv("PICTURES_PLACE", str(images))
   assert len(data.open_source(config("${PICTURES_PLACE}/"))) == 10
   monkeypatch.delenv("PICTURES_PLACE")
@@ -425,7 +425,7 @@ def test_an_unprepared_data_set_names_the_command(tmp_path):
     data.open_source(config(tmp_path, name="cifar10"))
 
 
-def test_an_unknown_data_set_is_one_sentence(tmp_path):
+def test_an_unknown_data_set_raises_one_sentence(tmp_path):
   with pytest.raises(UserError, match="no data set 'nosuch'") as error:
     data.prepare("nosuch", str(tmp_path))
   assert "\n" not in str(error.value)
@@ -502,7 +502,7 @@ def test_mnist_corners_has_each_digit_at_half_its_size_in_one_corner_left_as_oft
   assert 0 < np.mean(lefts) < 1
 
 
-def test_a_prepared_set_of_another_format_is_one_sentence(tmp_path):
+def test_a_prepared_set_of_another_format_raises_one_sentence(tmp_path):
   write_idx(tmp_path / "digits.gz", np.zeros((2, 28, 28), np.uint8))
   for part in ("train", "t10k"):
     (tmp_path / f"{part}-images-idx3-ubyte.gz").write_bytes((tmp_path / "digits.gz").read_bytes())

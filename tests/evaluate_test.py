@@ -11,12 +11,12 @@ from PIL import Image
 import small_runs
 from sr_jax import evaluate, parallel
 from sr_jax.baselines import nearest
+from sr_jax.config import check
 from sr_jax.configs import base
 from sr_jax.data import open_source
 from sr_jax.errors import UserError
 from sr_jax.methods import make_method
 from sr_jax.ops import make_operator, to_float
-from sr_jax.config import check
 from sr_jax.run import Run, load_run
 from sr_jax.stages import Sources, check_evaluation
 
@@ -138,6 +138,8 @@ def test_a_run_is_measured_beside_another_and_nearest_neighbours_are_checked_bef
   check_evaluation(small, Sources())
   found = evaluate.evaluate_run(load_run(tmp_path / "other", small), tmp_path)
   assert list(found.rows) == ["other", "pixel_recursive, tau = 2"]
+  small.consistency = "project"  # what a network's output goes through does not matter
+  check_evaluation(small, Sources())
   small.operator.factor = (4, 4)
   with pytest.raises(UserError, match="beside"):
     check_evaluation(small, Sources())
@@ -152,12 +154,13 @@ def test_losses_are_columns_beside_the_metrics_of_their_name(config, tmp_path):
   small.network.update({"width": 6, "blocks": 1})
   small.data.update(config.data.to_dict())
   small.eval.data.update(config.eval.data.to_dict())
-  small.eval.update({"metrics": ("mse",), "baselines": (), "samples": 1})
+  small.eval.update({"metrics": ("mse",), "baselines": (), "samples": 5})
   operator = make_operator(small)
   method = make_method(small, operator)
   state = jax.jit(method.init)(jax.random.key(0), {"hr": images(config)[:4]})
   rows = evaluate.evaluate_run(Run(small, operator, method, parallel.localise(state)), tmp_path).rows
   assert {"mse", "loss_mse"} <= rows["regression"].keys()
+  assert list(rows) == ["regression"], "no best or mean of samples that are all equal"
   # Unclipped and with its border.
   assert rows["regression"]["loss_mse"] != rows["regression"]["mse"]
 

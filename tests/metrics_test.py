@@ -121,7 +121,7 @@ def test_multi_scale_ssim_is_that_of_the_reference_code_with_its_shrinking_windo
   assert min(expected) < 0.97
 
 
-def test_a_negative_contrast_counts_as_zero_and_too_small_images_are_one_sentence():
+def test_a_negative_contrast_counts_as_zero_and_too_small_images_raises_one_sentence():
   hr = np.linspace(0, 1, 32 * 32 * 3, dtype=np.float32).reshape(1, 32, 32, 3)
   protocol = PROTOCOL._replace(operator=Operator(factor=(1, 1)), border=0)
   assert run(["ms_ssim"], 1 - hr[None], {"hr": hr, "lr": hr}, protocol)["ms_ssim"][0] == 0
@@ -222,7 +222,7 @@ def test_images_are_measured_alone():
 @pytest.mark.parametrize(
   ("name", "nearest"), [("pnsr", "psnr"), ("ssimy", "ssim_y"), ("lr_psnr8", "lr_psnr")]
 )
-def test_an_unknown_metric_is_named_with_the_nearest_right_one(name, nearest):
+def test_an_unknown_metric_raises_a_user_error_with_the_nearest_right_one(name, nearest):
   with pytest.raises(UserError, match=rf"'{name}', which does not exist: did you mean '{nearest}"):
     lookup(name)
 

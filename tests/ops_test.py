@@ -204,7 +204,7 @@ def test_operators_compare_by_value_and_change_factor_alone():
 
 
 def run_config(**changes):
-  keys = {"kernel": "bicubic", "factor": (4, 2), "border": "symmetric", "rounding": "once"}
+  keys = {"kernel": "bicubic", "factor": (4, 2), "border": "symmetric", "rounding": "once", "antialias": True}
   consistency = changes.pop("consistency", "project")
   return ConfigDict({"operator": keys | changes, "consistency": consistency})
 
@@ -216,16 +216,16 @@ def test_the_operator_is_made_from_the_config():
 @pytest.mark.parametrize(
   ("key", "value", "allowed"),
   [
-    ("kernel", "bicubik", "bicubic, bilinear, area, gaussian"),
-    ("border", "wrap", "replicate, symmetric, renormalise"),
-    ("rounding", "thrice", "none, once, twice"),
-    ("consistency", "yes", "none, project"),
+    ("kernel", "bicubik", "did you mean 'bicubic'"),
+    ("border", "wrap", "choose one of 'replicate', 'symmetric', 'renormalise'"),
+    ("rounding", "thrice", "choose one of 'none', 'once', 'twice'"),
+    ("consistency", "yes", "choose one of 'none', 'project'"),
     ("factor", (2.5, 2), "two whole numbers"),
     ("factor", (4, 0), "two whole numbers"),
     ("factor", (4,), "two whole numbers"),
   ],
 )
-def test_a_value_that_is_not_allowed_is_one_sentence(key, value, allowed):
+def test_a_value_that_is_not_allowed_raises_one_sentence(key, value, allowed):
   with pytest.raises(UserError) as error:
     make_operator(run_config(**{key: value}))
   message = str(error.value)
@@ -235,12 +235,25 @@ def test_a_value_that_is_not_allowed_is_one_sentence(key, value, allowed):
   assert "\n" not in message
 
 
-def test_sizes_that_do_not_fit_are_one_sentence():
+def test_without_antialiasing_a_cubic_has_four_taps_at_the_centre_of_each_block_and_an_exact_pseudo_inverse():
+  matrix = resize_matrix(24, 6, antialias=False)
+  assert ((matrix != 0).sum(axis=1) == 4).all()
+  ramp = np.arange(24) ** 2 / 24  # a cubic with a = -0.5 reproduces parabolas
+  np.testing.assert_allclose((matrix @ ramp)[1:-1], ((np.arange(6) * 4 + 1.5) ** 2 / 24)[1:-1], rtol=1e-6)
+  operator = Operator(antialias=False)
+  x = jax.random.uniform(jax.random.key(0), (1, 6, 5, 1))
+  np.testing.assert_allclose(operator.A(operator.pinv(x)), x, atol=1e-5)
+  assert not operator.same_degradation(Operator())
+  with pytest.raises(UserError, match="no interpolation"):
+    resize_matrix(8, 2, "gaussian", antialias=False)
+
+
+def test_sizes_that_do_not_fit_raises_one_sentence():
   with pytest.raises(UserError, match="30x32 pixels cannot be reduced"):
     Operator().A(jnp.zeros((1, 30, 32, 3)))
   with pytest.raises(UserError, match="does not belong to an output"):
     Operator().project(jnp.zeros((1, 16, 16, 3)), jnp.zeros((1, 1, 1, 3)))
-  with pytest.raises(ValueError, match="'lanczos'"):
+  with pytest.raises(UserError, match="'lanczos'"):
     resize(jnp.zeros((4, 4, 1)), (2, 2), "lanczos")
 
 

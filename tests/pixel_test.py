@@ -312,7 +312,7 @@ def test_rmsprop_is_tensorflows_with_its_mean_square_from_one():
     ({"networks.generator.conditioning.norm": "btch"}, "norm of a network"),
   ],
 )
-def test_wrong_keys_are_one_sentence(change, message):
+def test_wrong_keys_raises_one_sentence(change, message):
   config = tiny()
   config.update_from_flattened_dict(change)
 
@@ -323,7 +323,7 @@ def test_wrong_keys_are_one_sentence(change, message):
     start()
 
 
-def test_another_network_and_unbounded_images_are_refused():
+def test_another_network_and_unbounded_images_raises_a_user_error():
   with pytest.raises(UserError, match="pixel_recursive"):
     make(base.get_config("pixel_recursive", generator="srresnet"))
   method, _ = make(tiny())

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from tensorboardX.proto import event_pb2
 
-from sr_jax import files, images
+from sr_jax.images import save_png
 from sr_jax.report import grids, log, tables
 
 
@@ -121,10 +121,10 @@ def pixels(path):
 
 
 def test_a_png_holds_the_rounded_image(tmp_path):
-  images.save_png(tmp_path / "colour.png", np.array([[[-1.0, 0.5, 2.0]]]))
+  save_png(tmp_path / "colour.png", np.array([[[-1.0, 0.5, 2.0]]]))
   assert pixels(tmp_path / "colour.png").tolist() == [[[0, 128, 255]]]
   grey = np.arange(6, dtype=np.uint8).reshape(2, 3, 1)
-  images.save_png(tmp_path / "grey.png", grey)
+  save_png(tmp_path / "grey.png", grey)
   np.testing.assert_array_equal(pixels(tmp_path / "grey.png"), grey[..., 0])
 
 

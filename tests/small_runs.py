@@ -52,6 +52,8 @@ def tiny(name: str):
     "discriminator": {"widths": (4, 4), "strides": (2, 2)},
     "denoiser": {"widths": (8,)},
     "density": {"width": 6, "layers": 2, "components": 2, "quadratic": 2, "scales": 2},
+    "encoder": {"width": 6, "layers": 1, "latent_size": 4},
+    "critic": {"widths": (4,), "head": 4},
     "conditioning": {"width": 6, "blocks": 1},
     "pixel_recursive": {
       "conditioning": {"width": 6, "blocks": 1},
@@ -64,6 +66,10 @@ def tiny(name: str):
     config.method.update({"minibatch": 4, "inner_rounds": 3, "candidates": 4, "chunk": 2})
     # A frozen network, narrow and with its placeholder weights: the file is not read here.
     config.method.features.update({"file": "vgg.npz", "width": 2, "layers": ("conv2_2",)})
+  if name == "varsr":
+    config.method.features.layers = ()
+    config.networks.generator.latent_size = 4
+    config.networks.posterior.fold = (4, 4)
   if name == "amap_gan":
     config.networks.generator.noise_channels = 1
     config.method.discriminator_updates = 2

@@ -259,13 +259,13 @@ def test_no_device_gathers_the_pool():
   assert max(reduced) <= max(leaf.size for leaf in jax.tree.leaves(state.params)), reduces
 
 
-def test_a_pool_that_is_no_multiple_of_the_minibatch_is_one_sentence():
+def test_a_pool_that_is_no_multiple_of_the_minibatch_raises_one_sentence():
   config = srim_network(minibatch=3)
   with pytest.raises(UserError, match=r"config\.train\.batch \(8\) must be a multiple"):
     make_method(config, make_operator(config))
 
 
-def test_weights_of_other_shapes_are_one_sentence(vgg_file):
+def test_weights_of_other_shapes_raises_one_sentence(vgg_file):
   config = srim_network()
   config.method.features.update({"file": vgg_file, "layers": ("conv2_2",), "width": 2})
   method = make_method(config, make_operator(config))

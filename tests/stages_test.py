@@ -14,8 +14,9 @@ from flax import traverse_util
 from sr_jax import cli, graft, parallel
 from sr_jax import config as configs
 from sr_jax.config import stage_config
-from sr_jax.graft import read_file
+from sr_jax.configs import base
 from sr_jax.errors import UserError
+from sr_jax.graft import read_file
 from sr_jax.run import load_run
 
 # A config file of a user's, with a sweep: the Swiss roll, cut to seconds.
@@ -118,6 +119,31 @@ def test_a_seed_of_the_run_is_that_of_its_stages(config):
   assert not stage.init_from
 
 
+def test_a_stage_goes_on_when_a_key_of_the_run_that_it_has_not_is_changed(config, trained, tmp_path):
+  shutil.copytree(trained / "prior", tmp_path / "prior")
+  words = [
+    "train",
+    f"--config={config}",
+    f"--workdir={tmp_path}",
+    "--config.optim.generator.learning_rate=2e-2",
+  ]
+  assert cli.main(words) == 0
+  assert same(state(tmp_path / "prior"), state(trained / "prior"))
+  assert "generator" not in load_run(tmp_path / "prior").config.optim
+  assert "soft_weight" not in load_run(tmp_path / "prior").config.method
+
+
+@pytest.mark.parametrize(
+  ("keys", "words"),
+  [({"trian": {"rounds": 3}}, "did you mean 'train'"), ({"train": {"round": 3}}, "did you mean 'rounds'")],
+)
+def test_an_unknown_key_of_a_stage_raises_a_user_error_with_the_nearest_one(config, keys, words):
+  run = configs.load(config)
+  base.add_stage(run, "extra", **keys)
+  with pytest.raises(UserError, match=words):
+    stage_config(run, "extra")
+
+
 def test_networks_come_from_a_run_under_another_name_or_from_a_weight_file(config, trained, tmp_path, capsys):
   whole = state(trained)
   flat = traverse_util.flatten_dict({"params": whole.params["generator"]}, sep="/")
@@ -152,14 +178,16 @@ def test_a_run_that_has_begun_goes_on_without_the_run_its_network_came_from(conf
     ("critic=prior:snapshots", "no network 'critic'"),
   ],
 )
-def test_a_network_from_nowhere_is_refused_in_one_sentence(config, trained, tmp_path, capsys, entry, reason):
+def test_a_network_from_nowhere_raises_one_sentence(config, trained, tmp_path, capsys, entry, reason):
   given = f"--config.init_from=('{entry}', 'snapshots=prior')"
   words = ["train", f"--config={config}", f"--workdir={tmp_path}", given]
   assert reason in refusal(capsys, *words)
   assert not any(tmp_path.iterdir())
 
 
-def test_a_guided_method_without_its_prior_is_refused_before_anything_is_trained(config, tmp_path, capsys):
+def test_a_guided_method_without_its_prior_raises_a_user_error_before_anything_is_trained(
+  config, tmp_path, capsys
+):
   words = ["train", f"--config={config}", f"--workdir={tmp_path / 'run'}", "--config.init_from=()"]
   assert "snapshots" in refusal(capsys, *words)
   assert not (tmp_path / "run").exists()
@@ -198,7 +226,7 @@ def get_config():
   assert same(state(tmp_path / "other"), state(trained))
 
 
-def test_a_bad_trial_is_refused_before_the_first_is_trained(tmp_path, capsys):
+def test_a_bad_trial_raises_a_user_error_before_the_first_is_trained(tmp_path, capsys):
   text = (
     CONFIG
     + """
@@ -220,7 +248,7 @@ def test_half_precision_in_a_weight_file_becomes_the_networks_own(trained, tmp_p
     np.testing.assert_allclose(ours, theirs)
 
 
-def test_a_weight_file_with_other_keys_is_refused(tmp_path):
+def test_a_weight_file_with_other_keys_raises_a_user_error(tmp_path):
   np.savez(tmp_path / "bad.npz", kernel=np.zeros(3))
   with pytest.raises(UserError, match="params/"):
     read_file(tmp_path / "bad.npz")
@@ -245,9 +273,10 @@ def test_a_sweep_is_one_table_of_means_and_spreads_beside_the_baseline(config, t
   assert rows["swiss_roll_map"]["swiss_roll_nll"] < rows["MSE"]["swiss_roll_nll"]
   assert load_run(tmp_path / "MSE_seed=1").config.seed == 1
   # The same command goes on where it was: nothing is trained again.
-  before = (tmp_path / "AffDG" / "metrics.jsonl").stat().st_mtime_ns
+  kept = [tmp_path / "AffDG" / name for name in ("metrics.jsonl", "evaluation/table.json")]
+  before = [path.stat().st_mtime_ns for path in kept]
   assert cli.main(words) == 0
-  assert (tmp_path / "AffDG" / "metrics.jsonl").stat().st_mtime_ns == before
+  assert [path.stat().st_mtime_ns for path in kept] == before, "neither trained nor measured again"
   assert json.loads((tmp_path / "sweep.json").read_text())["rows"] == rows
 
 
@@ -265,7 +294,18 @@ def test_keys_that_a_saved_config_lacks_have_their_defaults_and_are_named(traine
     assert key in caplog.text
 
 
-def test_a_config_without_a_sweep_or_a_variant_that_does_not_exist_is_refused(tmp_path, capsys):
+def test_a_trial_that_diverges_is_marked_and_the_others_go_on(config, tmp_path, capsys):
+  text = CONFIG.replace(
+    'yield "AffDG", "affdg"', 'yield "MSE", "mse", {"optim.generator.learning_rate": 1e30}'
+  )
+  (tmp_path / "diverging.py").write_text(text)
+  assert cli.main(["sweep", f"--config={tmp_path / 'diverging.py'}", f"--workdir={tmp_path / 'sweep'}"]) == 0
+  rows = json.loads((tmp_path / "sweep" / "sweep.json").read_text())["rows"]
+  assert list(rows) == ["swiss_roll_map", "MSE", "MSE, +- over 2", "MSE, 1 diverged"]
+  assert "diverged |" in capsys.readouterr().out
+
+
+def test_a_config_without_a_sweep_or_a_variant_that_does_not_exist_raises_a_user_error(tmp_path, capsys):
   assert "no sweep()" in refusal(capsys, "sweep", "--config=srim_demo", f"--workdir={tmp_path}")
   line = refusal(capsys, "train", "--config=amap_swiss_roll:afgan", f"--workdir={tmp_path}")
   assert re.search("afgan.*affgan", line)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -15,8 +16,8 @@ import numpy as np
 import pytest
 
 import small_runs
-from sr_jax import files
 from sr_jax.checkpoint import Checkpoints
+from sr_jax.config import from_json
 from sr_jax.configs import base
 from sr_jax.errors import Diverged, UserError
 from sr_jax.evaluate import evaluate_run
@@ -147,7 +148,50 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_is_not_saved(images, tmp_pat
   assert not (tmp_path / "checkpoints").exists()
 
 
-def test_a_checkpoint_of_another_shape_is_one_sentence(uninterrupted):
+def test_a_state_that_is_not_finite_is_not_saved_and_the_last_good_checkpoint_is_named(images, tmp_path):
+  """The first update has a rate of 0, the second one of 5e37: its loss is finite, what it leaves is not."""
+  config = base.get_config("regression")
+  config.networks.generator.update({"width": 4, "blocks": 1, "outer_kernel": 3})
+  config.data.update({"name": "folder", "dir": str(images), "crop": (16, 16)})
+  config.train.update({"batch": 4, "rounds": 2, "checkpoint_every": 1})
+  config.optim.generator.update({"name": "sgd", "learning_rate": 1e38, "warmup": 2})
+  config.optim.generator.schedule = "constant"
+  with pytest.raises(Diverged, match=r"params.* is not finite and was not saved; the checkpoint of round 1"):
+    train(config.lock(), tmp_path)
+  assert int(load_run(tmp_path).state.step) == 1
+
+
+def test_two_trainings_in_one_workdir_raises_a_user_error_and_the_lock_ends_with_the_first(
+  uninterrupted, tmp_path
+):
+  shutil.copytree(uninterrupted[0], tmp_path, dirs_exist_ok=True)
+  with Checkpoints(tmp_path, create=True, lock=True):
+    with pytest.raises(UserError, match="Another training is working in"):
+      train(small_runs.get_config().lock(), tmp_path)
+    assert int(load_run(tmp_path).state.step) == 20, "others may read"
+  train(small_runs.get_config().lock(), tmp_path)
+  assert not (tmp_path / ".lock").exists()
+
+
+def test_a_run_says_what_made_it(uninterrupted, tmp_path):
+  workdir = uninterrupted[0]
+  assert from_json((workdir / "config.json").read_text()) == load_run(workdir).config
+  (part,) = json.loads((workdir / "versions.json").read_text())
+  assert part["after_round"] == 0
+  assert part["jax"] == jax.__version__
+  text = repr(load_run(workdir))
+  assert "\n" not in text
+  assert len(text) < 300
+  assert "srim" in text
+  config = small_runs.get_config()
+  config.train.rounds = 10
+  train(config.lock(), tmp_path)
+  train(small_runs.get_config().lock(), tmp_path)
+  parts = json.loads((tmp_path / "versions.json").read_text())
+  assert [part["after_round"] for part in parts] == [0, 10]
+
+
+def test_a_checkpoint_of_another_shape_raises_one_sentence(uninterrupted):
   config = small_runs.get_config()
   config.networks.generator.width = 9
   with pytest.raises(UserError, match=r"does not fit the config: .*float32\[.*8\].* there"):
@@ -174,7 +218,7 @@ def test_a_damaged_checkpoint_of_a_later_round_does_not_stop_saving(uninterrupte
   assert int(load_run(tmp_path).state.step) == 18
 
 
-def test_a_checkpoint_of_another_method_is_one_sentence(uninterrupted, images):
+def test_a_checkpoint_of_another_method_raises_one_sentence(uninterrupted, images):
   config = base.get_config("regression")
   config.data.update(small_runs.get_config().data)
   with pytest.raises(UserError, match="of method 'srim', not 'regression'"):
@@ -199,6 +243,29 @@ def empty(checkpoint: Path) -> None:
   checkpoint.mkdir()
 
 
+def flip(path: Path, draw: random.Random) -> None:
+  """One bit of a file."""
+  data = bytearray(path.read_bytes())
+  data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+  path.write_bytes(bytes(data))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_bit_flipped_in_any_file_of_a_checkpoint_is_harmless_or_noticed(uninterrupted, tmp_path):
+  files = [p.relative_to(uninterrupted[0]) for p in (uninterrupted[0] / "checkpoints" / "20").rglob("*")]
+  files = [path for path in files if (uninterrupted[0] / path).is_file()]
+  metadata = [path for path in files if "about" in path.parts]
+  assert metadata
+  for seed, path in enumerate([*files, *metadata * 4]):
+    shutil.rmtree(tmp_path)
+    shutil.copytree(uninterrupted[0], tmp_path)
+    flip(tmp_path / path, random.Random(seed))
+    run = load_run(tmp_path)
+    if int(run.state.step) == 20:
+      assert_same(run.state, uninterrupted[1])
+    assert run.config == load_run(uninterrupted[0]).config, path
+
+
 # Orbax leaves the other reads of a failed restore to an event loop that is closed.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("harm", [cut, change, empty])
@@ -211,7 +278,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_replaced(uninterrupted, tmp_pat
   assert_same(load_run(tmp_path).state, uninterrupted[1])
 
 
-def test_a_folder_without_a_run_is_one_sentence(tmp_path):
+def test_a_folder_without_a_run_raises_one_sentence(tmp_path):
   with pytest.raises(UserError, match="holds no checkpoints"):
     Checkpoints(tmp_path / "nothing")
   assert not (tmp_path / "nothing").exists()

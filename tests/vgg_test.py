@@ -105,7 +105,7 @@ def test_the_place_may_be_an_environment_variable(files, monkeypatch):
   assert "conv1_1" in load_vgg("$NETS/torchvision.npz", ("conv1_1",), digest)
 
 
-def test_what_is_wrong_with_a_file_is_one_sentence(files, tmp_path):
+def test_what_is_wrong_with_a_file_raises_one_sentence(files, tmp_path):
   torchvision = str(files / "torchvision.npz")
   (tmp_path / "text.npz").write_text("no archive")
   np.savez(tmp_path / "other.npz", weight=np.zeros(3))
@@ -124,6 +124,6 @@ def test_what_is_wrong_with_a_file_is_one_sentence(files, tmp_path):
     assert "\n" not in str(error.value)
 
 
-def test_an_unknown_padding_is_named(files, images):
+def test_an_unknown_padding_raises_a_user_error(files, images):
   with pytest.raises(UserError, match="'same'"):
     vgg_features(load_vgg(str(files / "torchvision.npz"), ("conv1_1",)), images, ("conv1_1",), "same")

@@ -17,10 +17,11 @@ NETWORKS = {
     "blocks": 16,
     "kernel": 3,
     "outer_kernel": 9,  # of the first and the last convolution
-    "norm": "batch",  # batch | none
+    "norm": "batch",  # batch | instance | none
     "tail": "shuffle",  # shuffle: a shuffle per doubling, then a convolution; direct: one shuffle at the end
     "noise_channels": 0,  # Gaussian channels at the input's resolution, for implicit models
     "noise_scale": 0.1,  # of the initial weights from the latent, 1: as large as those from the input
     "residual": False,  # add the bicubic enlargement, so that the network learns the difference
+    "latent_size": 0,  # of a vector tiled over space (VarSR), instead of Gaussian channels; 0: none
   },
 }

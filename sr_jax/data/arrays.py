@@ -46,8 +46,8 @@ def array_batches(
 ) -> Iterator[Batch]:
   """Training batches as `train_batches` makes them, by indexing: a record costs nanoseconds, not a call.
 
-  The same promises: one global order, shuffled anew in each epoch by `seed`; batch s is its rows s*batch to
-  (s+1)*batch, of which each process has its contiguous part.
+  The same promises: one global order, shuffled anew in each epoch by `seed`; batch s is its examples s*batch
+  to (s+1)*batch, of which each process has its contiguous part.
   """
   n = len(source)
 
@@ -57,9 +57,13 @@ def array_batches(
 
   part = batch // processes
   for s in itertools.count(start):
-    rows = s * batch + process * part + np.arange(part)
+    examples = s * batch + process * part + np.arange(part)
     records = np.empty(part, np.int64)
-    for epoch in np.unique(rows // n):
-      inside = rows // n == epoch
-      records[inside] = order(int(epoch))[rows[inside] % n]
-    yield {"hr": source.hr[records], "index": (rows % 2**31).astype(np.int32), "mask": np.ones(part, bool)}
+    for epoch in np.unique(examples // n):
+      inside = examples // n == epoch
+      records[inside] = order(int(epoch))[examples[inside] % n]
+    yield {
+      "hr": source.hr[records],
+      "index": (examples % 2**31).astype(np.int32),
+      "mask": np.ones(part, bool),
+    }

@@ -24,15 +24,15 @@ def train_batches(
   """Endless training batches number start, start + 1, ...
 
   There is one global order of records: shuffled anew in each epoch by `seed`, each record once an epoch.
-  Batch number s is its rows s*batch to (s+1)*batch, of which process p has the p-th of `processes` equal
-  contiguous parts. Crop and mirroring of row i are functions of (seed, i) alone.
+  Batch number s is its examples s*batch to (s+1)*batch, of which process p has the p-th of `processes` equal
+  contiguous parts. Crop and mirroring of example i are functions of (seed, i) alone.
 
   Args:
     source: the images.
     cfg: `config.data`: `crop` (rows, columns; () for whole images, which then share one size), `flip`,
       `max_corrupt`, and if present `threads`.
     seed: at least 0.
-    batch: B, rows of a batch over all processes; a multiple of `processes`.
+    batch: B, examples of a batch over all processes; a multiple of `processes`.
     start: number of the first batch.
     process, processes: which part of each batch this is.
 
@@ -56,13 +56,13 @@ def train_batches(
 
   def augment(element: tuple[int, Record], rng: np.random.Generator) -> Record:
     i, record = element
-    row = _augment(record, usable.crop, cfg.flip, rng)
-    return row | {"index": np.int32(i % 2**31), "mask": np.True_}
+    example = _augment(record, usable.crop, cfg.flip, rng)
+    return example | {"index": np.int32(i % 2**31), "mask": np.True_}
 
-  rows = grain.MapDataset.source(usable).seed(seed).shuffle().repeat()
-  rows = rows.map_with_index(lambda i, record: (i, record)).random_map(augment)
-  # A slice of batches, not of rows, keeps each process's rows contiguous.
-  parts = rows.batch(batch // processes, drop_remainder=True)[process::processes][start:]
+  examples = grain.MapDataset.source(usable).seed(seed).shuffle().repeat()
+  examples = examples.map_with_index(lambda i, record: (i, record)).random_map(augment)
+  # A slice of batches, not of examples, keeps each process's examples contiguous.
+  parts = examples.batch(batch // processes, drop_remainder=True)[process::processes][start:]
   # A thread makes a whole batch: as many are made ahead as there are threads, but few of a large pool.
   ahead = max(1, min(cfg.get("threads", 8), 512 * processes // batch))
   return iter(parts.to_iter_dataset(grain.ReadOptions(num_threads=ahead, prefetch_buffer_size=ahead)))
@@ -71,16 +71,16 @@ def train_batches(
 def _augment(record: Record, crop: tuple[int, ...], flip: bool, rng: np.random.Generator) -> Record:
   """A random crop, mirrored left-right half of the time. The draws do not depend on the image's size."""
   u, v, mirror = rng.random(3)
-  row = dict(record)
+  example = dict(record)
   if crop:
     (h, w), (H, W) = crop, record["hr"].shape[:2]
     top, left = int(u * (H - h + 1)), int(v * (W - w + 1))
-    row["hr"] = record["hr"][top : top + h, left : left + w]
+    example["hr"] = record["hr"][top : top + h, left : left + w]
   if flip and mirror < 0.5:
-    row |= {key: row[key][:, ::-1] for key in ("hr", "lr") if key in row}
-  if "label" in row:
-    row["label"] = np.int32(row["label"])
-  return row
+    example |= {key: example[key][:, ::-1] for key in ("hr", "lr") if key in example}
+  if "label" in example:
+    example["label"] = np.int32(example["label"])
+  return example
 
 
 class _Usable:
@@ -154,19 +154,19 @@ def test_batches(
 
   Images are cropped from the top left to a multiple of `factor`. Consecutive ones of one size share a
   batch. A batch that is not full is padded to the next power of two, not to `batch`: a set in which every
-  image has a size of its own then costs no empty rows, and few batch sizes need to be compiled.
+  image has a size of its own then costs no empty examples, and few batch sizes need to be compiled.
 
   Args:
     source: the images.
     cfg: `config.eval.data`, whose `name` stands in messages.
-    batch: most rows of a batch.
+    batch: most examples of a batch.
     factor: of the super-resolution, (rows, columns).
     limit: only the first `limit` records, 0: all.
     process, processes: which records these are.
 
   Yields:
     hr uint8 [B, H, W, C]; lr uint8 [B, h, w, C] if the records bring their own; index int32 [B], the
-    record's number; mask bool [B], False on padding (which repeats the last row); label int32 [B] if any.
+    record's number; mask bool [B], False on padding (which repeats the last example); label int32 [B] if any.
 
   Raises:
     UserError: while iterating, an image that cannot be read, is smaller than the factor, or whose own
@@ -175,15 +175,15 @@ def test_batches(
   end = min(limit or len(source), len(source))
   # A process without a record of its own gets the first one, masked: every process has some batch.
   numbers = range(process, end, processes) or [0]
-  rows = _test_rows(source, cfg, numbers, factor, lambda i: i % processes == process)
-  for _, run in itertools.groupby(rows, key=lambda row: row["hr"].shape):
+  examples = _test_examples(source, cfg, numbers, factor, lambda i: i % processes == process)
+  for _, run in itertools.groupby(examples, key=lambda example: example["hr"].shape):
     while part := list(itertools.islice(run, batch)):
       size = min(batch, 1 << (len(part) - 1).bit_length())
       padding = [part[-1] | {"mask": np.False_}] * (size - len(part))
-      yield {key: np.stack([row[key] for row in part + padding]) for key in part[0]}
+      yield {key: np.stack([example[key] for example in part + padding]) for key in part[0]}
 
 
-def _test_rows(
+def _test_examples(
   source: Source,
   cfg: ConfigDict,
   numbers: Iterable[int],
@@ -192,10 +192,10 @@ def _test_rows(
 ) -> Iterator[Record]:
   for i in numbers:
     with contextlib.suppress(Unwanted):
-      yield _test_row(source, cfg, i, factor, real(i))
+      yield _test_example(source, cfg, i, factor, real(i))
 
 
-def _test_row(source: Source, cfg: ConfigDict, i: int, factor: tuple[int, int], real: bool) -> Record:
+def _test_example(source: Source, cfg: ConfigDict, i: int, factor: tuple[int, int], real: bool) -> Record:
   try:
     record = source[i]
   except Unwanted:
@@ -207,19 +207,19 @@ def _test_row(source: Source, cfg: ConfigDict, i: int, factor: tuple[int, int], 
     raise UserError(
       f"{source.name(i)} is {_size(record['hr'].shape)}, smaller than the factor {_size(factor)}"
     )
-  row = record | {
+  example = record | {
     "index": np.int32(i),
     "mask": np.bool_(real),
     "hr": record["hr"][: h * factor[0], : w * factor[1]],
   }
-  if "lr" in row and row["lr"].shape[:2] != (h, w):
+  if "lr" in example and example["lr"].shape[:2] != (h, w):
     raise UserError(
       f"{source.name(i)} should have a low-resolution image of {_size((h, w))} by the factor "
-      f"{_size(factor)}, but its own is {_size(row['lr'].shape)}"
+      f"{_size(factor)}, but its own is {_size(example['lr'].shape)}"
     )
-  if "label" in row:
-    row["label"] = np.int32(row["label"])
-  return row
+  if "label" in example:
+    example["label"] = np.int32(example["label"])
+  return example
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -12,6 +12,7 @@ from sr_jax.methods.amap_priors import denoiser_prior, density_prior, train_prio
 from sr_jax.methods.pixel_recursive import pixel_independent, pixel_recursive
 from sr_jax.methods.regression import regression
 from sr_jax.methods.srim import srim
+from sr_jax.methods.varsr import varsr
 from sr_jax.ops import Operator
 
 METHODS: dict[str, Callable[[ConfigDict, Operator], Method]] = {
@@ -24,6 +25,7 @@ METHODS: dict[str, Callable[[ConfigDict, Operator], Method]] = {
   "density": train_prior(density_prior),
   "pixel_recursive": pixel_recursive,
   "pixel_independent": pixel_independent,
+  "varsr": varsr,
 }
 
 

@@ -23,7 +23,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
   "swish": nn.swish,
   "tanh": nn.tanh,
 }
-NORMS = {"batch": 0, "none": 0}
+NORMS = {"batch": 0, "instance": 0, "none": 0}
 
 
 def check_norm(norm: str) -> None:
@@ -32,9 +32,12 @@ def check_norm(norm: str) -> None:
 
 
 def normalise(h: Array, norm: str, train: bool, dtype: jnp.dtype) -> Array:
-  """Batch normalisation of [B, H, W, C], by the batch's statistics or with train=False by running ones."""
-  if norm == "none":
+  """Normalisation of [B, H, W, C] by the batch's statistics, or with train=False by running ones; or of each
+  feature map by its own, which would erase a map of a single pixel and leaves it as it is."""
+  if norm == "none" or (norm == "instance" and h.shape[1] * h.shape[2] == 1):
     return h
+  if norm == "instance":
+    return nn.InstanceNorm(dtype=dtype)(h)
   return nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=dtype)(h)
 
 
@@ -46,11 +49,11 @@ def conv_norm_act(
   Args:
     h: the input.
     conv: makes the convolution, such as partial(nn.Conv, 64, (3, 3), dtype=dtype).
-    norm: "batch", which has the convolution's bias, or "none".
+    norm: "batch", which has the convolution's bias; "instance", or "none".
     activation: an entry of ACTIVATIONS.
     train: use the batch's own statistics, and update the running ones.
   """
-  h = conv(use_bias=norm == "none")(h)
+  h = conv(use_bias=norm != "batch")(h)
   return ACTIVATIONS[activation](normalise(h, norm, train, h.dtype))
 
 

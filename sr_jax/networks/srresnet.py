@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from sr_jax.errors import choose
+from sr_jax.errors import UserError, choose
 from sr_jax.networks.layers import check_norm, conv_norm_act, noise_plane
 from sr_jax.networks.shuffle import depth_to_space
 from sr_jax.ops.resize import resize
@@ -36,14 +36,19 @@ class SRResNet(nn.Module):
   noise_channels: int
   noise_scale: float
   residual: bool
+  latent_size: int
 
   def latent(self, lr_shape: Sequence[int]) -> Any:
-    """Noise at the resolution of an input [h, w, C]."""
+    """A vector, or noise at the resolution of an input [h, w, C]."""
+    if self.latent_size:
+      return jax.ShapeDtypeStruct((self.latent_size,), jnp.float32)
     return noise_plane(lr_shape, self.noise_channels)
 
   def __post_init__(self) -> None:
     check_norm(self.norm)
     choose({"shuffle": 0, "direct": 0}, self.tail, "tail of the network srresnet")
+    if self.latent_size and self.noise_channels:
+      raise UserError("The network srresnet has latent_size and noise_channels: set one of them to 0.")
     super().__post_init__()
 
   @nn.compact
@@ -55,11 +60,16 @@ class SRResNet(nn.Module):
 
     inner = partial(conv, self.width, self.kernel)
     h = conv(self.width, self.outer_kernel)(x.astype(self.dtype))
-    if self.noise_channels:
-      # The latent enters through weights of its own that start small: an implicit model first learns the
-      # mean, and noise at full strength would undo it.
+    if self.latent_size or self.noise_channels:
+      # The latent enters through weights of its own that may start small: an implicit model first learns the
+      # mean, and noise at full strength would undo it. A vector is tiled over space: a 1x1 convolution.
       small = nn.initializers.variance_scaling(self.noise_scale**2, "fan_in", "truncated_normal")
-      h += conv(self.width, self.outer_kernel, use_bias=False, kernel_init=small)(latent.astype(self.dtype))
+      own: dict[str, Any] = {"use_bias": False, "kernel_init": small}
+      z = latent.astype(self.dtype)
+      if self.latent_size:
+        h += nn.Dense(self.width, dtype=self.dtype, **own)(z)[:, None, None]
+      else:
+        h += conv(self.width, self.outer_kernel, **own)(z)
     first = h = nn.PReLU()(h)
     for _ in range(self.blocks):
       inside = nn.PReLU()(conv_norm_act(h, inner, self.norm, "none", train=train))

@@ -22,9 +22,9 @@ CONSISTENCIES = {"none": 0, "project": 0, "learned": 0}
 
 
 @lru_cache(maxsize=256)
-def _pseudo_inverse(n_hr: int, n_lr: int, kernel: str, border: str) -> np.ndarray:
+def _pseudo_inverse(n_hr: int, n_lr: int, kernel: str, border: str, antialias: bool) -> np.ndarray:
   """Moore-Penrose inverse [n_hr, n_lr] of one axis, float64: SVD on the host, once per size."""
-  inverse = np.linalg.pinv(resize_matrix(n_hr, n_lr, kernel, border))
+  inverse = np.linalg.pinv(resize_matrix(n_hr, n_lr, kernel, border, antialias))
   inverse.setflags(write=False)
   return inverse
 
@@ -42,6 +42,7 @@ class Operator:
     border: "replicate" | "symmetric" | "renormalise".
     rounding: of `degrade`: "none" | "once" (to 8 bits at the end) | "twice" (after each axis, MATLAB).
     consistency: of `head`: "none" | "project" | "learned", which leaves it to the network.
+    antialias: of an interpolation kernel, see `resize_matrix`.
 
   Raises:
     UserError: a value that is not allowed.
@@ -52,6 +53,7 @@ class Operator:
   border: str = "replicate"
   rounding: str = "none"
   consistency: str = "none"
+  antialias: bool = True
 
   def __post_init__(self):
     find(KERNELS, self.kernel, "config.operator.kernel")
@@ -87,8 +89,8 @@ class Operator:
   def pinv(self, x: Array) -> Array:
     """A+ x: [..., h, w, C] -> [..., H, W, C], the smallest image y with A y = x."""
     height, width = self.hr_shape(x.shape)[-3:-1]
-    rows = _pseudo_inverse(height, x.shape[-3], self.kernel, self.border)
-    columns = _pseudo_inverse(width, x.shape[-2], self.kernel, self.border)
+    rows = _pseudo_inverse(height, x.shape[-3], self.kernel, self.border, self.antialias)
+    columns = _pseudo_inverse(width, x.shape[-2], self.kernel, self.border, self.antialias)
     return apply_columns(columns, apply_rows(rows, x))
 
   def project(self, y: Array, x: Array) -> Array:
@@ -145,12 +147,14 @@ class Operator:
     """The row matrix [h, H] and the column matrix [w, W] of A."""
     height, width = self.hr_shape(lr_shape)[-3:-1]
     return (
-      resize_matrix(height, lr_shape[-3], self.kernel, self.border),
-      resize_matrix(width, lr_shape[-2], self.kernel, self.border),
+      resize_matrix(height, lr_shape[-3], self.kernel, self.border, self.antialias),
+      resize_matrix(width, lr_shape[-2], self.kernel, self.border, self.antialias),
     )
 
 
 def make_operator(config: ConfigDict) -> Operator:
   """The operator of a run: `config.operator` and `config.consistency`. Raises UserError as `Operator`."""
   keys = config.operator
-  return Operator(keys.kernel, tuple(keys.factor), keys.border, keys.rounding, config.consistency)
+  return Operator(
+    keys.kernel, tuple(keys.factor), keys.border, keys.rounding, config.consistency, keys.antialias
+  )

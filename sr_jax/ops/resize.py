@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from sr_jax.errors import choose, find
+from sr_jax.errors import UserError, choose, find
 
 GAUSSIAN_TAPS = 9
 GAUSSIAN_SIGMA = 1.5  # standard deviation in pixels of the large image
@@ -43,8 +43,8 @@ Kernel = Callable[[int, int], tuple[np.ndarray, np.ndarray]]
 def _interpolation(function: Callable[[np.ndarray], np.ndarray], width: int) -> Kernel:
   """An interpolation kernel of that width in pixels of the smaller image."""
 
-  def kernel(n_in: int, n_out: int) -> tuple[np.ndarray, np.ndarray]:
-    stretch = max(n_in / n_out, 1.0)
+  def kernel(n_in: int, n_out: int, antialias: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    stretch = max(n_in / n_out, 1.0) if antialias else 1.0
     centre = (np.arange(n_out)[:, None] + 0.5) * n_in / n_out - 0.5
     reach = width * stretch
     # Two taps more than fit, so that rounding never loses one; their weight is 0.
@@ -73,7 +73,9 @@ BORDERS = {"replicate": 0, "symmetric": 0, "renormalise": 0}
 
 
 @lru_cache(maxsize=256)
-def resize_matrix(n_in: int, n_out: int, kernel: str = "bicubic", border: str = "replicate") -> np.ndarray:
+def resize_matrix(
+  n_in: int, n_out: int, kernel: str = "bicubic", border: str = "replicate", antialias: bool = True
+) -> np.ndarray:
   """The matrix that resizes one axis, float64 [n_out, n_in], read-only; every row sums to 1.
 
   Args:
@@ -87,17 +89,23 @@ def resize_matrix(n_in: int, n_out: int, kernel: str = "bicubic", border: str = 
     border: what stands outside the image: "replicate" its edge pixel (older MATLAB), "symmetric" its
       mirror image, the edge pixel included (newer MATLAB), "renormalise" nothing: the remaining taps
       are scaled to sum to 1 (PIL).
+    antialias: False: an interpolation kernel is not stretched, so that shrinking by 4 takes the values of the
+      cubic's four taps and overlooks what lies between, as many older papers did.
 
   Raises:
-    UserError: an unknown kernel or border.
+    UserError: an unknown kernel or border, or a kernel that is no interpolation without antialiasing.
     ValueError: a gaussian whose stride is no integer.
   """
   taps = find(KERNELS, kernel, "config.operator.kernel")
   choose(BORDERS, border, "config.operator.border")
+  if not antialias and kernel not in ("bicubic", "bilinear"):
+    raise UserError(
+      f"config.operator.antialias is False, but the kernel {kernel!r} is no interpolation: choose bicubic."
+    )
   if n_in == n_out:
     matrix = np.eye(n_in)
   else:
-    position, weight = taps(n_in, n_out)
+    position, weight = taps(n_in, n_out) if antialias else taps(n_in, n_out, antialias=False)
     if border == "replicate":
       source = np.clip(position, 0, n_in - 1)
     elif border == "symmetric":

@@ -1,0 +1,50 @@
+"""VarSR: Variational Super-Resolution Network for Very Low Resolution Images (Hyun & Heo, ECCV 2020)."""
+
+# Of both encoders. The paper's architecture is in a supplement: this one is ours.
+ENCODER = {
+  "latent_size": 64,  # D: 256 for faces, 64 for digits and plates; the generator's is the same
+  "fold": (1, 1),  # blocks of pixels that become channels: the posterior's at least the factor
+  "width": 64,
+  "layers": 3,  # 3x3 convolutions, before a dense layer that sees all positions
+  "norm": "instance",  # batch | instance | none
+}
+
+METHODS = {
+  "varsr": {
+    "method": {
+      "pixel_weight": 1.0,
+      # Of the KL averaged over D: 0.01 for digits and faces, 0.05 for plates. Summed over D it collapses.
+      "kl_weight": 0.01,
+      "perceptual_weight": 0.006,  # the paper gives none: SRGAN's
+      "adversarial_weight": 0.001,  # 0: no critic
+      "penalty_weight": 10.0,
+      # Of the perceptual loss; as of SRIM.
+      "features": {
+        "layers": ("conv2_2",),  # (): no perceptual loss
+        "file": "",
+        "width": 64,
+        "sha256": "",
+        "padding": "zero",
+        "distance": "mean",
+      },
+    },
+    "networks": {
+      "generator": "srresnet",
+      "posterior": "encoder",
+      "prior": "encoder",
+      "critic": "critic",
+    },
+    "trained": ("generator", "posterior", "prior", "critic"),
+    "stages": {"pixel": {"method": {"adversarial_weight": 0.0}, "train": {"rounds": 100_000}}},
+    "init_from": ("generator=pixel", "posterior=pixel", "prior=pixel"),
+  },
+}
+
+NETWORKS = {
+  "encoder": ENCODER,
+  "critic": {
+    "widths": (64, 128, 256, 512),  # each at half the resolution of the one before, as in SRGAN
+    "head": 1024,  # units of the dense layer at the end
+    "norm": "instance",  # instance | none
+  },
+}

@@ -1,0 +1,72 @@
+"""The encoder and the critic of VarSR (Hyun & Heo, 2020), section 3.2 and Eq. 3 and 8."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from sr_jax.networks.layers import check_norm, conv_norm_act
+from sr_jax.networks.shuffle import space_to_depth
+
+Array = jax.Array
+
+
+class Encoder(nn.Module):
+  """Images [B, H, W, C] of one size -> mean and log variance [B, D] of a diagonal Gaussian (Eq. 3).
+
+  Keys: `configs/papers/varsr.py`. Its last layer starts at zero, so that every image begins with N(0, I).
+  """
+
+  dtype: jnp.dtype
+  latent_size: int
+  fold: tuple[int, int]
+  width: int
+  layers: int
+  norm: str
+
+  def __post_init__(self) -> None:
+    check_norm(self.norm)
+    super().__post_init__()
+
+  @nn.compact
+  def __call__(self, y: Array, train: bool) -> tuple[Array, Array]:
+    h = space_to_depth(y, self.fold).astype(self.dtype)
+    conv = partial(nn.Conv, self.width, (3, 3), dtype=self.dtype)
+    for _ in range(self.layers):
+      h = conv_norm_act(h, conv, self.norm, "relu", train=train)
+    zeros = nn.initializers.zeros
+    out = nn.Dense(2 * self.latent_size, dtype=self.dtype, kernel_init=zeros)(h.reshape(h.shape[0], -1))
+    mean, log_variance = jnp.split(out.astype(jnp.float32), 2, axis=-1)
+    return mean, log_variance
+
+
+class Critic(nn.Module):
+  """Images [B, H, W, C] of one size -> a number each [B], of any size and sign.
+
+  SRGAN's discriminator in outline. What halves the resolution is `space_to_depth` and a 2x2 convolution,
+  whose second derivative a CPU computes several times faster than that of a strided convolution. Without
+  batch normalisation, which would mix the images of a gradient penalty.
+  """
+
+  dtype: jnp.dtype
+  widths: Sequence[int]
+  head: int
+  norm: str
+
+  def __post_init__(self) -> None:
+    check_norm(self.norm)
+    super().__post_init__()
+
+  @nn.compact
+  def __call__(self, y: Array, train: bool) -> Array:
+    h = y.astype(self.dtype)
+    for width in self.widths:
+      conv = partial(nn.Conv, width, dtype=self.dtype)
+      h = conv_norm_act(h, partial(conv, (3, 3)), self.norm, "leaky_relu", train=train)
+      h = conv_norm_act(
+        space_to_depth(h, (2, 2)), partial(conv, (2, 2)), self.norm, "leaky_relu", train=train
+      )
+    h = nn.leaky_relu(nn.Dense(self.head, dtype=self.dtype)(h.reshape(h.shape[0], -1)), 0.2)
+    return nn.Dense(1, dtype=self.dtype)(h).astype(jnp.float32)[:, 0]

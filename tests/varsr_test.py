@@ -1,0 +1,156 @@
+"""VarSR: its distributions, its critic's penalty and its loss, against mathematics."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from small_runs import network, tiny
+from sr_jax import losses
+from sr_jax.errors import UserError
+from sr_jax.method import run_round
+from sr_jax.methods import make_method
+from sr_jax.methods.varsr import draw
+from sr_jax.networks import init, train_pass
+from sr_jax.ops import make_operator, to_float
+
+KEY = jax.random.key(0)
+
+
+def gaussian(seed: int) -> losses.Gaussian:
+  keys = jax.random.split(jax.random.key(seed))
+  return jax.random.normal(keys[0], (3, 5)), 0.5 * jax.random.normal(keys[1], (3, 5))
+
+
+def log_density(z, of: losses.Gaussian):
+  mean, log_variance = of
+  return jax.scipy.stats.norm.logpdf(z, mean, jnp.exp(log_variance / 2)).sum(axis=-1)
+
+
+def test_kl_is_its_monte_carlo_estimate_and_zero_of_equal_distributions():
+  q, p = gaussian(0), gaussian(1)
+  z = jax.vmap(partial(draw, q))(jax.random.split(KEY, 200_000))
+  estimates = np.asarray(log_density(z, q) - log_density(z, p))
+  error = 5 * estimates.std(axis=0) / np.sqrt(len(estimates))
+  assert (np.abs(estimates.mean(axis=0) - losses.kl(q, p)) < error).all()
+  np.testing.assert_allclose(losses.kl(q, q), 0, atol=1e-6)
+  assert not np.allclose(losses.kl(q, p), losses.kl(p, q))
+
+
+def test_draws_have_the_mean_and_the_deviation_of_their_distribution_and_a_temperature_scales_it():
+  q = gaussian(0)
+  for temperature in (1.0, 0.5):
+    z = jax.vmap(lambda k, t=temperature: draw(q, k, t))(jax.random.split(KEY, 100_000))
+    np.testing.assert_allclose(z.mean(axis=0), q[0], atol=0.03)
+    np.testing.assert_allclose(z.std(axis=0), temperature * jnp.exp(q[1] / 2), rtol=0.02)
+
+
+def test_the_penalty_of_a_linear_critic_is_that_of_its_slope():
+  slope = jax.random.normal(KEY, (4, 4, 2))
+  real, fake = (jax.random.normal(jax.random.key(i), (3, 4, 4, 2)) for i in (1, 2))
+  penalty = losses.gradient_penalty(
+    lambda y: jnp.vdot(slope, slope) * 0 + (y * slope).sum((1, 2, 3)), real, fake, KEY
+  )
+  np.testing.assert_allclose(penalty, (jnp.sqrt((slope**2).sum()) - 1) ** 2, rtol=1e-5)
+
+
+def test_the_penalty_is_taken_between_real_and_fake_images():
+  """Of C(y) = y^2 / 2 summed, the gradient is y itself: its norm lies between those of the two ends."""
+  real, fake = jnp.full((500, 1, 1, 1), 3.0), jnp.full((500, 1, 1, 1), 5.0)
+  penalty = losses.gradient_penalty(lambda y: (y**2).sum((1, 2, 3)) / 2, real, fake, KEY)
+  points = jnp.sqrt(penalty) + 1
+  assert 3 <= points.min() < 3.1
+  assert 4.9 < points.max() <= 5
+
+
+def images() -> dict[str, np.ndarray]:
+  return {"hr": np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), dtype=np.uint8)}
+
+
+def made(**keys):
+  config = tiny("varsr")
+  config.method.update(keys)
+  operator = make_operator(config)
+  return make_method(config, operator), operator, config
+
+
+@pytest.fixture(scope="module")
+def trained():
+  method, operator, _ = made()
+  state = jax.jit(method.init)(KEY, images())
+  step = jax.jit(partial(run_round, method))
+  for i in range(3):
+    state, metrics = step(state, images(), jax.random.key(i))
+  return method, operator, state, metrics
+
+
+def test_the_loss_is_the_weighted_sum_of_its_terms_with_the_kl_averaged_over_the_latent(trained):
+  state = trained[2]
+  keys = {"pixel_weight": 2.0, "kl_weight": 3.0, "adversarial_weight": 0.5}
+  method, _, config = made(**keys)
+  metrics = jax.jit(partial(run_round, method))(state, images(), KEY)[1]
+  size = config.networks.prior.latent_size
+  expected = 2 * metrics["pixel"] + 3 * metrics["kl"] / size + 0.5 * metrics["adversarial"]
+  np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)
+  assert metrics["kl"] > 0
+
+
+def test_kl_trains_both_encoders_and_a_run_without_adversary_has_no_critic(trained):
+  method, _, _ = made(pixel_weight=0.0, adversarial_weight=0.0, kl_weight=1.0)
+  state = trained[2]
+  state = state.replace(params={k: v for k, v in state.params.items() if k != "critic"})
+  after, _ = jax.jit(partial(run_round, method))(state, images(), KEY)
+  for role in ("posterior", "prior"):
+    moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), state.params[role], after.params[role])
+    assert max(jax.tree.leaves(moved)) > 0
+  fresh = jax.jit(method.init)(KEY, images())
+  assert fresh.params.keys() == fresh.opt.keys() == {"generator", "posterior", "prior"}
+
+
+def test_nothing_drawn_depends_on_the_high_resolution_image(trained):
+  method, operator, state, _ = trained
+  x = operator.lr(images())
+
+  def drawn(hr):
+    return method.sample(state, operator.lr({"hr": hr, "lr": x}), KEY, n=2).sum()
+
+  assert not np.any(jax.grad(drawn)(to_float(images()["hr"])))
+  # Its reconstruction does: the posterior sees it.
+  other = images()["hr"][::-1].copy()
+  losses_of = [method.objective(state, {"hr": hr, "lr": x}, KEY)["kl"] for hr in (images()["hr"], other)]
+  assert not np.allclose(*losses_of)
+
+
+def test_without_a_latent_it_is_regression():
+  config = tiny("varsr")
+  config.method.adversarial_weight = 0.0
+  config.networks.generator.latent_size = 0
+  operator = make_operator(config)
+  method = make_method(config, operator)
+  assert method.deterministic
+  state = jax.jit(method.init)(KEY, images())
+  assert state.params.keys() == {"generator"}
+  plain = tiny("regression")
+  loss = make_method(plain, operator).step(state, images(), KEY)[1]["loss"]
+  np.testing.assert_allclose(method.step(state, images(), KEY)[1]["loss"], loss, rtol=1e-6)
+
+
+def test_encoders_of_another_size_than_the_generators_latent_raise_a_user_error():
+  config = tiny("varsr")
+  config.networks.prior.latent_size = 3
+  with pytest.raises(UserError, match="latent_size"):
+    make_method(config, make_operator(config))
+
+
+def test_instance_normalisation_is_of_each_map_and_leaves_single_pixels_as_they_are():
+  net = network("encoder", width=3, layers=1, latent_size=2, fold=(1, 1), norm="instance")
+  y = jax.random.uniform(KEY, (2, 1, 1, 3))
+  params, stats = init(net, KEY, y)
+  assert "InstanceNorm_0" not in params
+  wide = jax.random.uniform(KEY, (2, 4, 4, 3))
+  alone = [train_pass(net, init(net, KEY, wide)[0], {}, wide[i : i + 1])[0] for i in range(2)]
+  both = train_pass(net, init(net, KEY, wide)[0], {}, wide)[0]
+  np.testing.assert_allclose(jnp.concatenate([a[0] for a in alone]), both[0], atol=1e-6)
+  assert not stats
