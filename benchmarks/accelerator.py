@@ -256,13 +256,17 @@ def note(text: str) -> None:
 
 
 def seconds(call: Callable[[], object], most: int) -> float:
-  """A call's time: the median of three runs of up to `most` calls, after two that warm up."""
+  """A call's time: the median of three runs of up to `most` calls, after two that warm up.
+
+  Of a call of more than a second there is one run.
+  """
   jax.block_until_ready(call())
   start = time.perf_counter()
   jax.block_until_ready(call())
-  count = min(most, max(1, int(0.5 / (time.perf_counter() - start))))
+  once = time.perf_counter() - start
+  count = min(most, max(1, int(0.5 / once)))
   times = []
-  for _ in range(3):
+  for _ in range(3 if once < 1 else 1):
     start = time.perf_counter()
     for _ in range(count):
       result = call()
@@ -311,7 +315,7 @@ class Report:
     """The cells and the record that every table has."""
     flops = program.flops[dear]
     share = flops / took / 1e12 / (self.peaks[dtype] * jax.device_count())
-    cells = [f"{flops / 1e9:,.3g}", f"{share:.1%}", f"{program.gib:.2f}", f"{program.seconds:.0f}"]
+    cells = [f"{flops / 1e9:,.3g}", f"{share:.1%}", f"{program.gib:.3g}", f"{program.seconds:.0f}"]
     record = {"table": table, "config": title, "dtype": dtype, "images": count, "seconds": took}
     record |= {"flops": flops, "xla_flops": program.xla_flops, "gib": program.gib, "peak_share": share}
     return cells, record | {"compile_seconds": program.seconds}
@@ -325,7 +329,7 @@ class Bench:
     self.speed: dict[tuple[str, str], float] = {}  # images/s of train steps, for the peers
 
   def each(self, kind: str, time_one: Callable[..., None]) -> None:
-    """`time_one(case, dtype, prepared, program)` for all programs whose name begins with `kind`."""
+    """`time_one(case, dtype, prepared, program, its name)` for all programs whose name begins with `kind`."""
     for (case, dtype), ready in self.prepared.items():
       if isinstance(ready, str):
         if kind == "step":
@@ -335,7 +339,7 @@ class Bench:
         program = ready.programs[name] if time.perf_counter() < self.end else "not run"
         try:
           if not isinstance(program, str):
-            time_one(case, dtype, ready, program)
+            time_one(case, dtype, ready, program, name)
             continue
         except Exception as error:  # such as too little memory
           program = sentence(error)
@@ -349,7 +353,7 @@ class Bench:
       raise RuntimeError("its first state was not made")
     return ready.programs["init"].call(parallel.put_batch(ready.batch, parallel.make_mesh()))
 
-  def train(self, case: Case, dtype: str, ready: Prepared, program: Program) -> None:
+  def train(self, case: Case, dtype: str, ready: Prepared, program: Program, name: str) -> None:
     mesh, count, config = parallel.make_mesh(), slice_size(ready.config), ready.config
     batch, state = parallel.put_batch(ready.batch, mesh), self.start(case)
     rounds: dict[str, int | None] = {"": None}
@@ -376,7 +380,7 @@ class Bench:
       head = [case.title + what, dtype, f"{count}", f"{speed:,.4g}", f"{1e3 * took:,.4g}"]
       self.report.row(head + cells, **record)
 
-  def select(self, case: Case, dtype: str, ready: Prepared, program: Program) -> None:
+  def select(self, case: Case, dtype: str, ready: Prepared, program: Program, name: str) -> None:
     count, mesh, state = slice_size(ready.config), parallel.make_mesh(), self.start(case)
     part = parallel.put_batch({k: v[:count] for k, v in ready.batch.items()}, mesh)
     took = seconds(lambda: program.call(state, part), 3)
@@ -385,8 +389,8 @@ class Bench:
     head = [case.title, dtype, f"{tried}", f"{count * tried / took:,.4g}", f"{took * whole / tried:,.4g}"]
     self.report.row(head + cells, candidates=tried, **record)
 
-  def sample(self, case: Case, dtype: str, ready: Prepared, program: Program) -> None:
-    shape = jax.tree.leaves(program.call.in_avals)[-1].shape
+  def sample(self, case: Case, dtype: str, ready: Prepared, program: Program, name: str) -> None:
+    shape = (int(name.split()[1]), *ready.lr_shape)
     state, x = self.start(case), np.random.default_rng(1).random(shape, np.float32)
     x = parallel.put_batch({"lr": x}, parallel.make_mesh())["lr"]
     took = seconds(lambda: program.call(state, x), self.steps)

@@ -101,6 +101,15 @@ def get_config(
         "border": 4,  # pixels cut from every side before PSNR and SSIM
         "luma": "bt601",  # bt601 (MATLAB's studio swing) | bt709: the Y of psnr_y and ssim_y
         "metrics": ("psnr", "psnr_y", "ssim", "ssim_y", "lr_psnr", "lr_psnr_8bit", "lr_l1", "std"),
+        # Weights of the metrics lpips and lpips_diversity: files (.npz), and their digests, checked when
+        # given.
+        "lpips": {
+          "net": "squeeze",
+          "backbone": "",  # torchvision's SqueezeNet 1.1, under its names
+          "backbone_sha256": "",
+          "heads": "",  # LPIPS's own linear layers, v0.1/squeeze/lin0.model.1.weight, ...
+          "heads_sha256": "",
+        },
         "baselines": ("bicubic", "pinv"),  # bicubic | pinv | nearest (of the training set) | swiss_roll_map
         # Folders of other runs with the same operator; each is a row of single samples.
         "beside": (),

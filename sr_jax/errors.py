@@ -45,3 +45,8 @@ def find(table: Mapping[str, Any], name: str, key: str) -> Any:
     raise UserError(
       f"{key} is {name!r}, but the module {module} has no {attribute!r}: correct it."
     ) from error
+
+
+def short_name(name: str) -> str:
+  """What tables call "module:attribute": the attribute."""
+  return name.rpartition(":")[2]

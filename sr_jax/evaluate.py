@@ -18,7 +18,7 @@ from sr_jax import parallel
 from sr_jax.baselines import BASELINES, Sampler, bicubic
 from sr_jax.data import open_source, test_batches
 from sr_jax.data.sources import Source
-from sr_jax.errors import UserError, find
+from sr_jax.errors import UserError, find, short_name
 from sr_jax.files import replacing
 from sr_jax.metrics import Protocol, columns, measure, read_weights
 from sr_jax.ops import Operator, to_float, to_uint8
@@ -91,7 +91,10 @@ def evaluate(
       judged = {name: value[i] for name, value in values.items() if name.startswith("sample_")}
       images.append({"input": x[i], "samples": drawn[:, i], "truth": truth, **judged})
   sums = parallel.gather_sums({k: (np.asarray(v.total), np.asarray(v.count)) for k, v in totals.items()})
-  return {name: float(total / count) for name, (total, count) in sums.items()}, images
+  # JAX sorts names; tables have the config's order.
+  order = [column + kind for column in columns(names) for kind in ("", "/best", "/mean_image")]
+  ordered = sorted(sums, key=lambda name: order.index(name) if name in order else len(order))
+  return {name: float(sums[name][0] / sums[name][1]) for name in ordered}, images
 
 
 @partial(jax.jit, static_argnames=("n", "seed", "operator", "protocol", "names"))
@@ -195,7 +198,7 @@ def evaluate_run(run: Run, workdir: str | Path, command: str = "", source: Sourc
   table: dict[str, dict[str, float]] = {}
   single: dict[str, str] = {}
   shown: dict[str, Images] = {}
-  others = {name.rpartition(":")[2]: partial(_baseline, name, run) for name in keys.baselines}
+  others = {short_name(name): partial(_baseline, name, run) for name in keys.baselines}
   others |= {Path(other).name: partial(_other_run, other) for other in keys.beside}
   for name, make_sampler in others.items() if draws else ():
     means, shown[name] = measured(make_sampler(), samples=1)
@@ -211,7 +214,7 @@ def evaluate_run(run: Run, workdir: str | Path, command: str = "", source: Sourc
     images = images or drawn
     only = len(keys.temperatures) == 1 and temperature == 1
     term = "" if only else run.method.describe_temperature(temperature)
-    title = config.method.name.rpartition(":")[2] + (term and f", {term}")
+    title = short_name(config.method.name) + (term and f", {term}")
     single[term], shown[title] = title, drawn
     titles = {"": title, "best": f"{title}, best of {count}", "mean_image": f"{title}, mean of {count}"}
     for kind, values in _by_kind(means).items():

@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from sr_jax import parallel
-from sr_jax.errors import Diverged, UserError
+from sr_jax.errors import Diverged, UserError, short_name
 from sr_jax.evaluate import Images, Report, evaluate_run, make_watch, read_report
 from sr_jax.metrics import METRICS, columns
 from sr_jax.report.grids import comparison_grid
@@ -95,7 +95,7 @@ def sweep(
     log.info("Trial %d of %d: %s", number + 1, len(runs), name)
     # Baselines do not depend on the trial: once is enough, where no model judges them.
     known = () if config.eval.judge else baselines
-    config.eval.baselines = tuple(name for name in config.eval.baselines if name not in known)
+    config.eval.baselines = tuple(name for name in config.eval.baselines if short_name(name) not in known)
     try:
       report = _report(config, Path(workdir) / name, sources, command)
     except Diverged as error:
@@ -107,7 +107,7 @@ def sweep(
     for term, values in report.single.items():
       measured.setdefault(trial.row + (term and f", {term}"), []).append(values)
     images.setdefault(trial.row, report.images)
-    ours = {name: report.rows[name] for name in config.eval.baselines if name in report.rows}
+    ours = {row: report.rows[row] for row in map(short_name, config.eval.baselines) if row in report.rows}
     baselines = ours | baselines
   table = dict(baselines)
   for row, trials_of_row in measured.items():

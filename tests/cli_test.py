@@ -243,8 +243,9 @@ def test_what_is_no_image_raises_one_sentence(capsys, trained, tmp_path):
   assert "cannot be read: " in refusal(capsys, "upscale", str(text), *words)
   assert "does not exist" in refusal(capsys, "upscale", str(tmp_path / "gone.png"), *words)
   large = tmp_path / "large.png"
-  Image.new("RGB", (MAX_PIXELS // 4000, 1000)).save(large)
-  assert f"more than the {MAX_PIXELS:,}" in refusal(capsys, "upscale", str(large), *words)
+  Image.new("RGB", (1000, 1000)).save(large)  # its output would have 16 times as many pixels
+  answer = refusal(capsys, "upscale", str(large), *words)
+  assert f"its 1000x1000 pixels are more than {MAX_PIXELS // 16:,}" in answer
   assert "holds no checkpoints" in refusal(capsys, "upscale", str(text), f"--workdir={tmp_path / 'none'}")
   assert not (tmp_path / "out").exists()
 

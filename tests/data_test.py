@@ -4,6 +4,7 @@ import gzip
 import itertools
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from sr_jax import data
 from sr_jax.data.builders import PHOTOS
 from sr_jax.data.sources import CorruptRecord
 from sr_jax.errors import UserError
+from sr_jax.images import UnreadableImageError, decode
 
 
 def config(folder="", **changes):
@@ -500,6 +502,21 @@ def test_mnist_corners_has_each_digit_at_half_its_size_in_one_corner_left_as_oft
   examples = [example for _, example in builder._generate_examples(tmp_path, "train")]
   lefts = [np.asarray(example["image"])[:, :14].any() for example in examples[::2]]
   assert 0 < np.mean(lefts) < 1
+
+
+def test_the_size_of_an_image_is_checked_before_it_is_decoded(tmp_path):
+  """A PNG that claims more pixels than it holds: whoever decoded it would fail otherwise."""
+  Image.new("1", (8, 8)).save(tmp_path / "claims.png")
+  data_of_it = bytearray((tmp_path / "claims.png").read_bytes())
+  header = data_of_it[12:29]
+  header[4:12] = (13_000).to_bytes(4, "big") * 2
+  data_of_it[12:29] = header
+  data_of_it[29:33] = zlib.crc32(header).to_bytes(4, "big")
+  (tmp_path / "claims.png").write_bytes(bytes(data_of_it))
+  with pytest.warns(Image.DecompressionBombWarning), pytest.raises(UnreadableImageError, match="13000x13000"):
+    decode(tmp_path / "claims.png", 3)
+  with pytest.warns(Image.DecompressionBombWarning), pytest.raises(UserError, match="13000x13000 pixels"):
+    take(tmp_path, 1, config(tmp_path, crop=(4, 4)))
 
 
 def test_a_prepared_set_of_another_format_raises_one_sentence(tmp_path):

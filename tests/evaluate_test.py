@@ -94,7 +94,7 @@ def test_every_temperature_has_a_row_by_the_papers_name(report):
   assert found.single["tau = 2"] == found.rows["pixel_recursive, tau = 2"]
   assert rows["nearest"]["psnr"] == pytest.approx(100)
   # Two images with a line of text below each, in a column for each row of the table, beside input and truth.
-  with Image.open(folder / "rows.png") as image:
+  with Image.open(folder / "evaluation" / "rows.png") as image:
     assert image.height > 2 * (16 + 10)
     assert image.width > (2 + len(rows)) * 16
 
@@ -151,7 +151,7 @@ def test_a_run_is_measured_beside_another_and_nearest_neighbours_are_checked_bef
 
 def test_losses_are_columns_beside_the_metrics_of_their_name(config, tmp_path):
   small = base.get_config("regression", generator="tanh_residual")
-  small.network.update({"width": 6, "blocks": 1})
+  small.networks.generator.update({"width": 6, "blocks": 1})
   small.data.update(config.data.to_dict())
   small.eval.data.update(config.eval.data.to_dict())
   small.eval.update({"metrics": ("mse",), "baselines": (), "samples": 5})

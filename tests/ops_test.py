@@ -218,7 +218,7 @@ def test_the_operator_is_made_from_the_config():
   [
     ("kernel", "bicubik", "did you mean 'bicubic'"),
     ("border", "wrap", "choose one of 'replicate', 'symmetric', 'renormalise'"),
-    ("rounding", "thrice", "choose one of 'none', 'once', 'twice'"),
+    ("rounding", "thrice", "did you mean 'twice'"),
     ("consistency", "yes", "choose one of 'none', 'project'"),
     ("factor", (2.5, 2), "two whole numbers"),
     ("factor", (4, 0), "two whole numbers"),

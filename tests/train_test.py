@@ -150,8 +150,8 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_is_not_saved(images, tmp_pat
 
 def test_a_state_that_is_not_finite_is_not_saved_and_the_last_good_checkpoint_is_named(images, tmp_path):
   """The first update has a rate of 0, the second one of 5e37: its loss is finite, what it leaves is not."""
-  config = base.get_config("regression")
-  config.networks.generator.update({"width": 4, "blocks": 1, "outer_kernel": 3})
+  config = base.get_config("regression", generator="convnet")
+  config.networks.generator.update({"widths": (4,), "scale": 1000.0})
   config.data.update({"name": "folder", "dir": str(images), "crop": (16, 16)})
   config.train.update({"batch": 4, "rounds": 2, "checkpoint_every": 1})
   config.optim.generator.update({"name": "sgd", "learning_rate": 1e38, "warmup": 2})

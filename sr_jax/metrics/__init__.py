@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from sr_jax.errors import UserError, find
+from sr_jax.errors import UserError, find, short_name
 from sr_jax.metrics.consistency import lr_l1, lr_l2, lr_mse, lr_psnr, lr_psnr_8bit
 from sr_jax.metrics.diversity import std
 from sr_jax.metrics.fidelity import (
@@ -21,6 +21,7 @@ from sr_jax.metrics.fidelity import (
   ssim_y,
   swiss_roll_nll,
 )
+from sr_jax.metrics.lpips import lpips, lpips_diversity, read_lpips
 from sr_jax.metrics.protocol import Array, Batch, Protocol
 
 __all__ = ["METRICS", "Batch", "Metric", "Protocol", "columns", "lookup", "measure", "read_weights"]
@@ -62,6 +63,8 @@ METRICS: dict[str, Metric] = {
   "lr_l1": Metric(lr_l1, "lower", SCIENTIFIC),
   "swiss_roll_nll": Metric(swiss_roll_nll, "lower", ".4g"),
   "std": Metric(std, "", ".2f"),
+  "lpips": Metric(lpips, "lower", ".4f", read_lpips),
+  "lpips_diversity": Metric(lpips_diversity, "", ".4f", read_lpips),
 }
 BEST = {"higher": jnp.max, "lower": jnp.min}
 
@@ -76,7 +79,7 @@ def lookup(name: str) -> Metric:
 
 def columns(names: Sequence[str]) -> dict[str, Metric]:
   """The metrics by the name of their column: of "module:attribute" the attribute."""
-  return {name.rpartition(":")[2]: lookup(name) for name in names}
+  return {short_name(name): lookup(name) for name in names}
 
 
 def read_weights(names: Sequence[str], keys: ConfigDict) -> dict[str, Any]:

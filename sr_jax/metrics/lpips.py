@@ -1,0 +1,107 @@
+"""LPIPS, the learned perceptual distance (Zhang et al., arXiv 1801.03924), from plain weight files.
+
+Samples and truths as 8-bit files would hold them, without the border. Squares of the difference of features
+of unit length, weighed by channel, averaged over positions and summed over layers. Lower is more alike.
+"""
+
+import hashlib
+import itertools
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from sr_jax.errors import UserError, choose
+from sr_jax.metrics.protocol import Array, Batch, Protocol, as_saved, crop
+from sr_jax.networks.squeezenet import read_squeezenet, squeezenet_features
+from sr_jax.ops.colour import quantise
+
+LEAST = 17  # pixels a side that SqueezeNet's pooling leaves something of
+# Normalisation of RGB in [-1, 1], as in the authors' code.
+SHIFT, SCALE = np.array([-0.030, -0.088, -0.188]), np.array([0.458, 0.448, 0.450])
+
+
+def read_lpips(keys: ConfigDict) -> dict[str, Any]:
+  """The weights that `config.eval.lpips` names: {"backbone": its parameters, "heads": [C] of each layer}.
+
+  Raises:
+    UserError: a file is not named, missing, another than its digest says, or holds something else.
+  """
+  keys = keys.lpips
+  read = choose({"squeeze": read_squeezenet}, keys.net, "config.eval.lpips.net")
+  backbone = _arrays(keys.backbone, "backbone", keys.backbone_sha256)
+  heads = _arrays(keys.heads, "heads", keys.heads_sha256)
+  try:
+    params = read(backbone)
+    prefix = f"v0.1/{keys.net}/lin"
+    count = sum(name.startswith(prefix) for name in heads)
+    rows = [heads[f"{prefix}{i}.model.1.weight"].astype(np.float32).reshape(-1) for i in range(count)]
+    if not rows:
+      raise KeyError(prefix)
+  except KeyError as error:
+    raise UserError(
+      f"The files of config.eval.lpips lack {error}: give {keys.net}'s weights under torchvision's names, "
+      "and LPIPS's heads as v0.1/NET/linN.model.1.weight."
+    ) from error
+  return {"backbone": params, "heads": rows}
+
+
+def _arrays(path: str, key: str, sha256: str) -> dict[str, np.ndarray]:
+  if not path:
+    raise UserError(
+      f"The metric lpips needs weights: name their file in config.eval.lpips.{key}, or take lpips out of "
+      "config.eval.metrics."
+    )
+  file = Path(os.path.expandvars(path)).expanduser()
+  if not file.is_file():
+    raise UserError(f"config.eval.lpips.{key} is {file}, which does not exist: correct it.")
+  if sha256 and (found := hashlib.sha256(file.read_bytes()).hexdigest()) != sha256.lower():
+    raise UserError(f"{file} has the SHA-256 digest {found} but config.eval.lpips.{key}_sha256 is {sha256}.")
+  try:
+    with np.load(file) as arrays:
+      return {name: arrays[name] for name in arrays.files}
+  except (ValueError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
+    raise UserError(f"{file} is no .npz file of arrays: convert the weights to one.") from error
+
+
+def lpips_distance(weights: dict[str, Any], a: Array, b: Array) -> Array:
+  """LPIPS of images [B, H, W, 3] in [0, 1] -> [B]."""
+  if a.shape[-1] != 3:
+    raise UserError(
+      "LPIPS sees RGB: take lpips out of config.eval.metrics, or set config.data.channels to 3."
+    )
+  if min(a.shape[1:3]) < LEAST:
+    raise UserError(
+      f"LPIPS needs {LEAST}x{LEAST} pixels and eval.border leaves {a.shape[1]}x{a.shape[2]}: set a smaller "
+      "border or take lpips out of config.eval.metrics."
+    )
+  layers = [squeezenet_features(weights["backbone"], (2 * v - 1 - SHIFT) / SCALE) for v in (a, b)]
+  unit = [[f / (jnp.linalg.norm(f, axis=-1, keepdims=True) + 1e-10) for f in part] for part in layers]
+  parts = [
+    jnp.sum(head * (p - q) ** 2, axis=-1).mean((1, 2))
+    for head, p, q in zip(weights["heads"], *unit, strict=True)
+  ]
+  return jnp.stack(parts).sum(axis=0)
+
+
+def lpips(samples: Array, batch: Batch, protocol: Protocol, weights: dict[str, Any]) -> Array:
+  """LPIPS between a sample and the truth: samples [n, B, H, W, 3] -> [n, B]."""
+  images, truths = as_saved(samples, batch, protocol)
+  return jax.lax.map(lambda one: lpips_distance(weights, one, truths), images)
+
+
+def lpips_diversity(samples: Array, batch: Batch, protocol: Protocol, weights: dict[str, Any]) -> Array:
+  """Mean LPIPS between all pairs of an input's samples (Zhu et al., BicycleGAN, 2017) -> [B]; of one 0."""
+  images = quantise(crop(samples, protocol))
+  pairs = list(itertools.combinations(range(len(samples)), 2))
+  if not pairs:
+    return jnp.zeros(samples.shape[1])
+  first, second = jnp.asarray(pairs).T
+  return jax.lax.map(lambda ij: lpips_distance(weights, images[ij[0]], images[ij[1]]), (first, second)).mean(
+    0
+  )

@@ -1,0 +1,152 @@
+"""LPIPS from plain weight files, against the same network written with SciPy.
+
+On real images and weights it is what PyTorch 2.13.0 gives with the architecture of torchvision's SqueezeNet
+1.1 and LPIPS's heads v0.1: 0.326166 for a part of scikit-image's astronaut and its enlargement from a quarter
+of the size, 0.172590 for a part of coffee with uniform noise of +-20 levels (both to six digits).
+"""
+
+import hashlib
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+from scipy.signal import correlate2d
+
+from sr_jax.configs import base
+from sr_jax.errors import UserError
+from sr_jax.metrics import Protocol, measure, read_weights
+from sr_jax.ops import Operator, quantise
+
+# (input, squeeze, expand) of each Fire module, by its number.
+FIRES = {
+  **{3: (64, 16, 64), 4: (128, 16, 64), 6: (128, 32, 128), 7: (256, 32, 128)},
+  **{9: (256, 48, 192), 10: (384, 48, 192), 11: (384, 64, 256), 12: (512, 64, 256)},
+}
+HEADS = (64, 128, 256, 384, 384, 512, 512)
+NAMES = ("lpips", "lpips_diversity")
+
+
+@pytest.fixture(scope="module")
+def arrays():
+  """Random weights under the names of both files."""
+  rng = np.random.default_rng(0)
+
+  def conv(inputs: int, outputs: int, size: int) -> np.ndarray:
+    return (rng.normal(size=(outputs, inputs, size, size)) / np.sqrt(inputs * size**2)).astype(np.float32)
+
+  backbone = {"features.0.weight": conv(3, 64, 3), "features.0.bias": rng.normal(size=64).astype(np.float32)}
+  for i, (inputs, squeeze, expand) in FIRES.items():
+    for part, shape in (
+      ("squeeze", (inputs, squeeze, 1)),
+      ("expand1x1", (squeeze, expand, 1)),
+      ("expand3x3", (squeeze, expand, 3)),
+    ):
+      backbone[f"features.{i}.{part}.weight"] = conv(*shape)
+      backbone[f"features.{i}.{part}.bias"] = 0.1 * rng.normal(size=shape[1]).astype(np.float32)
+  heads = {
+    f"v0.1/squeeze/lin{i}.model.1.weight": rng.random((1, width, 1, 1)).astype(np.float32)
+    for i, width in enumerate(HEADS)
+  }
+  return backbone, heads
+
+
+@pytest.fixture(scope="module")
+def keys(arrays, tmp_path_factory) -> ConfigDict:
+  folder = tmp_path_factory.mktemp("nets")
+  keys = base.get_config().eval
+  for name, content in zip(("backbone", "heads"), arrays, strict=True):
+    np.savez(folder / f"{name}.npz", **content)
+    keys.lpips[name] = str(folder / f"{name}.npz")
+    keys.lpips[f"{name}_sha256"] = hashlib.sha256((folder / f"{name}.npz").read_bytes()).hexdigest()
+  keys.metrics = NAMES
+  return keys
+
+
+def oracle(arrays, a: np.ndarray, b: np.ndarray) -> float:
+  """LPIPS of two images [H, W, 3] in [0, 1], channel by channel."""
+  backbone, heads = arrays
+
+  def conv(x, layer, pad=0, stride=1):
+    kernels, biases = backbone[f"{layer}.weight"], backbone[f"{layer}.bias"]
+    x = np.pad(x, ((0, 0), (pad, pad), (pad, pad)))
+    out = [
+      sum(correlate2d(plane, k, "valid") for plane, k in zip(x, kernel, strict=True)) + bias
+      for kernel, bias in zip(kernels, biases, strict=True)
+    ]
+    return np.maximum(np.stack(out)[:, ::stride, ::stride], 0)
+
+  def pool(x):
+    height, width = (-(-(side - 3) // 2) + 1 for side in x.shape[1:])
+    windows = [
+      [x[:, 2 * r : 2 * r + 3, 2 * c : 2 * c + 3].max(axis=(1, 2)) for c in range(width)]
+      for r in range(height)
+    ]
+    return np.array(windows).transpose(2, 0, 1)
+
+  def features(image):
+    x = (2 * image - 1 - np.array([-0.030, -0.088, -0.188])) / np.array([0.458, 0.448, 0.450])
+    x = conv(x.transpose(2, 0, 1), "features.0", stride=2)
+    found = [x]
+    for i in FIRES:
+      if i in (3, 6, 9):
+        x = pool(x)
+      x = conv(x, f"features.{i}.squeeze")
+      x = np.concatenate([conv(x, f"features.{i}.expand1x1"), conv(x, f"features.{i}.expand3x3", pad=1)])
+      if i not in (3, 6):
+        found.append(x)
+    return [f / (np.sqrt((f**2).sum(axis=0)) + 1e-10) for f in found]
+
+  total = 0.0
+  for i, (p, q) in enumerate(zip(features(a), features(b), strict=True)):
+    head = heads[f"v0.1/squeeze/lin{i}.model.1.weight"].reshape(-1, 1, 1)
+    total += (head * (p - q) ** 2).sum(axis=0).mean()
+  return total
+
+
+def measured(keys, samples, hr):
+  protocol = Protocol(Operator(factor=(1, 1)), 1, "bt601")
+  batch = {"hr": jnp.asarray(hr), "lr": jnp.asarray(hr)}
+  return measure(NAMES, jnp.asarray(samples), batch, protocol, read_weights(NAMES, keys))
+
+
+def test_lpips_and_its_diversity_are_those_of_the_network_written_out(arrays, keys):
+  rng = np.random.default_rng(1)
+  hr = rng.random((2, 22, 25, 3), np.float32)
+  samples = np.clip(hr + rng.normal(size=(3, 2, 22, 25, 3)) * 0.3, 0, 1).astype(np.float32)
+  found = measured(keys, samples, hr)
+  files = np.asarray(quantise(samples))[:, :, 1:-1, 1:-1]
+  values = np.array([[oracle(arrays, files[s, b], hr[b, 1:-1, 1:-1]) for b in range(2)] for s in range(3)])
+  np.testing.assert_allclose(found["lpips"], values.mean(axis=0), rtol=1e-4)
+  np.testing.assert_allclose(found["lpips/best"], values.min(axis=0), rtol=1e-4)
+  pairs = [[oracle(arrays, files[i, b], files[j, b]) for i, j in ((0, 1), (0, 2), (1, 2))] for b in range(2)]
+  np.testing.assert_allclose(found["lpips_diversity"], np.mean(pairs, axis=1), rtol=1e-4)
+
+
+def test_an_image_is_at_no_distance_from_itself_and_one_sample_has_no_diversity(keys):
+  hr = np.asarray(quantise(np.random.default_rng(0).random((1, 20, 20, 3))))
+  found = measured(keys, hr[None], hr)
+  np.testing.assert_allclose(found["lpips"], 0, atol=1e-6)
+  assert found["lpips_diversity"] == 0
+
+
+def test_missing_weights_other_digests_small_images_and_grey_ones_raise_one_sentence(keys, tmp_path):
+  with pytest.raises(UserError, match=r"name their file in config\.eval\.lpips\.backbone"):
+    read_weights(NAMES, base.get_config().eval)
+  for key, value, words in (
+    ("heads", str(tmp_path / "gone.npz"), "does not exist"),
+    ("heads", keys.lpips.backbone, "digest"),
+    ("backbone_sha256", "0" * 64, "digest"),
+    ("net", "vgg", "did you mean|choose one"),
+  ):
+    wrong = ConfigDict(keys.to_dict())
+    wrong.lpips[key] = value
+    with pytest.raises(UserError, match=words):
+      read_weights(NAMES, wrong)
+  wrong = ConfigDict(keys.to_dict())
+  wrong.lpips.update({"heads": keys.lpips.backbone, "heads_sha256": ""})
+  with pytest.raises(UserError, match="lack"):
+    read_weights(NAMES, wrong)
+  for shape, words in (((1, 18, 20, 3), "17x17"), ((1, 20, 20, 1), "RGB")):
+    with pytest.raises(UserError, match=words):
+      measured(keys, np.zeros((1, *shape)), np.zeros(shape))
