@@ -9,6 +9,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ import numpy as np
 
 from sr_jax import parallel
 from sr_jax.configs import base
-from sr_jax.method import Method, State
+from sr_jax.method import Method, State, run_round
 from sr_jax.methods import make_method
 from sr_jax.networks import make_generator, train_pass, zero_latent
 from sr_jax.networks.features import make_features
@@ -24,7 +25,8 @@ from sr_jax.ops import make_operator, to_float
 
 
 def make_config(arguments: argparse.Namespace, **keys):
-  config = base.get_config("srim", generator="srim")
+  config = base.get_config("srim")
+  config.method.features.layers = ()
   config.networks.generator.width = arguments.width
   config.data.crop = (arguments.crop, arguments.crop)
   config.train.batch = arguments.minibatch
@@ -69,7 +71,8 @@ def main() -> None:
   config = make_config(arguments)
   method, state, batch = prepare(config)
   key, m, b = jax.random.key(1), config.method.candidates, config.method.minibatch
-  step = jax.jit(method.step)
+  # As the trainer compiles it.
+  step = jax.jit(partial(run_round, method), compiler_options=parallel.training_options())
   # The pool is one slice: round 0 selects, the others descend.
   descending = state.replace(step=jnp.int32(1))
   descent = seconds(lambda: step(descending, batch, key))
@@ -80,11 +83,11 @@ def main() -> None:
   features = make_features(config.method.features, 3)
   x, y = operator.lr(batch), to_float(batch["hr"])
 
-  @jax.jit
+  @partial(jax.jit, compiler_options=parallel.training_options())
   def network_alone(params, stats, x, y):
     def loss(p):
-      outputs, _ = train_pass(net, p, stats, x, zero_latent(net, x))
-      return jnp.square(outputs[-1] - y).sum()
+      image, _ = train_pass(net, p, stats, x, zero_latent(net, x))
+      return jnp.square(image - y).sum()
 
     return jax.grad(loss)(params)
 
@@ -117,7 +120,7 @@ def main() -> None:
   for hierarchical in (True, False):
     keys = make_config(arguments, hierarchical=hierarchical, candidates=32)
     choose = jax.jit(prepare(keys)[0].objective)
-    distance = float(choose(state, batch, key)["nearest"].mean())
+    distance = float(choose(state, batch, key)["imle"].mean())
     took = seconds(lambda choose=choose: choose(state, batch, key), 2)
     print(f"| {'hierarchical' if hierarchical else 'flat'} | {took:.3f} | {distance:.2f} |")
 

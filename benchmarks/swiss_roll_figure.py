@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from sr_jax.configs.amap_swiss_roll import ROWS
-from sr_jax.methods.priors import denoiser_prior
+from sr_jax.methods.amap_priors import denoiser_prior
 from sr_jax.ops import swiss_roll
 from sr_jax.run import Run, load_run
 

@@ -208,5 +208,5 @@ class Checkpoints:
       return json.loads(content)
     except Exception as error:  # as in `restore`
       reason = error if isinstance(error, ValueError) else type(error).__name__
-      log.warning("The metadata of checkpoint %d in %s are damaged (%s).", step, self.folder, reason)
+      log.warning("Checkpoint %d in %s is incomplete or damaged (%s).", step, self.folder, reason)
       return None

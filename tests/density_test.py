@@ -228,6 +228,15 @@ def test_even_kernels_and_unknown_norms_raises_a_user_error():
     PixelDensity(1, FLOAT32, **NARROW, norm="btach")
 
 
+def test_a_colour_has_a_mixture_of_the_configs_components_features_and_scales():
+  sizes = {"components": 5, "quadratic": 3, "scales": 2}
+  net, variables = random_density(1, **sizes)
+  mixture = variables["params"]["colour_0"]
+  C, N, S, D = 5, 3, 2, net.width
+  count = sum(leaf.size for leaf in jax.tree.leaves(mixture))
+  assert count == (D + 1) * C + 2 * C * S + N * C + D * N
+
+
 def test_training_finds_that_the_second_pixel_follows_the_first():
   """y_1 is uniform, y_2 is y_1 and noise of deviation 0.05: entropies 0 and -1.58 nats, in the mean -0.79."""
   net = PixelDensity(1, FLOAT32, **NARROW, norm="none")

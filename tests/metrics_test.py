@@ -227,6 +227,13 @@ def test_an_unknown_metric_raises_a_user_error_with_the_nearest_right_one(name, 
     lookup(name)
 
 
+@pytest.mark.parametrize("border", [6, 7])
+def test_a_border_may_leave_as_little_as_two_pixels(border):
+  hr = HR[:, :16, :16]
+  found = run(["mse"], hr[None] / 255 + 0.01, batch_of(hr), PROTOCOL._replace(border=border))
+  np.testing.assert_allclose(found["mse"], 1e-4, rtol=0.3)
+
+
 @pytest.mark.parametrize(("name", "border", "message"), [("ssim", 3, "11x11"), ("psnr", 8, "border = 8")])
 def test_a_image_too_small_for_the_protocol_is_an_error(name, border, message):
   hr = HR[:, :16, :16]

@@ -7,7 +7,7 @@ import pytest
 
 from small_runs import network
 from sr_jax.errors import UserError
-from sr_jax.networks import eval_pass, init, normal_latent, zero_latent
+from sr_jax.networks import eval_pass, init, normal_latent, train_pass, zero_latent
 from sr_jax.networks.shuffle import depth_to_space
 from sr_jax.ops import resize
 
@@ -69,6 +69,27 @@ def test_a_latent_changes_the_image_and_bfloat16_keeps_float32_parameters_and_ou
   y = eval_pass(net, params, stats, x, zeros)
   assert y.dtype == F32
   assert not np.array_equal(y, eval_pass(net, params, stats, x, zeros + 1))
+
+
+@pytest.mark.parametrize("name", ["srim", "srresnet", "convnet", "tanh_residual"])
+def test_running_statistics_move_a_tenth_of_the_way_to_the_batchs(name):
+  small = {
+    "srim": {"width": 4, "layers": 3, "kernel": 3},
+    "srresnet": {"width": 4, "blocks": 1, "outer_kernel": 3},
+    "convnet": {"widths": (4, 4)},
+    "tanh_residual": {"width": 4, "blocks": 1},
+  }
+  net, x = network(name, **small[name]), image(2, 4, 4, 3)
+  latent = normal_latent(net, x, KEY)
+  params, stats = init(net, KEY, x, latent)
+  after = stats
+  for _ in range(2):
+    _, after = train_pass(net, params, after, x, latent)
+  once = train_pass(net, params, stats, x, latent)[1]
+  # From 0 with momentum 0.9: 0.1 m, then 0.19 m.
+  pairs = zip(jax.tree.leaves(once), jax.tree.leaves(after), jax.tree.leaves(stats), strict=True)
+  for one, two, start in pairs:
+    np.testing.assert_allclose(two - start, 1.9 * (one - start), rtol=1e-3, atol=1e-6)
 
 
 def test_depth_to_space_puts_each_channel_in_its_place():

@@ -116,6 +116,15 @@ def test_the_chosen_candidate_is_the_nearest_of_all(first_state):
   np.testing.assert_array_equal(state.aux.choice[:, 0], np.argmin(distances, axis=0))
 
 
+def test_the_loss_is_the_mean_distance_of_the_chosen(first_state):
+  """One slice that is the whole pool: what is descended on first is what was chosen."""
+  method, mesh, batch, _ = make(config_of("srim", minibatch=POOL))
+  step, state = parallel.compile_step(method, mesh, 0), jax.tree.map(jnp.copy, first_state)
+  state, selecting = step(state, batch)
+  _, descending = step(state, batch)
+  np.testing.assert_allclose(descending["loss"], selecting["selected"], rtol=1e-4)
+
+
 def test_a_pool_keeps_its_key_and_the_next_one_has_another(first_state):
   method, mesh, batch, _ = make(config_of("srim", inner_rounds=2))
   step, state, keys = parallel.compile_step(method, mesh, 0), jax.tree.map(jnp.copy, first_state), []

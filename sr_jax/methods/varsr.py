@@ -6,7 +6,7 @@ generator G(I_L, z). Trained with z ~ q, drawn from with z ~ p (Eq. 4). Objectiv
 8). A first stage trains without the critic (section 4.2). A generator without a latent has no encoders:
 SRResNet, and with the critic SRGAN, the paper's baselines.
 Deviations: the paper does not give the perceptual weight (here SRGAN's), how often the critic is updated
-(here once a round) and how the KL is summed (here averaged over D, as `../docs/design.md` explains).
+(here once a round) and how the KL is summed (here averaged over D, as docs/design.md explains).
 """
 
 from functools import partial

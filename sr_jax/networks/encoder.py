@@ -69,4 +69,5 @@ class Critic(nn.Module):
         space_to_depth(h, (2, 2)), partial(conv, (2, 2)), self.norm, "leaky_relu", train=train
       )
     h = nn.leaky_relu(nn.Dense(self.head, dtype=self.dtype)(h.reshape(h.shape[0], -1)), 0.2)
-    return nn.Dense(1, dtype=self.dtype)(h).astype(jnp.float32)[:, 0]
+    # A constant would cancel between real and generated images.
+    return nn.Dense(1, use_bias=False, dtype=self.dtype)(h).astype(jnp.float32)[:, 0]

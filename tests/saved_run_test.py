@@ -1,0 +1,52 @@
+"""A run that version 0.1.0 saved (`small_runs.get_config`, 8 rounds, width 4): later versions must use it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import small_runs
+from sr_jax import cli
+from sr_jax.run import load_run
+
+SAVED = Path(__file__).with_name("saved_run")
+
+
+@pytest.fixture
+def saved(tmp_path, monkeypatch):
+  """A copy of it, and the images that it was made with."""
+  images = small_runs.write_images(tmp_path / "images")
+  monkeypatch.setenv("SR_JAX_TRAIN_DIR", str(images))
+  shutil.copytree(SAVED, tmp_path / "run")
+  return tmp_path / "run", images
+
+
+def test_an_old_run_is_measured_as_it_was(saved, tmp_path, capsys):
+  assert cli.main(["evaluate", "--workdir", str(saved[0]), "--out", str(tmp_path)]) == 0
+  ours, theirs = (
+    json.loads((folder / "evaluation" / "table.json").read_text())["rows"] for folder in (tmp_path, SAVED)
+  )
+  for row, values in theirs.items():
+    for column, value in values.items():
+      assert ours[row][column] == pytest.approx(value, rel=1e-3, abs=1e-6), (row, column)
+  capsys.readouterr()
+
+
+def test_an_old_run_upscales(saved, tmp_path, capsys):
+  words = ["upscale", str(saved[1] / "0.png"), "--workdir", str(saved[0]), "--out", str(tmp_path)]
+  assert cli.main([*words, "--samples=2"]) == 0
+  drawn = [np.asarray(Image.open(tmp_path / f"0_x4_{i}.png")) for i in range(2)]
+  assert drawn[0].shape == (96, 128, 3)
+  assert not np.array_equal(*drawn)
+  capsys.readouterr()
+
+
+def test_an_old_run_goes_on(saved, capsys):
+  config = str(Path(small_runs.__file__))
+  words = ["train", "--config", config, "--workdir", str(saved[0]), "--config.networks.generator.width=4"]
+  assert cli.main([*words, "--config.train.rounds=10"]) == 0
+  assert int(load_run(saved[0]).state.step) == 10
+  capsys.readouterr()
