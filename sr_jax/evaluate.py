@@ -44,7 +44,7 @@ def evaluate(
 ) -> tuple[dict[str, float], Images]:
   """Metrics of `samples` draws per image, over a test set.
 
-  The draws of an image depend on `config.eval.seed` and its place in the set alone, not on batches,
+  The draws of an image depend on `config.eval.seed` and its position in the set alone, not on batches,
   devices or processes (up to rounding, which may tip a discrete choice).
 
   Args:
@@ -59,26 +59,26 @@ def evaluate(
   Returns:
     The mean of every metric over the set, and the first `config.eval.images` images with their samples.
   """
-  keys = config.eval
+  settings = config.eval
   mesh = parallel.local_mesh()
   process, processes = parallel.process()
-  names, protocol = tuple(keys.metrics), Protocol(operator, keys.border, keys.luma)
-  weights = jax.device_put(read_weights(names, keys), parallel.replicated(mesh))
+  names, protocol = tuple(settings.metrics), Protocol(operator, settings.border, settings.luma)
+  weights = jax.device_put(read_weights(names, settings), parallel.replicated(mesh))
   totals: dict[str, Average] = {}
   images: Images = []
   batches = test_batches(
     source,
-    keys.data,
-    batch=keys.batch,
+    settings.data,
+    batch=settings.batch,
     factor=operator.factor,
-    limit=keys.limit,
+    limit=settings.limit,
     process=process,
     processes=processes,
   )
   for host_batch in batches:
     batch = parallel.put_local(host_batch, mesh)
     drawn, x, values = _measure(
-      sampler, objective, judge, batch, weights, samples, keys.seed, operator, protocol, names
+      sampler, objective, judge, batch, weights, samples, settings.seed, operator, protocol, names
     )
     # On the host: eager reductions of sharded arrays are programs of their own on all devices, and on a
     # CPU with several of them such programs wait for each other for ever.
@@ -86,7 +86,7 @@ def evaluate(
     for name, value in values.items():
       average = Average.from_model_output(value, mask=host_batch["mask"])
       totals[name] = totals[name].merge(average) if name in totals else average
-    for i in np.flatnonzero(host_batch["mask"])[: keys.images - len(images) if sampler else 0]:
+    for i in np.flatnonzero(host_batch["mask"])[: settings.images - len(images) if sampler else 0]:
       truth = np.asarray(to_float(host_batch["hr"][i]))
       judged = {name: value[i] for name, value in values.items() if name.startswith("sample_")}
       images.append({"input": x[i], "samples": drawn[:, i], "truth": truth, **judged})
@@ -183,8 +183,8 @@ def evaluate_run(run: Run, workdir: str | Path, command: str = "", source: Sourc
   Raises:
     UserError: `workdir` cannot be written, or a baseline or another run cannot be used.
   """
-  config, keys = run.config, run.config.eval
-  source = source or open_source(keys.data, "config.eval.data")
+  config, settings = run.config, run.config.eval
+  source = source or open_source(settings.data, "config.eval.data")
   folder = Path(workdir) / "evaluation"
   try:
     folder.mkdir(parents=True, exist_ok=True)
@@ -193,29 +193,29 @@ def evaluate_run(run: Run, workdir: str | Path, command: str = "", source: Sourc
   draws = run.method.sample is not None
   own = jax.tree_util.Partial(run.method.objective, run.state)
   measured = partial(
-    evaluate, source=source, config=config, operator=run.operator, judge=own if keys.judge else None
+    evaluate, source=source, config=config, operator=run.operator, judge=own if settings.judge else None
   )
   table: dict[str, dict[str, float]] = {}
   single: dict[str, str] = {}
   shown: dict[str, Images] = {}
-  others = {short_name(name): partial(_baseline, name, run) for name in keys.baselines}
-  others |= {Path(other).name: partial(_other_run, other) for other in keys.beside}
+  others = {short_name(name): partial(_baseline, name, run) for name in settings.baselines}
+  others |= {Path(other).name: partial(_other_run, other) for other in settings.beside}
   for name, make_sampler in others.items() if draws else ():
     means, shown[name] = measured(make_sampler(), samples=1)
     table[name] = _by_kind(means)[""]
   images: Images = []
-  for number, temperature in enumerate(keys.temperatures if draws else (1.0,)):
+  for number, temperature in enumerate(settings.temperatures if draws else (1.0,)):
     # The losses do not depend on the temperature: they stand in the first row. They are all that a helper
     # has.
-    objective = own if number == 0 and (keys.losses or not draws) else None
+    objective = own if number == 0 and (settings.losses or not draws) else None
     sampler = run.sampler(temperature) if draws else None
-    count = run.count(keys.samples, temperature)
+    count = run.count(settings.samples, temperature)
     means, drawn = measured(sampler, samples=count, objective=objective)
     images = images or drawn
-    only = len(keys.temperatures) == 1 and temperature == 1
-    term = "" if only else run.method.describe_temperature(temperature)
-    title = short_name(config.method.name) + (term and f", {term}")
-    single[term], shown[title] = title, drawn
+    only = len(settings.temperatures) == 1 and temperature == 1
+    label = "" if only else run.method.describe_temperature(temperature)
+    title = short_name(config.method.name) + (label and f", {label}")
+    single[label], shown[title] = title, drawn
     titles = {"": title, "best": f"{title}, best of {count}", "mean_image": f"{title}, mean of {count}"}
     for kind, values in _by_kind(means).items():
       if count > 1 or not kind:
@@ -224,20 +224,21 @@ def evaluate_run(run: Run, workdir: str | Path, command: str = "", source: Sourc
   for image in images:
     x = jnp.asarray(image["input"])[None]
     image["bicubic"] = np.asarray(enlarge(x, jax.random.key(0), 1)[0, 0])
-  rows = {term: table[title] for term, title in single.items()}
+  rows = {label: table[title] for label, title in single.items()}
   if parallel.process()[0] != 0:
     return Report("", table, rows, images)
-  count = min(keys.limit or len(source), len(source))
+  count = min(settings.limit or len(source), len(source))
   meta = {
     "command": command,
     "round": int(run.state.step),
-    "images": f"{count} of {keys.data.name}" + f" ({keys.data.split})" * (keys.data.name != "folder"),
+    "images": f"{count} of {settings.data.name}"
+    + f" ({settings.data.split})" * (settings.data.name != "folder"),
     "operator": str(run.operator),
-    **{name: keys[name] for name in ("samples", "temperatures", "seed", "border", "luma")},
+    **{name: settings[name] for name in ("samples", "temperatures", "seed", "border", "luma")},
     "single": single,
-    "eval": json.loads(keys.to_json()),
+    "eval": json.loads(settings.to_json()),
   }
-  text = write_report(folder, "table", table, meta, columns(keys.metrics))
+  text = write_report(folder, "table", table, meta, columns(settings.metrics))
   image_grid(images, folder / "samples.png")
   comparison_grid(shown, folder / "rows.png")
   flat = {f"{i}/{name}": array for i, image in enumerate(images) for name, array in image.items()}
@@ -278,4 +279,4 @@ def read_report(config: ConfigDict, workdir: str | Path) -> Report | None:
   except (OSError, ValueError, KeyError):
     return None
   numbers = {row: {c: np.nan if v is None else v for c, v in values.items()} for row, values in rows.items()}
-  return Report("", numbers, {term: numbers[title] for term, title in meta["single"].items()}, images)
+  return Report("", numbers, {label: numbers[title] for label, title in meta["single"].items()}, images)

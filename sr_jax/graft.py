@@ -21,12 +21,12 @@ Networks = tuple[dict[str, Any], dict[str, Any]]
 def parse(entry: str) -> tuple[str, str, str]:
   """An entry of `config.init_from` -> our role, the source, and its role there."""
   ours, equals, source = entry.partition("=")
-  place, colon, theirs = source.partition(":")
-  if not (ours and equals and place) or (colon and place.endswith(".npz")):
+  origin, colon, theirs = source.partition(":")
+  if not (ours and equals and origin) or (colon and origin.endswith(".npz")):
     raise UserError(
       f"config.init_from has {entry!r}: write ROLE=SOURCE, or ROLE=RUN:ITS_ROLE for a stage or run."
     )
-  return ours, place, theirs or ours
+  return ours, origin, theirs or ours
 
 
 def read(
@@ -45,19 +45,19 @@ def read(
   params: dict[str, Any] = {}
   stats: dict[str, Any] = {}
   for entry in config.init_from:
-    ours, place, theirs = parse(entry)
-    if place not in folders and not Path(place).expanduser().exists():
+    ours, origin, theirs = parse(entry)
+    if origin not in folders and not Path(origin).expanduser().exists():
       raise UserError(
-        f"config.init_from has {entry!r}, but {place!r} is no earlier stage "
+        f"config.init_from has {entry!r}, but {origin!r} is no earlier stage "
         f"({', '.join(folders) or 'none'}), run or file: correct it."
       )
-    if place.endswith(".npz"):
-      params[ours], stats[ours] = read_file(place)
+    if origin.endswith(".npz"):
+      params[ours], stats[ours] = read_file(origin)
       continue
-    if states and place in states:
-      state = states[place]
+    if states and origin in states:
+      state = states[origin]
     else:
-      state = jax.device_get(load_run(folders.get(place, place)).state)
+      state = jax.device_get(load_run(folders.get(origin, origin)).state)
     if theirs not in state.params:
       raise UserError(
         f"config.init_from has {entry!r}, but that run has {', '.join(state.params)}: choose one."

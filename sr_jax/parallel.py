@@ -41,10 +41,10 @@ def start_processes(where: str) -> None:
     return
   try:
     address, number, count = where.split(",")
-    place = int(number), int(count)
+    process_id, num_processes = int(number), int(count)
   except ValueError as error:
     raise UserError(f"--distributed is {where!r}: give nothing, or HOST:PORT,NUMBER,COUNT.") from error
-  jax.distributed.initialize(address, num_processes=place[1], process_id=place[0])
+  jax.distributed.initialize(address, num_processes=num_processes, process_id=process_id)
 
 
 def process() -> tuple[int, int]:

@@ -55,10 +55,10 @@ def plan_stages(config: ConfigDict, workdir: str | Path) -> list[Stage]:
   needed: list[str] = []
   asking = [config]
   while asking:
-    for _, place, _ in map(graft.parse, asking.pop().init_from):
-      if place in config.stages and place not in needed:
-        needed.append(place)
-        asking.append(configs.stage_config(config, place))
+    for _, origin, _ in map(graft.parse, asking.pop().init_from):
+      if origin in config.stages and origin not in needed:
+        needed.append(origin)
+        asking.append(configs.stage_config(config, origin))
   stages: list[Stage] = []
   earlier: dict[str, Path] = {}
   for name in [*(name for name in config.stages if name in needed), ""]:
@@ -139,15 +139,15 @@ def check_evaluation(config: ConfigDict, sources: Sources) -> None:
       there, or one whose first image cannot be read or measured.
   """
   configs.check(config)
-  keys = config.eval
-  for name in keys.baselines:
+  settings = config.eval
+  for name in settings.baselines:
     find(BASELINES, name, "config.eval.baselines")
-  if not keys.metrics:
+  if not settings.metrics:
     raise UserError(f"config.eval.metrics is empty: choose some of {', '.join(METRICS)}.")
-  choose(LUMA, keys.luma, "config.eval.luma")
-  source, operator = sources(keys.data, "config.eval.data"), make_operator(config)
-  first = next(test_batches(source, keys.data, batch=1, factor=operator.factor, limit=1))
-  if "nearest" in keys.baselines:
+  choose(LUMA, settings.luma, "config.eval.luma")
+  source, operator = sources(settings.data, "config.eval.data"), make_operator(config)
+  first = next(test_batches(source, settings.data, batch=1, factor=operator.factor, limit=1))
+  if "nearest" in settings.baselines:
     given = next(test_batches(sources(config.data), config.data, batch=1, factor=operator.factor, limit=1))[
       "hr"
     ]
@@ -157,7 +157,7 @@ def check_evaluation(config: ConfigDict, sources: Sources) -> None:
         f"{given.shape[1:3]} and {first['hr'].shape[1:3]}: set resize in config.data and in "
         "config.eval.data, or take it out of config.eval.baselines."
       )
-  for folder in keys.beside:
+  for folder in settings.beside:
     other = saved_config(folder)
     if not operator.same_degradation(make_operator(other)) or other.data.channels != config.data.channels:
       raise UserError(
@@ -167,7 +167,10 @@ def check_evaluation(config: ConfigDict, sources: Sources) -> None:
   hr = jax.ShapeDtypeStruct(first["hr"].shape, jnp.float32)
   lr = jax.ShapeDtypeStruct(operator.lr_shape(hr.shape), jnp.float32)
   samples = jax.ShapeDtypeStruct((1, *hr.shape), jnp.float32)
-  protocol, weights = Protocol(operator, keys.border, keys.luma), read_weights(keys.metrics, keys)
+  protocol, weights = (
+    Protocol(operator, settings.border, settings.luma),
+    read_weights(settings.metrics, settings),
+  )
   jax.eval_shape(
-    lambda s, b, w: measure(keys.metrics, s, b, protocol, w), samples, {"hr": hr, "lr": lr}, weights
+    lambda s, b, w: measure(settings.metrics, s, b, protocol, w), samples, {"hr": hr, "lr": lr}, weights
   )

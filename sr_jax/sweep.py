@@ -35,11 +35,11 @@ def train_stages(config: ConfigDict, workdir: str | Path, sources: Sources | Non
   stages = plan_stages(config, workdir)
   check_stages(stages, sources)
   for stage in stages:
-    keys = stage.config
-    test = sources(keys.eval.data, "config.eval.data")
-    watch = make_watch(keys, test) if keys.train.eval_every else None
-    run = train(keys, stage.folder, watch, stage.earlier, sources(keys.data))
-    if int(run.state.step) < keys.train.rounds:
+    own = stage.config
+    test = sources(own.eval.data, "config.eval.data")
+    watch = make_watch(own, test) if own.train.eval_every else None
+    run = train(own, stage.folder, watch, stage.earlier, sources(own.data))
+    if int(run.state.step) < own.train.rounds:
       break
   return run
 
@@ -104,8 +104,8 @@ def sweep(
       continue
     if report is None:
       return ""
-    for term, values in report.single.items():
-      measured.setdefault(trial.row + (term and f", {term}"), []).append(values)
+    for label, values in report.single.items():
+      measured.setdefault(trial.row + (label and f", {label}"), []).append(values)
     images.setdefault(trial.row, report.images)
     ours = {row: report.rows[row] for row in map(short_name, config.eval.baselines) if row in report.rows}
     baselines = ours | baselines

@@ -144,10 +144,10 @@ def _part(split: str, count: int, key: str) -> slice:
       f"{key} is {split!r}; of a folder take a part by its brackets, such as train[:90%] or [-100:]"
     )
 
-  def place(text: str | None) -> int | None:
+  def position(text: str | None) -> int | None:
     return round(count * int(text[:-1]) / 100) if text and text.endswith("%") else int(text) if text else None
 
-  return slice(place(match[1]), place(match[2]))
+  return slice(position(match[1]), position(match[2]))
 
 
 def _images(root: Path) -> list[Path]:

@@ -29,30 +29,30 @@ from sr_jax.networks import eval_pass, init, make_generator, make_network, norma
 from sr_jax.ops import Operator, to_float
 
 
-def make_anneal(keys: ConfigDict, rounds: int) -> Callable[[Array, Array, Array], Array]:
+def make_anneal(settings: ConfigDict, rounds: int) -> Callable[[Array, Array, Array], Array]:
   """The noise of the next round: (rounds done, noise of this round, discriminator's loss) -> sigma.
 
   "constant_loss" is the heuristic of appendix C: noise falls while the discriminator's loss is above `target`
   and grows while it is below, so that the loss stays where it is as the generator improves.
   """
 
-  if not keys.start >= keys.end >= 0 or (keys.anneal == "exponential" and not keys.end):
+  if not settings.start >= settings.end >= 0 or (settings.anneal == "exponential" and not settings.end):
     raise UserError(
-      f"config.method.noise goes from {keys.start} to {keys.end}: noise must fall, to 0 at least, and with "
-      "anneal=exponential to more than 0."
+      f"config.method.noise goes from {settings.start} to {settings.end}: noise must fall, to 0 at least, "
+      "and with anneal=exponential to more than 0."
     )
 
   def part(step: Array) -> Array:
-    return jnp.minimum(step / max(1, round(keys.until * rounds)), 1.0)
+    return jnp.minimum(step / max(1, round(settings.until * rounds)), 1.0)
 
   anneals: dict[str, Callable[[Array, Array, Array], Array]] = {
-    "linear": lambda step, sigma, loss: keys.start + (keys.end - keys.start) * part(step),
-    "exponential": lambda step, sigma, loss: keys.start ** (1 - part(step)) * keys.end ** part(step),
+    "linear": lambda step, sigma, loss: settings.start + (settings.end - settings.start) * part(step),
+    "exponential": lambda step, sigma, loss: settings.start ** (1 - part(step)) * settings.end ** part(step),
     "constant_loss": lambda step, sigma, loss: jnp.clip(
-      sigma * jnp.exp(keys.rate * (keys.target - loss)), keys.end, keys.start
+      sigma * jnp.exp(settings.rate * (settings.target - loss)), settings.end, settings.start
     ),
   }
-  return choose(anneals, keys.anneal, "config.method.noise.anneal")
+  return choose(anneals, settings.anneal, "config.method.noise.anneal")
 
 
 def amap_gan(config: ConfigDict, operator: Operator) -> Method:

@@ -25,7 +25,7 @@ def guided(make_prior: Callable[[ConfigDict], Prior]) -> Callable[[ConfigDict, O
   """The method that trains a generator under a prior, its frozen network `snapshots`."""
 
   def make(config: ConfigDict, operator: Operator) -> Method:
-    keys, rounds, count = config.method, config.train.rounds, config.method.snapshots
+    settings, rounds, count = config.method, config.train.rounds, config.method.snapshots
     prior, net = make_prior(config), make_generator(config)
     tx = optimiser(config.optim.generator, rounds)
     sample = make_sample(net, operator)
@@ -56,7 +56,7 @@ def guided(make_prior: Callable[[ConfigDict], Prior]) -> Callable[[ConfigDict, O
         y, stats = train_images(net, operator, state, params, x, normal_latent(net, x, latent_key))
         distance = losses.lr_l1(operator, y, x).mean()
         energy = prior.energy(guide, y, noise_key, sigma).mean()  # Eq. 9
-        return energy + keys.soft_weight * distance, (stats, {"lr_l1": distance})
+        return energy + settings.soft_weight * distance, (stats, {"lr_l1": distance})
 
       state, metrics = descend(state, "generator", loss_fn, tx)
       return state, metrics | {"snapshot": jnp.float32(number)}

@@ -66,22 +66,25 @@ def denoiser_score(denoise: Callable[[Array], Array], y: Array, sigma: Array | f
   return (denoise(y) - y) / sigma**2  # Eq. 12
 
 
-def _check_snapshots(keys: ConfigDict) -> None:
-  if keys.snapshots < 1:
-    raise UserError(f"config.method.snapshots is {keys.snapshots}: make it 1 or more.")
+def _check_snapshots(settings: ConfigDict) -> None:
+  if settings.snapshots < 1:
+    raise UserError(f"config.method.snapshots is {settings.snapshots}: make it 1 or more.")
 
 
 def denoiser_prior(config: ConfigDict) -> Prior:
   """Keys: `configs/papers/amap.py`."""
-  keys = config.method
-  _check_snapshots(keys)
-  if not keys.start >= keys.end > 0:
+  settings = config.method
+  _check_snapshots(settings)
+  if not settings.start >= settings.end > 0:
     raise UserError(
-      f"The noise of config.method goes from {keys.start} to {keys.end}: noise must fall, to more than 0."
+      f"The noise of config.method goes from {settings.start} to {settings.end}: noise must fall, to more "
+      "than 0."
     )
-  sigmas = choose(SIGMAS, keys.anneal, "config.method.anneal")(keys.start, keys.end, keys.snapshots)
+  sigmas = choose(SIGMAS, settings.anneal, "config.method.anneal")(
+    settings.start, settings.end, settings.snapshots
+  )
   # Eq. 12 gives the denoiser the image itself, Eq. 29 the image with noise.
-  noise = choose({"clean": 0.0, "noisy": 1.0}, keys.get("input", "clean"), "config.method.input")
+  noise = choose({"clean": 0.0, "noisy": 1.0}, settings.get("input", "clean"), "config.method.input")
 
   def loss(net: Apply, batch: Batch, key: Key, sigma: Array) -> tuple[Array, Any]:
     y = to_float(batch["hr"])
@@ -108,8 +111,8 @@ def denoiser_prior(config: ConfigDict) -> Prior:
 
 def density_prior(config: ConfigDict) -> Prior:
   """Keys: `configs/papers/amap.py`. Images are of bytes, whose grey levels are 1 / 255 apart."""
-  keys, levels = config.method, 255
-  _check_snapshots(keys)
+  settings, levels = config.method, 255
+  _check_snapshots(settings)
 
   def dequantised(batch: Batch, key: Key) -> Array:
     y = to_float(batch["hr"])
@@ -132,7 +135,7 @@ def density_prior(config: ConfigDict) -> Prior:
 
   # Its snapshots have no noise level.
   return Prior(
-    make_network(config, "prior"), np.zeros(keys.snapshots, np.float32), loss, energy, judge, objective
+    make_network(config, "prior"), np.zeros(settings.snapshots, np.float32), loss, energy, judge, objective
   )
 
 

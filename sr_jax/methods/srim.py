@@ -95,30 +95,30 @@ def minibatch_columns(key: Key, rows: int, columns: int, number: Array) -> Array
 
 def srim(config: ConfigDict, operator: Operator) -> Method:
   """Keys: `configs/papers/srim.py`; `config.train.batch` is the pool's size."""
-  keys, size = config.method, config.train.batch
-  rows, m = keys.minibatch, keys.candidates
+  settings, size = config.method, config.train.batch
+  rows, m = settings.minibatch, settings.candidates
   positive = ("minibatch", "candidates", "chunk", "inner_rounds")
-  if wrong := [name for name in positive if keys[name] < 1]:
-    raise UserError(f"config.method.{wrong[0]} is {keys[wrong[0]]}: make it 1 or more.")
-  if size % rows or m % keys.chunk:
+  if wrong := [name for name in positive if settings[name] < 1]:
+    raise UserError(f"config.method.{wrong[0]} is {settings[wrong[0]]}: make it 1 or more.")
+  if size % rows or m % settings.chunk:
     raise UserError(
       f"config.train.batch ({size}) must be a multiple of config.method.minibatch ({rows}), and "
-      f"config.method.candidates ({m}) of config.method.chunk ({keys.chunk}): change one of each pair."
+      f"config.method.candidates ({m}) of config.method.chunk ({settings.chunk}): change one of each pair."
     )
   columns = size // rows
-  rounds_per_batch = columns + keys.inner_rounds
+  rounds_per_batch = columns + settings.inner_rounds
   net = make_generator(config)
   if is_deterministic(net):
     raise UserError(
       "config.networks.generator draws nothing, so SRIM has no latents to choose: give it noise."
     )
-  stages = getattr(net, "stages", 1) if keys.hierarchical else 1
+  stages = getattr(net, "stages", 1) if settings.hierarchical else 1
   # Every round of the warm-up descends, which ends with a pool; after it those that do not select.
-  warm_rounds = min(config.train.rounds, -(-keys.warmup_rounds // rounds_per_batch) * rounds_per_batch)
+  warm_rounds = min(config.train.rounds, -(-settings.warmup_rounds // rounds_per_batch) * rounds_per_batch)
   pools, rest = divmod(config.train.rounds - warm_rounds, rounds_per_batch)
-  updates = warm_rounds + pools * keys.inner_rounds + max(0, rest - columns)
+  updates = warm_rounds + pools * settings.inner_rounds + max(0, rest - columns)
   tx = optimiser(config.optim.generator, updates)
-  features = make_features(keys.features, config.data.channels)
+  features = make_features(settings.features, config.data.channels)
 
   def nearest(draw: Callable[[Array], Array], y: Array, state: State) -> tuple[Array, Array]:
     """The candidate nearest to y [B, ...] and its distance, [B] each; draw(j [B, k]) -> images [B, k, ...].
@@ -126,7 +126,7 @@ def srim(config: ConfigDict, operator: Operator) -> Method:
     A lower stage is compared with y downsampled to its own resolution (section 2.4). Candidates are drawn in
     chunks of which only the best is kept, so memory does not grow with m.
     """
-    count, chunk = y.shape[0], keys.chunk
+    count, chunk = y.shape[0], settings.chunk
     drawn = jax.eval_shape(draw, jnp.zeros((count, chunk), jnp.int32)).shape
     y = operator.with_factor((y.shape[1] // drawn[2], y.shape[2] // drawn[3])).A(y)
     target = [part[:, None] for part in features.parts(state.params, y)]
@@ -193,7 +193,7 @@ def srim(config: ConfigDict, operator: Operator) -> Method:
   def step(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
     turn = state.step % rounds_per_batch
     # A pool that begins in the warm-up ends in it: its latents are zero and none is chosen.
-    warm = state.step - turn < keys.warmup_rounds
+    warm = state.step - turn < settings.warmup_rounds
     pool = jax.tree.map(lambda v: v.reshape(rows, columns, *v.shape[1:]), batch)
     aux = state.aux.replace(
       key=jnp.where(turn == 0, jax.random.key_data(key), state.aux.key),

@@ -47,11 +47,11 @@ def draw(gaussian: Gaussian, key: Key, temperature: float = 1.0) -> Array:
 
 def varsr(config: ConfigDict, operator: Operator) -> Method:
   """Keys: `configs/papers/varsr.py`."""
-  keys, rounds = config.method, config.train.rounds
+  settings, rounds = config.method, config.train.rounds
   weights = ("pixel_weight", "kl_weight", "perceptual_weight", "adversarial_weight", "penalty_weight")
-  if wrong := [name for name in weights if keys[name] < 0]:
-    raise UserError(f"config.method.{wrong[0]} is {keys[wrong[0]]}: make it 0 or more.")
-  net, features = make_generator(config), make_features(keys.features, config.data.channels)
+  if wrong := [name for name in weights if settings[name] < 0]:
+    raise UserError(f"config.method.{wrong[0]} is {settings[wrong[0]]}: make it 0 or more.")
+  net, features = make_generator(config), make_features(settings.features, config.data.channels)
   encoders: dict[str, Any] = {}
   if not is_deterministic(net):
     encoders = {role: make_network(config, role) for role in ("posterior", "prior")}
@@ -61,7 +61,7 @@ def varsr(config: ConfigDict, operator: Operator) -> Method:
         f"config.networks.generator does not take a vector of the encoders' latent_size ({sizes}): make the "
         "three the same."
       )
-  critic: Any = make_network(config, "critic") if keys.adversarial_weight else None
+  critic: Any = make_network(config, "critic") if settings.adversarial_weight else None
   together = {role: optimiser(config.optim[role], rounds) for role in ("generator", *encoders)}
   critic_tx = {"critic": optimiser(config.optim.critic, rounds)} if critic else {}
 
@@ -93,7 +93,7 @@ def varsr(config: ConfigDict, operator: Operator) -> Method:
     def loss_fn(params: Params):
       judge = partial(eval_pass, critic, params, {})
       penalty = losses.gradient_penalty(judge, y, fake, penalty_key)
-      loss = judge(fake) - judge(y) + keys.penalty_weight * penalty  # Eq. 8
+      loss = judge(fake) - judge(y) + settings.penalty_weight * penalty  # Eq. 8
       return loss.mean(), ({}, {"penalty": penalty.mean()})
 
     return descend(state, "critic", loss_fn, critic_tx["critic"])
@@ -127,10 +127,10 @@ def varsr(config: ConfigDict, operator: Operator) -> Method:
       }
       means = {name: value.mean() for name, value in terms.items()}
       loss = (  # Eq. 9
-        keys.pixel_weight * means["pixel"]
-        + keys.kl_weight * means["kl"] / size
-        + keys.perceptual_weight * means["perceptual"]
-        + keys.adversarial_weight * means["adversarial"]
+        settings.pixel_weight * means["pixel"]
+        + settings.kl_weight * means["kl"] / size
+        + settings.perceptual_weight * means["perceptual"]
+        + settings.adversarial_weight * means["adversarial"]
       )
       return loss, (stats, means)
 

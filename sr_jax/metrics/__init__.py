@@ -82,9 +82,9 @@ def columns(names: Sequence[str]) -> dict[str, Metric]:
   return {short_name(name): lookup(name) for name in names}
 
 
-def read_weights(names: Sequence[str], keys: ConfigDict) -> dict[str, Any]:
-  """The weights of those metrics that have some, by name; keys: `config.eval`."""
-  return {name: read(keys) for name in names if (read := lookup(name).read)}
+def read_weights(names: Sequence[str], settings: ConfigDict) -> dict[str, Any]:
+  """The weights of those metrics that have some, by name; settings: `config.eval`."""
+  return {name: read(settings) for name in names if (read := lookup(name).read)}
 
 
 def measure(

@@ -26,27 +26,27 @@ LEAST = 17  # pixels a side that SqueezeNet's pooling leaves something of
 SHIFT, SCALE = np.array([-0.030, -0.088, -0.188]), np.array([0.458, 0.448, 0.450])
 
 
-def read_lpips(keys: ConfigDict) -> dict[str, Any]:
+def read_lpips(settings: ConfigDict) -> dict[str, Any]:
   """The weights that `config.eval.lpips` names: {"backbone": its parameters, "heads": [C] of each layer}.
 
   Raises:
     UserError: a file is not named, missing, another than its digest says, or holds something else.
   """
-  keys = keys.lpips
-  read = choose({"squeeze": read_squeezenet}, keys.net, "config.eval.lpips.net")
-  backbone = _arrays(keys.backbone, "backbone", keys.backbone_sha256)
-  heads = _arrays(keys.heads, "heads", keys.heads_sha256)
+  settings = settings.lpips
+  read = choose({"squeeze": read_squeezenet}, settings.net, "config.eval.lpips.net")
+  backbone = _arrays(settings.backbone, "backbone", settings.backbone_sha256)
+  heads = _arrays(settings.heads, "heads", settings.heads_sha256)
   try:
     params = read(backbone)
-    prefix = f"v0.1/{keys.net}/lin"
+    prefix = f"v0.1/{settings.net}/lin"
     count = sum(name.startswith(prefix) for name in heads)
     rows = [heads[f"{prefix}{i}.model.1.weight"].astype(np.float32).reshape(-1) for i in range(count)]
     if not rows:
       raise KeyError(prefix)
   except KeyError as error:
     raise UserError(
-      f"The files of config.eval.lpips lack {error}: give {keys.net}'s weights under torchvision's names, "
-      "and LPIPS's heads as v0.1/NET/linN.model.1.weight."
+      f"The files of config.eval.lpips lack {error}: give {settings.net}'s weights under torchvision's "
+      "names, and LPIPS's heads as v0.1/NET/linN.model.1.weight."
     ) from error
   return {"backbone": params, "heads": rows}
 

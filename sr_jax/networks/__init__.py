@@ -53,8 +53,8 @@ def make_network(config: ConfigDict, role: str) -> Any:
   Raises:
     UserError: there is no such network, or it does not take these keys.
   """
-  keys = config.networks[role].to_dict()
-  name = keys.pop("name")
+  settings = config.networks[role].to_dict()
+  name = settings.pop("name")
   network = find(NETWORKS, name, f"config.networks.{role}.name")
   run = {
     "factor": tuple(config.operator.factor),
@@ -64,12 +64,12 @@ def make_network(config: ConfigDict, role: str) -> Any:
   signature = inspect.signature(network)
   run = {key: value for key, value in run.items() if key in signature.parameters}
   try:
-    signature.bind(**run, **keys)
+    signature.bind(**run, **settings)
   except TypeError as error:
     raise UserError(
       f"config.networks.{role} does not fit the network {name!r} ({error}): correct it."
     ) from error
-  return network(**run, **keys)
+  return network(**run, **settings)
 
 
 def make_generator(config: ConfigDict) -> Any:

@@ -58,16 +58,16 @@ class FeatureSpace(NamedTuple):
     return jnp.sqrt(energies[0] / energies)
 
 
-def make_features(keys: ConfigDict, channels: int) -> FeatureSpace:
+def make_features(settings: ConfigDict, channels: int) -> FeatureSpace:
   """The feature space of `config.method.features`, for images of `channels` colours.
 
   Raises:
     UserError: a value that is not allowed, or layers of VGG-19 without its weights.
   """
-  choose({"sum": 0, "mean": 0}, keys.distance, "config.method.features.distance")
-  choose(PADDINGS, keys.padding, "config.method.features.padding")
-  layers = tuple(keys.layers)
-  if layers and not keys.file:
+  choose({"sum": 0, "mean": 0}, settings.distance, "config.method.features.distance")
+  choose(PADDINGS, settings.padding, "config.method.features.padding")
+  layers = tuple(settings.layers)
+  if layers and not settings.file:
     raise UserError(
       f"config.method.features compares the VGG-19 layers {', '.join(layers)} but has no weights: name their "
       "file in config.method.features.file, or set config.method.features.layers=() to compare pixels alone."
@@ -77,5 +77,5 @@ def make_features(keys: ConfigDict, channels: int) -> FeatureSpace:
       f"config.data.channels is {channels}, but VGG-19 sees RGB: set it to 3, or "
       "config.method.features.layers=() to compare pixels alone."
     )
-  weights = {"vgg": partial(load_vgg, keys.file, layers, keys.sha256)} if layers else {}
-  return FeatureSpace(weights, keys.width, layers, keys.padding, keys.distance)
+  weights = {"vgg": partial(load_vgg, settings.file, layers, settings.sha256)} if layers else {}
+  return FeatureSpace(weights, settings.width, layers, settings.padding, settings.distance)

@@ -6,6 +6,7 @@ Moore-Penrose inverse; `Operator.project` is exact, and the default.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -47,15 +48,20 @@ def pinv_losses(kernels: Array, operator: Operator, y: Array, x: Array) -> tuple
   return jnp.sum(errors[0] ** 2) / x.size, jnp.sum(errors[1] ** 2) / x.size
 
 
-@lru_cache
 def learn_pinv(operator: Operator, kernel: int = 5) -> np.ndarray:
   """Kernels [k, k, 1, fy * fx] of B by stochastic gradient descent on l1 + l2 (Eq. 21 to 23), a few seconds.
 
-  They begin as the enlargement by repetition.
+  They begin as the enlargement by repetition. What was learned for an A is kept as long as the program runs.
 
   Raises:
     UserError: the descent diverges, as it may for an operator that the paper did not use.
   """
+  # Neither rounding nor the head is part of A.
+  return _learn(replace(operator, rounding="none", consistency="none"), kernel)
+
+
+@lru_cache
+def _learn(operator: Operator, kernel: int) -> np.ndarray:
   tx = optax.sgd(optax.cosine_decay_schedule(RATE, UPDATES), momentum=MOMENTUM)
   fy, fx = operator.factor
 

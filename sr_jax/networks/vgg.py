@@ -51,7 +51,7 @@ def load_vgg(path: str, layers: Sequence[str], sha256: str = "") -> VGGParams:
   file = Path(os.path.expandvars(path)).expanduser()
   if not file.is_file():
     raise UserError(
-      f"The VGG-19 weight file {file} does not exist: give its place in config.method.features.file."
+      f"The VGG-19 weight file {file} does not exist: give its path in config.method.features.file."
     )
   if sha256 and (found := hashlib.sha256(file.read_bytes()).hexdigest()) != sha256.lower():
     raise UserError(f"{file} has the SHA-256 digest {found} but config.method.features.sha256 is {sha256}.")
