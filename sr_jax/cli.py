@@ -1,9 +1,11 @@
 """sr-jax: train, sweep, evaluate, upscale, prepare; config, show and diff tell what is what."""
 
 import argparse
+import hashlib
 import json
 import logging
 import os
+import platform
 import re
 import shlex
 import sys
@@ -30,8 +32,7 @@ def _begin(distributed: str = "") -> None:
   from sr_jax import parallel
 
   if not (os.environ.get("JAX_COMPILATION_CACHE_DIR") or jax.config.values["jax_compilation_cache_dir"]):
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sr_jax" / "xla"
-    jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_compilation_cache_dir", str(_cache_folder()))
   if distributed:
     parallel.start_processes(distributed)
   process, processes = parallel.process()
@@ -42,6 +43,17 @@ def _begin(distributed: str = "") -> None:
     *(sr_jax.__version__, jax.__version__, jax.device_count(), jax.devices()[0].device_kind),
     *(process + 1, processes),
   )
+
+
+def _cache_folder() -> Path:
+  """Where compiled programs are kept: a folder for each kind of processor, as machines may share a home."""
+  try:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    processor = next(line for line in lines if line.startswith("flags"))
+  except (OSError, StopIteration):  # not Linux, or not x86
+    processor = platform.machine() + platform.processor()
+  kind = hashlib.sha256(processor.encode()).hexdigest()[:12]
+  return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sr_jax" / "xla" / kind
 
 
 def _train(arguments: argparse.Namespace, overrides: list[str]) -> int:

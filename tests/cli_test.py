@@ -1,6 +1,7 @@
 """The command line: what a user sees, and that a mistake costs one sentence, exit code 2 and no file."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -99,6 +100,18 @@ def test_show_and_diff_tell_what_a_run_is_and_config_lists_and_prints(trained, c
   listed = capsys.readouterr().out
   assert "Variants: srim, regression" in listed
   assert all(f"{name}\n" in listed for name in CONFIGS)
+
+
+def test_compiled_programs_are_kept_in_the_users_cache_folder_unless_jaxs_variable_names_another(tmp_path):
+  """Asked of programs of their own: the tests' cache is set by the variable."""
+  code = "from sr_jax import cli; import jax; cli._begin(); print(jax.config.jax_compilation_cache_dir)"
+  found = []
+  for variables in ({"XDG_CACHE_HOME": str(tmp_path)}, {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "own")}):
+    environment = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"} | variables
+    words = [sys.executable, "-c", code]
+    found.append(subprocess.run(words, env=environment, capture_output=True, text=True, check=True).stdout)
+  assert found[0].startswith(str(tmp_path / "sr_jax" / "xla"))
+  assert found[1].strip() == str(tmp_path / "own")
 
 
 def test_help_shows_defaults_and_version_the_version(capsys):
