@@ -4,12 +4,11 @@
   export SR_JAX_TEST_DIR=...    # held-out images, 256x256
   sr-jax train --config srim_imagenet --workdir runs/srim_imagenet --config.method.features.file=vgg19.npz
 
-vgg19.npz holds torchvision's VGG-19 weights under its own names (`features.0.weight`, ...). Variants: srim;
-port, with the learning rate of the authors' later code, halved after 80k, 160k, 240k and 320k updates of
-400k; regression, the same network without its noise, which the paper has not. Not run at this size for want
-of the data. To expect of srim (Table 1, luma of BT.709, 8 bits): PSNR 25.36, SSIM 0.7153; bicubic 23.38 and
-0.6832. The paper does not give |S|, m, M, b and the learning rate: papers/srim.py has the authors' later
-choice.
+vgg19.npz holds torchvision's VGG-19 weights under its own names (`features.0.weight`, ...). Variants: srim,
+port (the learning rate of the authors' later code, halved after 80k, 160k, 240k and 320k updates of 400k),
+regression (the same network without its noise, which the paper has not). Not run at this size for want of the
+data. To expect of srim (Table 1, luma of BT.709, 8 bits): PSNR 25.36, SSIM 0.7153; bicubic 23.38 and 0.6832.
+The paper does not give |S|, m, M, b and the learning rate: papers/srim.py has the authors' later choice.
 """
 
 from ml_collections import ConfigDict

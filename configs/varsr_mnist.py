@@ -6,10 +6,10 @@
 On one H200 the sweep's twelve runs took three minutes, six at a time. To expect (three seeds): deterministic
 22.8 dB, best of 5 22.8; aliased 17.6 and 17.9 dB, with the KL at 2.9 and 13.5 nats.
 
-Variants: varsr, its pixel stage alone; deterministic, the same network without a latent; adversarial, with
-the critic after the pixel stage; each also as NAME-aliased, with inputs by the cubic of four taps, which
-leave the digit in doubt (the paper's probably were: its classifier errs on 15 % of the deterministic
-network's digits).
+Variants: varsr (its pixel stage alone), deterministic (the same network without a latent), adversarial (with
+the critic after the pixel stage), varsr-aliased, deterministic-aliased, adversarial-aliased. Aliased inputs
+are by the cubic of four taps, which leaves the digit in doubt; the paper's probably were: its classifier errs
+on 15 % of the deterministic network's digits.
 """
 
 from collections.abc import Iterator

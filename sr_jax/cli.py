@@ -148,7 +148,7 @@ def _config(arguments: argparse.Namespace, overrides: list[str]) -> int:
     return 0
   for name in configs.names():
     text = " ".join((configs.load_module(name)["__doc__"] or "").split())
-    variants = re.search(r"Variants(?: as in \w+|: [^.;]+)", text)
+    variants = re.search(r"Variants(?: as in \w+|: [^.;]+)", re.sub(r" \([^)]*\)", "", text))
     print(f"{name}\n  {text.partition('. ')[0].rstrip('.')}." + (f" {variants[0]}." if variants else ""))
   return 0
 
@@ -295,6 +295,9 @@ def main(argv: Sequence[str] | None = None) -> int:
   except UserError as error:
     print(f"sr-jax: {error}", file=sys.stderr)
     code = 2
+  except BrokenPipeError:  # whoever reads the output has seen enough
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    code = 0
   except KeyboardInterrupt:
     print("sr-jax: interrupted; what was saved stays, and the same command goes on.", file=sys.stderr)
     code = 130
