@@ -101,6 +101,9 @@ def get_config(
         "border": 4,  # pixels cut from every side before PSNR and SSIM
         "luma": "bt601",  # bt601 (MATLAB's studio swing) | bt709: the Y of psnr_y and ssim_y
         "metrics": ("psnr", "psnr_y", "ssim", "ssim_y", "lr_psnr", "lr_psnr_8bit", "lr_l1", "std"),
+        # "best of n" is the sample that is best by this metric; "": each metric takes its own best. Metrics
+        # with weights always do.
+        "best_by": "",
         # Weights of the metrics lpips and lpips_diversity: files (.npz), and their digests, checked when
         # given.
         "lpips": {

@@ -42,7 +42,9 @@ def get_config(variant: str = "varsr") -> ConfigDict:
     source.update({"name": "mnist_idx", "channels": 1, "centre": (24, 24)})
   config.data.update({"crop": (), "flip": False})
   config.operator.antialias = not aliased
-  config.eval.update({"samples": 5, "border": 0, "batch": 100, "images": 8, "baselines": ("bicubic",)})
+  config.eval.update(
+    {"samples": 5, "border": 0, "batch": 100, "images": 8, "baselines": ("bicubic",), "best_by": "psnr"}
+  )
   config.eval.metrics = ("psnr", "ssim", "mse", "lr_l1", "std")
   config.train.update({"rounds": 2500, "batch": 64, "log_every": 100, "checkpoint_every": 500})
   # The paper's 1e-4 needs more rounds than a CPU has time for.

@@ -62,7 +62,10 @@ def evaluate(
   settings = config.eval
   mesh = parallel.local_mesh()
   process, processes = parallel.process()
-  names, protocol = tuple(settings.metrics), Protocol(operator, settings.border, settings.luma)
+  names, protocol = (
+    tuple(settings.metrics),
+    Protocol(operator, settings.border, settings.luma, settings.best_by),
+  )
   weights = jax.device_put(read_weights(names, settings), parallel.replicated(mesh))
   totals: dict[str, Average] = {}
   images: Images = []

@@ -168,7 +168,7 @@ def check_evaluation(config: ConfigDict, sources: Sources) -> None:
   lr = jax.ShapeDtypeStruct(operator.lr_shape(hr.shape), jnp.float32)
   samples = jax.ShapeDtypeStruct((1, *hr.shape), jnp.float32)
   protocol, weights = (
-    Protocol(operator, settings.border, settings.luma),
+    Protocol(operator, settings.border, settings.luma, settings.best_by),
     read_weights(settings.metrics, settings),
   )
   jax.eval_shape(

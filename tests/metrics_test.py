@@ -204,6 +204,22 @@ def test_grey_images_are_their_own_luma():
   np.testing.assert_allclose(found["ssim"], found["ssim_y"], atol=1e-4)
 
 
+def test_the_best_sample_may_be_that_of_one_metric_for_all():
+  """Two samples of a flat image: one has more noise, the other is further from the input in low resolution."""
+  hr = np.full((1, 16, 16, 3), 128, np.uint8)
+  checks = 0.1 * (-1) ** np.add.outer(np.arange(16), np.arange(16))[..., None]
+  samples = np.stack([hr / 255 + checks, hr / 255 + 0.05]).astype(np.float32)
+  names, batch = ("psnr", "lr_mse"), batch_of(hr)
+  own = run(names, samples, batch)
+  by_psnr = run(names, samples, batch, PROTOCOL._replace(best_by="psnr"))
+  by_input = run(names, samples, batch, PROTOCOL._replace(best_by="lr_mse"))
+  assert by_psnr["psnr/best"] == own["psnr/best"] > by_input["psnr/best"]
+  assert by_input["lr_mse/best"] == own["lr_mse/best"] < by_psnr["lr_mse/best"]
+  for wrong in ("ssim", "std"):
+    with pytest.raises(UserError, match="best_by"):
+      run(("psnr", "std"), samples, batch, PROTOCOL._replace(best_by=wrong))
+
+
 def test_the_luma_is_a_choice():
   bt709 = run(["psnr_y"], NOISY, BATCH, PROTOCOL._replace(luma="bt709"))["psnr_y"]
   bt601 = run(["psnr_y"], NOISY, BATCH)["psnr_y"]

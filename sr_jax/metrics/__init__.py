@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from sr_jax.errors import UserError, find, short_name
+from sr_jax.errors import UserError, choose, find, short_name
 from sr_jax.metrics.consistency import lr_l1, lr_l2, lr_mse, lr_psnr, lr_psnr_8bit
 from sr_jax.metrics.diversity import std
 from sr_jax.metrics.fidelity import (
@@ -104,22 +104,35 @@ def measure(
     weights: from `read_weights`.
 
   Returns:
-    Float [B] each: "<name>", the mean of the metric over the n samples; "<name>/best", its best over
-    the samples; with n > 1 "<name>/mean_image", the metric of the mean of the samples. For a metric
-    about the set of samples "<name>" alone.
+    Float [B] each: "<name>", the mean of the metric over the n samples; "<name>/best", that of the best
+    sample, by `protocol.best_by` (but metrics with weights choose their own); with n > 1 "<name>/mean_image",
+    the metric of the mean of the samples. For a metric about the set of samples "<name>" alone.
 
   Raises:
-    UserError: for an unknown name, or images too small for the protocol.
+    UserError: for an unknown name, a `best_by` that is not measured, or images too small for the protocol.
   """
   results = {}
-  for name, (column, metric) in zip(names, columns(names).items(), strict=True):
+  measured = columns(names)
+  order: Array | None = None
+  if protocol.best_by:
+    judge = choose(measured, protocol.best_by, "config.eval.best_by")
+    if judge.read or not judge.better:
+      raise UserError(
+        f"config.eval.best_by is {protocol.best_by!r}, which does not rank samples: choose another."
+      )
+    sign = 1 if judge.better == "higher" else -1
+    order = jnp.argmax(sign * judge.fn(samples, batch, protocol), axis=0)
+  for name, (column, metric) in zip(names, measured.items(), strict=True):
     given = (weights[name],) if metric.read else ()
     values = metric.fn(samples, batch, protocol, *given)
     if not metric.better:
       results[column] = values
       continue
     results[column] = jnp.mean(values, axis=0)
-    results[f"{column}/best"] = BEST[metric.better](values, axis=0)
+    if order is None or metric.read:
+      results[f"{column}/best"] = BEST[metric.better](values, axis=0)
+    else:
+      results[f"{column}/best"] = jnp.take_along_axis(values, order[None], axis=0)[0]
     if samples.shape[0] > 1:
       mean_image = jnp.mean(samples, axis=0, keepdims=True)
       results[f"{column}/mean_image"] = metric.fn(mean_image, batch, protocol, *given)[0]

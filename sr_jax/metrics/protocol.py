@@ -21,11 +21,13 @@ class Protocol(NamedTuple):
     operator: the A that the low-resolution inputs were made with.
     border: pixels cut from every side before a sample is compared with the truth.
     luma: "bt601" (MATLAB's studio swing) or "bt709", the Y of psnr_y and ssim_y.
+    best_by: the metric whose best sample is the best for the others too; "": each metric has its own.
   """
 
   operator: Operator
   border: int
   luma: str
+  best_by: str = ""
 
 
 def crop(x: Array, protocol: Protocol) -> Array:
