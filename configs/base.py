@@ -113,6 +113,8 @@ def get_config(
           "heads": "",  # LPIPS's own linear layers, v0.1/squeeze/lin0.model.1.weight, ...
           "heads_sha256": "",
         },
+        # Folder of a run of the method "classifier", whose opinion of the samples becomes columns; "": none.
+        "classifier": "",
         "baselines": ("bicubic", "pinv"),  # bicubic | pinv | nearest (of the training set) | swiss_roll_map
         # Folders of other runs with the same operator; each is a row of single samples.
         "beside": (),

@@ -21,7 +21,8 @@ from sr_jax.data.sources import Source
 from sr_jax.errors import UserError, find, short_name
 from sr_jax.files import replacing
 from sr_jax.metrics import Protocol, columns, measure, read_weights
-from sr_jax.ops import Operator, to_float, to_uint8
+from sr_jax.metrics.classes import class_metrics
+from sr_jax.ops import Operator, quantise, to_float, to_uint8
 from sr_jax.report.grids import comparison_grid, image_grid
 from sr_jax.report.tables import write_report
 from sr_jax.run import Run, load_run
@@ -29,6 +30,7 @@ from sr_jax.run import Run, load_run
 log = logging.getLogger(__name__)
 
 Images = list[dict[str, np.ndarray]]
+Classify = Callable[[jax.Array], jax.Array]
 Objective = Callable[[dict[str, jax.Array], jax.Array], dict[str, jax.Array]]
 
 
@@ -41,6 +43,7 @@ def evaluate(
   samples: int,
   objective: Objective | None = None,
   judge: Objective | None = None,
+  classify: Classify | None = None,
 ) -> tuple[dict[str, float], Images]:
   """Metrics of `samples` draws per image, over a test set.
 
@@ -55,6 +58,7 @@ def evaluate(
     samples: n.
     objective: (batch, key) -> {name: [B]}, measured beside the metrics, as "loss_<name>".
     judge: the same, measured of the samples in the place of the truth, as "sample_loss_<name>".
+    classify: images -> probabilities [B, K], of which `class_metrics` are measured.
 
   Returns:
     The mean of every metric over the set, and the first `config.eval.images` images with their samples.
@@ -81,7 +85,7 @@ def evaluate(
   for host_batch in batches:
     batch = parallel.put_local(host_batch, mesh)
     drawn, x, values = _measure(
-      sampler, objective, judge, batch, weights, samples, settings.seed, operator, protocol, names
+      sampler, objective, judge, classify, batch, weights, samples, settings.seed, operator, protocol, names
     )
     # On the host: eager reductions of sharded arrays are programs of their own on all devices, and on a
     # CPU with several of them such programs wait for each other for ever.
@@ -105,6 +109,7 @@ def _measure(
   sampler: Sampler | None,
   objective: Objective | None,
   judge: Objective | None,
+  classify: Classify | None,
   batch: dict[str, jax.Array],
   weights: dict[str, Any],
   n: int,
@@ -130,6 +135,8 @@ def _measure(
 
   drawn, losses = jax.vmap(of_one, out_axes=(1, 0))(batch, x)
   metrics = measure(names, drawn, {"hr": y, "lr": x}, protocol, weights) if sampler else {}
+  if classify and sampler:
+    metrics |= class_metrics(jax.lax.map(classify, quantise(drawn)), batch["label"])
   return drawn, x, losses | metrics
 
 
@@ -196,7 +203,12 @@ def evaluate_run(run: Run, workdir: str | Path, command: str = "", source: Sourc
   draws = run.method.sample is not None
   own = jax.tree_util.Partial(run.method.objective, run.state)
   measured = partial(
-    evaluate, source=source, config=config, operator=run.operator, judge=own if settings.judge else None
+    evaluate,
+    source=source,
+    config=config,
+    operator=run.operator,
+    judge=own if settings.judge else None,
+    classify=_classifier(settings.classifier),
   )
   table: dict[str, dict[str, float]] = {}
   single: dict[str, str] = {}
@@ -253,6 +265,15 @@ def evaluate_run(run: Run, workdir: str | Path, command: str = "", source: Sourc
 
 def _baseline(name: str, run: Run) -> Sampler:
   return find(BASELINES, name, "config.eval.baselines")(run.operator, run.config)
+
+
+def _classifier(folder: str) -> Classify | None:
+  if not folder:
+    return None
+  run = load_run(folder)
+  if run.method.classify is None:
+    raise UserError(f"config.eval.classifier is {folder}, which is no run of a classifier: leave it empty.")
+  return jax.tree_util.Partial(run.method.classify, run.state)
 
 
 def _other_run(folder: str) -> Sampler:

@@ -64,6 +64,7 @@ class Method(NamedTuple):
     deterministic: all samples of an input are equal, so that one is enough.
     fixed_length: a round depends on `config.train.rounds`, so that a longer run would be another one.
     describe_temperature: what the paper calls a temperature, for tables.
+    classify: (state, images [B, H, W, C] in [0, 1]) -> probabilities [B, classes], of a classifier.
   """
 
   init: Callable[[Key, Batch], State]
@@ -77,6 +78,7 @@ class Method(NamedTuple):
   deterministic: bool = False
   fixed_length: bool = False
   describe_temperature: Callable[[float], str] = "temperature {:.3g}".format
+  classify: Callable[[State, Array], Array] | None = None
 
 
 def run_round(method: Method, state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:

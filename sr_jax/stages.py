@@ -17,7 +17,7 @@ from sr_jax.method import Method, State, run_round
 from sr_jax.methods import make_method
 from sr_jax.metrics import METRICS, Protocol, measure, read_weights
 from sr_jax.ops import LUMA, Operator, make_operator
-from sr_jax.run import saved_config
+from sr_jax.run import load_run, saved_config
 
 
 class Stage(NamedTuple):
@@ -165,6 +165,14 @@ def check_evaluation(config: ConfigDict, sources: Sources) -> None:
         "one whose inputs are made alike."
       )
   hr = jax.ShapeDtypeStruct(first["hr"].shape, jnp.float32)
+  if settings.classifier:
+    judge = load_run(settings.classifier)
+    if judge.method.classify is None or "label" not in first:
+      raise UserError(
+        f"config.eval.classifier is {settings.classifier}, but that run is no classifier or the test images "
+        "have no labels: leave it empty."
+      )
+    jax.eval_shape(judge.method.classify, judge.state, hr)
   lr = jax.ShapeDtypeStruct(operator.lr_shape(hr.shape), jnp.float32)
   samples = jax.ShapeDtypeStruct((1, *hr.shape), jnp.float32)
   protocol, weights = (

@@ -31,7 +31,8 @@ def made(name: str) -> tuple[Method, Operator]:
 
 def batch(seed: int = 0) -> dict[str, np.ndarray]:
   hr = np.random.default_rng(seed).integers(0, 256, (BATCH, SIZE, SIZE, 3), dtype=np.uint8)
-  return {"hr": hr, "index": np.arange(BATCH, dtype=np.int32), "mask": np.ones(BATCH, bool)}
+  numbers = np.arange(BATCH, dtype=np.int32)
+  return {"hr": hr, "index": numbers, "mask": np.ones(BATCH, bool), "label": numbers % 10}
 
 
 @functools.cache

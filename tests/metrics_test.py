@@ -12,6 +12,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from sr_jax import metrics
 from sr_jax.errors import UserError
 from sr_jax.metrics import METRICS, Protocol, lookup
+from sr_jax.metrics.classes import class_metrics
 from sr_jax.ops.operator import Operator
 
 # One metric is of points, not of images.
@@ -205,7 +206,7 @@ def test_grey_images_are_their_own_luma():
 
 
 def test_the_best_sample_may_be_that_of_one_metric_for_all():
-  """Two samples of a flat image: one has more noise, the other is further from the input in low resolution."""
+  """Two samples of a flat image: one is noisier, the other is further from the input in low resolution."""
   hr = np.full((1, 16, 16, 3), 128, np.uint8)
   checks = 0.1 * (-1) ** np.add.outer(np.arange(16), np.arange(16))[..., None]
   samples = np.stack([hr / 255 + checks, hr / 255 + 0.05]).astype(np.float32)
@@ -255,3 +256,21 @@ def test_a_image_too_small_for_the_protocol_is_an_error(name, border, message):
   hr = HR[:, :16, :16]
   with pytest.raises(UserError, match=message):
     run([name], hr[None] / 255, batch_of(hr), PROTOCOL._replace(border=border))
+
+
+def test_class_metrics_count_right_answers_and_different_classes():
+  # Three samples of two inputs whose classes are 0 and 2.
+  predicted = np.array([[0, 1], [1, 1], [0, 1]])
+  probabilities = 0.8 * np.eye(3)[predicted] + 0.1 * (1 - np.eye(3)[predicted])
+  found = class_metrics(jnp.asarray(probabilities), jnp.array([0, 2]))
+  expected = {
+    "class_best": [1, 0],
+    "class_mean": [2 / 3, 0],
+    "class_probability": [(0.8 + 0.1 + 0.8) / 3, 0.1],
+    "classes": [2, 1],
+    "one_class": [0, 1],
+    "two_classes": [1, 1],
+  }
+  assert found.keys() == expected.keys()
+  for name, values in expected.items():
+    np.testing.assert_allclose(found[name], values, rtol=1e-5)

@@ -54,6 +54,7 @@ def tiny(name: str):
     "density": {"width": 6, "layers": 2, "components": 2, "quadratic": 2, "scales": 2},
     "encoder": {"width": 6, "layers": 1, "latent_size": 4},
     "critic": {"widths": (4,), "head": 4},
+    "classifier": {"widths": (4,)},
     "conditioning": {"width": 6, "blocks": 1},
     "pixel_recursive": {
       "conditioning": {"width": 6, "blocks": 1},

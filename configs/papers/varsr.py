@@ -38,6 +38,8 @@ METHODS = {
     "stages": {"pixel": {"method": {"adversarial_weight": 0.0}, "train": {"rounds": 100_000}}},
     "init_from": ("generator=pixel", "posterior=pixel", "prior=pixel"),
   },
+  # Section 4.3: a helper that judges samples, see `eval.classifier`.
+  "classifier": {"method": {}, "networks": {"classifier": "classifier"}, "trained": ("classifier",)},
 }
 
 NETWORKS = {
@@ -46,5 +48,10 @@ NETWORKS = {
     "widths": (64, 128, 256, 512),  # each at half the resolution of the one before, as in SRGAN
     "head": 1024,  # units of the dense layer at the end
     "norm": "instance",  # instance | none
+  },
+  "classifier": {
+    "classes": 10,
+    "widths": (32, 64, 128),  # each at half the resolution of the one before
+    "norm": "batch",  # batch | instance | none
   },
 }

@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 from sr_jax.errors import UserError, choose, find
 from sr_jax.networks.conditioning import Conditioning, TanhResidual
 from sr_jax.networks.convnet import ConvNet, Denoiser, Discriminator
-from sr_jax.networks.encoder import Critic, Encoder
+from sr_jax.networks.encoder import Classifier, Critic, Encoder
 from sr_jax.networks.gated_pixelcnn import make_pixel_recursive
 from sr_jax.networks.pixelcnn import PixelDensity
 from sr_jax.networks.projection import LearnedProjection
@@ -44,6 +44,7 @@ NETWORKS: dict[str, Callable[..., Any]] = {
   "pixel_recursive": make_pixel_recursive,
   "encoder": Encoder,
   "critic": Critic,
+  "classifier": Classifier,
 }
 
 

@@ -1,0 +1,98 @@
+"""A classifier's opinion of what other runs draw, from training to the table."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+import small_runs
+from sr_jax import cli
+
+
+class Stripes(tfds.core.GeneratorBasedBuilder):
+  """Images of 16x16 whose class is the direction of their stripes."""
+
+  VERSION = tfds.core.Version("1.0.0")
+
+  def _info(self):
+    features = {
+      "image": tfds.features.Image(shape=(16, 16, 3)),
+      "label": tfds.features.ClassLabel(num_classes=2),
+    }
+    return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+  def _split_generators(self, dl_manager):
+    return {"train": self._generate_examples(0, 64), "test": self._generate_examples(64, 16)}
+
+  def _generate_examples(self, start, count):
+    for i in range(start, start + count):
+      rng = np.random.default_rng(i)
+      bright = np.add.outer(np.arange(16), rng.integers(0, 4) + np.zeros(16, int)) // 4 % 2
+      pixels = 60 + 120 * (bright if i % 2 else bright.T)[..., None] + rng.integers(0, 40, (16, 16, 3))
+      yield i, {"image": Image.fromarray(pixels.astype(np.uint8)), "label": i % 2}
+
+
+CONFIG = """
+import small_runs
+
+
+def get_config(variant):
+  config = small_runs.tiny(variant)
+  for source in (config.data, config.eval.data):
+    source.name = "stripes"
+  config.data.crop = ()
+  config.eval.update({"samples": 3, "border": 0, "batch": 8, "images": 1, "metrics": ("psnr",)})
+  config.train.update({"rounds": 40 if variant == "classifier" else 2, "log_every": 20})
+  return config
+"""
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+  """A trained classifier, and the config file of it and of others."""
+  folder = tmp_path_factory.mktemp("stripes")
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("TFDS_DATA_DIR", str(folder / "tfds"))
+    Stripes(data_dir=str(folder / "tfds")).download_and_prepare(file_format="array_record")
+    (folder / "config.py").write_text(CONFIG)
+    patch.syspath_prepend(str(small_runs.__file__).rpartition("/")[0])
+    words = ["train", f"--config={folder / 'config.py'}:classifier", f"--workdir={folder / 'classifier'}"]
+    for source in ("data", "eval.data"):
+      words.append(f"--config.{source}.dir={folder / 'tfds'}")
+    assert cli.main(words) == 0
+    yield folder
+
+
+def train(runs, *more: str) -> int:
+  words = ["train", f"--config={runs / 'config.py'}:regression", f"--workdir={runs / 'regression'}"]
+  return cli.main([*words, *(f"--config.{s}.dir={runs / 'tfds'}" for s in ("data", "eval.data")), *more])
+
+
+def rows(folder):
+  return json.loads((folder / "evaluation" / "table.json").read_text())["rows"]
+
+
+def test_a_classifier_learns_its_labels_and_its_error_is_that_of_its_most_probable_class(runs):
+  assert rows(runs / "classifier")["classifier"]["loss_error"] == 0
+  assert rows(runs / "classifier")["classifier"]["loss_cross_entropy"] < 0.5
+
+
+def test_what_it_sees_in_the_samples_of_every_row_becomes_columns(runs, capsys):
+  assert train(runs, f"--config.eval.classifier={runs / 'classifier'}") == 0
+  table = rows(runs / "regression")
+  for row in ("bicubic", "pinv", "regression"):
+    assert table[row]["classes"] == 1
+    assert table[row]["class_best"] == table[row]["class_mean"]
+    assert 0 <= table[row]["class_probability"] <= 1
+  # Most stripes, four pixels wide, survive a reduction by four.
+  assert table["pinv"]["class_best"] > 0.6
+  capsys.readouterr()
+
+
+def test_a_run_that_is_no_classifier_raises_a_user_error(runs, tmp_path, capsys):
+  assert train(runs) == 0
+  words = ["evaluate", f"--workdir={runs / 'regression'}", f"--out={tmp_path}"]
+  assert cli.main([*words, f"--config.eval.classifier={runs / 'regression'}"]) == 2
+  assert "no classifier" in capsys.readouterr().err
