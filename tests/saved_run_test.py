@@ -31,6 +31,9 @@ def test_an_old_run_is_measured_as_it_was(saved, tmp_path, capsys):
   )
   for row, values in theirs.items():
     for column, value in values.items():
+      if column == "lr_psnr" and value > 120:  # rounding errors alone, which another version has others of
+        assert ours[row][column] > 120
+        continue
       assert ours[row][column] == pytest.approx(value, rel=1e-3, abs=1e-6), (row, column)
   capsys.readouterr()
 
