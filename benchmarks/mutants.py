@@ -273,13 +273,15 @@ def main() -> None:
   mutants = sample(tree, arguments.only, arguments.count, random.Random(arguments.seed))
   rest = {i: mutant for i, mutant in enumerate(mutants, 1) if mutant["key"] not in results["done"]}
   with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(arguments.jobs) as pool:
-    cache, copies, tests = out.with_name(f"{out.stem}_jax"), [], {}
+    cache, room = out.with_name(f"{out.stem}_jax"), Path(scratch).resolve()
     cache.mkdir(parents=True, exist_ok=True)
-    for i in range(arguments.jobs):
-      own = shutil.copytree(cache, Path(scratch) / f"jax{i}") if i else cache
-      folder = make_copy(tree, names, Path(scratch).resolve() / str(i), own)
-      tests = tests or measure(folder, out.with_name(f"{out.stem}_lines.json"), digest)
-      copies.append((folder, own, set(os.listdir(own))))
+    caches = [cache, *(room / f"jax{i}" for i in range(1, arguments.jobs))]
+    # All at once: the tree may change while the tests run for the first time.
+    folders = [make_copy(tree, names, room / str(i), own) for i, own in enumerate(caches)]
+    tests = measure(folders[0], out.with_name(f"{out.stem}_lines.json"), digest)
+    for own in caches[1:]:
+      shutil.copytree(cache, own)
+    copies = [(folder, own, set(os.listdir(own))) for folder, own in zip(folders, caches, strict=True)]
     work = lambda mutant: judge(mutant, tests, copies) if time.time() < end else None  # noqa: E731
     try:
       for i, result in zip(rest, pool.map(work, rest.values()), strict=True):

@@ -223,6 +223,17 @@ def test_a_denoiser_trained_on_a_gaussian_points_along_its_score():
   )
 
 
+def test_a_priors_training_loss_is_the_mean_of_its_objective():
+  """With one noise level and without batch normalisation both are the same function."""
+  config = denoiser_config()
+  method = make_method(config, make_operator(config))
+  batch = {"hr": jax.random.normal(jax.random.key(3), (8, 1, 2, 1))}
+  state = method.init(jax.random.key(0), batch)
+  _, metrics = method.step(state, batch, jax.random.key(1))
+  losses = method.objective(state, batch, jax.random.key(1))["denoising_mse"]
+  np.testing.assert_allclose(metrics["loss"], losses.mean(), rtol=1e-5)
+
+
 def test_a_snapshot_is_the_network_at_the_end_of_its_part_of_the_rounds():
   config = denoiser_config((4,), start=2.0, end=0.5, snapshots=2)
   method = make_method(config, make_operator(config))
