@@ -257,6 +257,13 @@ def test_bits_per_dimension_count_grey_levels():
   # A density of 1 on [0, 1] gives each of 255 steps the same.
   bits = prior.objective(jnp.zeros_like, batch, jax.random.key(0), jnp.float32(1))["bits_per_dim"]
   np.testing.assert_allclose(bits, np.log2(255), rtol=1e-6)
+  # One of e is 1 / log 2 bits less, for real images and for those that are judged.
+  nat = prior.objective(jnp.ones_like, batch, jax.random.key(0), jnp.float32(1))["bits_per_dim"]
+  judged = prior.judge(jnp.ones_like, jnp.zeros((3, 4, 4, 3)), jax.random.key(0), jnp.float32(1))[
+    "bits_per_dim"
+  ]
+  for bits in (nat, judged):
+    np.testing.assert_allclose(bits, np.log2(255) - 1 / np.log(2), rtol=1e-6)
 
 
 # The Swiss roll (section 5.1).

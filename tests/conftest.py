@@ -15,3 +15,17 @@ os.environ["XLA_FLAGS"] = (
 _cache = tempfile.TemporaryDirectory(prefix="sr_jax_tests_")
 os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+
+import gc  # noqa: E402
+from collections.abc import Iterator  # noqa: E402
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forget_programs() -> Iterator[None]:
+  """Let go of compiled programs after each file: together they have more memory maps than a process may."""
+  yield
+  jax.clear_caches()
+  gc.collect()
