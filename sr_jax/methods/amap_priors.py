@@ -17,19 +17,7 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from sr_jax.errors import UserError, choose
-from sr_jax.method import (
-  Array,
-  Batch,
-  Key,
-  Method,
-  Metrics,
-  Network,
-  Params,
-  State,
-  descend,
-  first_state,
-  optimiser,
-)
+from sr_jax.method import Array, Batch, Key, Method, Metrics, Params, State, descend, first_state, optimiser
 from sr_jax.networks import eval_pass, init, make_network, train_pass
 from sr_jax.ops import Operator, to_float
 
@@ -139,7 +127,7 @@ def density_prior(config: ConfigDict) -> Prior:
   )
 
 
-def initial_snapshots(prior: Prior, network: Network) -> Network:
+def initial_snapshots(prior: Prior, network: tuple[Params, Any]) -> tuple[Params, Any]:
   """The network "snapshots" that starts as copies of one: leaves [snapshots, ...], and their noise levels."""
   count = len(prior.sigmas)
   params, stats = jax.tree.map(lambda v: jnp.broadcast_to(v, (count, *v.shape)), network)

@@ -23,19 +23,7 @@ from flax import struct
 from ml_collections import ConfigDict
 
 from sr_jax.errors import UserError
-from sr_jax.method import (
-  Array,
-  Batch,
-  Key,
-  Method,
-  Metrics,
-  Network,
-  Params,
-  State,
-  descend,
-  first_state,
-  optimiser,
-)
+from sr_jax.method import Array, Batch, Key, Method, Metrics, Params, State, descend, first_state, optimiser
 from sr_jax.methods.generator import is_deterministic, make_sample, train_images
 from sr_jax.networks import eval_pass, init, make_generator, zero_latent
 from sr_jax.networks.features import make_features
@@ -178,9 +166,8 @@ def srim(config: ConfigDict, operator: Operator) -> Method:
 
   def first(key: Key, batch: Batch) -> State:
     x = operator.lr(batch)
-    frozen: dict[str, Network] = {name: (params, {}) for name, params in features.placeholders(key).items()}
     return first_state(
-      {"generator": init(net, key, x, zero_latent(net, x)), **frozen},
+      {"generator": init(net, key, x, zero_latent(net, x)), **features.placeholders(key)},
       {"generator": tx},
       Pool(
         key=jax.random.key_data(key),

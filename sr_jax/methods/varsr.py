@@ -106,8 +106,7 @@ def varsr(config: ConfigDict, operator: Operator) -> Method:
     for number, role in enumerate((*encoders, *critic_tx), 1):
       made = critic if role == "critic" else encoders[role]
       networks[role] = init(made, jax.random.fold_in(key, number), seen[role])
-    frozen: dict[str, Network] = {name: (params, {}) for name, params in features.placeholders(key).items()}
-    return first_state({**networks, **frozen}, {**together, **critic_tx})
+    return first_state({**networks, **features.placeholders(key)}, {**together, **critic_tx})
 
   def step(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
     x, y = operator.lr(batch), to_float(batch["hr"])

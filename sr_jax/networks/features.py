@@ -31,9 +31,9 @@ class FeatureSpace(NamedTuple):
   padding: str
   distance: str
 
-  def placeholders(self, key: Array) -> dict[str, Any]:
-    """Random parameters in the shapes of `weights`, to stand among those of a state."""
-    return {"vgg": random_vgg(key, self.layers, self.width)} if self.weights else {}
+  def placeholders(self, key: Array) -> dict[str, tuple[Any, Any]]:
+    """Random networks in the shapes of `weights`, to stand among those of a state."""
+    return {"vgg": (random_vgg(key, self.layers, self.width), {})} if self.weights else {}
 
   def parts(self, params: dict[str, Any], images: Array) -> list[Array]:
     """phi_k of images [B, H, W, C], unscaled: the images, then [B, H_k, W_k, C_k] of each layer."""
