@@ -79,6 +79,21 @@ def test_the_gradient_through_the_projection_is_its_high_pass_part():
   assert np.abs(operator.A(gradient)).max() < 1e-5
 
 
+@pytest.mark.parametrize(("name", "distance"), [("mse", np.square), ("mae", np.abs)])
+def test_regression_descends_on_the_error_that_it_is_named_after(name, distance):
+  """Eq. 1, for p = 2 and p = 1; without batch normalisation a round's loss is the held-out one."""
+  config = amap_swiss_roll.get_config(name)
+  operator = make_operator(config)
+  method = make_method(config, operator)
+  batch = {"hr": jnp.asarray(swiss_roll.draw(np.random.default_rng(0), 40))}
+  state = method.init(jax.random.key(0), batch)
+  y = method.sample(state, operator.lr(batch), jax.random.key(0), n=1)[0]
+  errors = distance(np.asarray(y - batch["hr"])).mean(axis=(1, 2, 3))
+  np.testing.assert_allclose(method.objective(state, batch, jax.random.key(0))[name], errors, rtol=1e-5)
+  loss = method.step(state, batch, jax.random.key(0))[1]["loss"]
+  np.testing.assert_allclose(loss, errors.mean(), rtol=1e-5)
+
+
 # The adversary (Eq. 10, appendix C).
 
 
@@ -198,6 +213,42 @@ def test_the_optimal_denoisers_direction_is_the_score_of_a_gaussian():
     return prior.energy(lambda v: v * s**2 / (s**2 + sigma**2), y, jax.random.key(0), sigma).sum()
 
   np.testing.assert_allclose(-jax.grad(energy)(y), -y / (s**2 + sigma**2), rtol=1e-5)
+
+
+@pytest.mark.parametrize("seen", ["clean", "noisy"])
+def test_the_denoiser_sees_noise_while_it_guides_only_if_asked(seen):
+  """Eq. 29 against Eq. 12, for f(v) = v / 2: the noise moves the score by e / (2 sigma)."""
+  config = amap_swiss_roll.get_config("affdg")
+  config.method.update({"start": 0.5, "end": 0.5, "snapshots": 1, "input": seen})
+  prior, sigma = denoiser_prior(config), 0.5
+  y = jnp.ones((4000, 1, 2, 1))
+  score = -jax.grad(lambda y: prior.energy(lambda v: v / 2, y, jax.random.key(0), sigma).sum())(y)
+  assert float(score.mean()) == pytest.approx(-0.5 / sigma**2, abs=0.05)
+  assert float(score.std()) == pytest.approx(0.5 / sigma if seen == "noisy" else 0.0, abs=0.05)
+
+
+def test_a_generator_is_guided_by_the_coarsest_snapshot_first_and_the_finest_last():
+  config = amap_swiss_roll.get_config("affdg")
+  config.method.snapshots = 2
+  config.networks.prior.widths = (4,)
+  config.train.rounds = 4
+  assert np.all(np.diff(denoiser_prior(config).sigmas) < 0)
+  method = make_method(config, make_operator(config))
+  batch = {"hr": jnp.ones((8, 1, 2, 1))}
+  state = method.init(jax.random.key(0), batch)
+
+  def loss(step: int, changed: int | None = None) -> float:
+    """Of round `step`, perhaps with other weights in one snapshot."""
+    snapshots = state.params["snapshots"]
+    if changed is not None:
+      net = jax.tree.map(lambda v: v.at[changed].add(1.0), snapshots["net"])
+      snapshots = snapshots | {"net": net}
+    other = state.replace(step=jnp.int32(step), params=state.params | {"snapshots": snapshots})
+    return float(method.step(other, batch, jax.random.key(1))[1]["loss"])
+
+  for step, guide in ((0, 0), (1, 0), (2, 1), (3, 1)):
+    assert loss(step, guide) != loss(step)
+    assert loss(step, 1 - guide) == loss(step)
 
 
 def test_a_denoiser_trained_on_a_gaussian_points_along_its_score():
