@@ -18,7 +18,12 @@ from sr_jax.checkpoint import digest
 from sr_jax.run import load_run
 
 # Pools of 8 rounds of selection and 56 of descent; a checkpoint every 10 rounds, mostly in mid-pool.
-KEYS = ("train.rounds=640", "train.checkpoint_every=10", "method.warmup_rounds=128", "network.width=16")
+KEYS = (
+  "train.rounds=640",
+  "train.checkpoint_every=10",
+  "method.warmup_rounds=128",
+  "networks.generator.width=16",
+)
 
 
 def start(workdir: Path) -> subprocess.Popen:

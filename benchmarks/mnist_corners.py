@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from sr_jax.data import open_source
+from sr_jax.images import save_png
 from sr_jax.ops import to_float
-from sr_jax.report import save_png
 from sr_jax.run import load_run
 
 DIGITS, BATCH, SHOWN, ENOUGH = 2000, 100, 12, 0.25
