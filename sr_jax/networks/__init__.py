@@ -24,7 +24,8 @@ from ml_collections import ConfigDict
 from sr_jax.errors import UserError, choose, find
 from sr_jax.networks.conditioning import Conditioning, TanhResidual
 from sr_jax.networks.convnet import ConvNet, Denoiser, Discriminator
-from sr_jax.networks.encoder import Classifier, Critic, Encoder
+from sr_jax.networks.critic import Classifier, Critic
+from sr_jax.networks.encoder import Encoder
 from sr_jax.networks.gated_pixelcnn import make_pixel_recursive
 from sr_jax.networks.pixelcnn import PixelDensity
 from sr_jax.networks.projection import LearnedProjection

@@ -22,7 +22,7 @@ from sr_jax.ops.resize import resize
 Array = jax.Array
 
 
-class _Keys(nn.Module):
+class _ConditioningFields(nn.Module):
   """What the networks of this file have in common.
 
   Attributes:
@@ -61,7 +61,7 @@ class _Keys(nn.Module):
     return ConditioningTrunk(**{name: getattr(self, name) for name in names}, name="trunk")(x, train)
 
 
-class ConditioningTrunk(_Keys):
+class ConditioningTrunk(_ConditioningFields):
   """x [B, h, w, C] in [0, 1] -> features [B, H, W, width]."""
 
   @nn.compact
@@ -87,7 +87,7 @@ class ConditioningTrunk(_Keys):
     return h
 
 
-class Conditioning(_Keys):
+class Conditioning(_ConditioningFields):
   """x [B, h, w, C] in [0, 1] -> logits A_i(x) [B, H, W, C, levels] of each sub-pixel's value, float32."""
 
   levels: int = 256
@@ -99,7 +99,7 @@ class Conditioning(_Keys):
     return logits.reshape(*h.shape[:3], self.channels, self.levels).astype(jnp.float32)
 
 
-class TanhResidual(_Keys):
+class TanhResidual(_ConditioningFields):
   """Generator without a latent: bicubic(x) + tanh of the conditioning network's three channels."""
 
   def latent(self, lr_shape: Sequence[int]) -> tuple[()]:
