@@ -104,7 +104,7 @@ def test_show_and_diff_tell_what_a_run_is_and_config_lists_and_prints(trained, c
 
 def test_compiled_programs_are_kept_in_the_users_cache_folder_unless_jaxs_variable_names_another(tmp_path):
   """Asked of programs of their own: the tests' cache is set by the variable."""
-  code = "from sr_jax import cli; import jax; cli._begin(); print(jax.config.jax_compilation_cache_dir)"
+  code = "import jax; from sr_jax.commands import begin; begin(); print(jax.config.jax_compilation_cache_dir)"
   found = []
   for variables in ({"XDG_CACHE_HOME": str(tmp_path)}, {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "own")}):
     environment = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"} | variables

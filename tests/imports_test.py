@@ -7,6 +7,7 @@ import sr_jax
 
 FLOORS = [
   {"cli"},
+  {"commands"},
   {"sweep"},
   {"train", "evaluate", "upscale"},
   {"stages"},

@@ -1,0 +1,185 @@
+"""What each verb of the command line does: (its arguments, --config.KEY=VALUE words) -> exit code."""
+
+import argparse
+import hashlib
+import json
+import logging
+import os
+import platform
+import re
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+import sr_jax
+from sr_jax import config as configs
+from sr_jax.errors import UserError
+
+STOPPED = 75  # sysexits' EX_TEMPFAIL: the same command goes on
+
+log = logging.getLogger(__name__)
+
+
+def begin(distributed: str = "") -> None:
+  """Join the other processes, keep what is compiled for later programs, and say what this one runs on."""
+  import jax
+
+  from sr_jax import parallel
+
+  if not (os.environ.get("JAX_COMPILATION_CACHE_DIR") or jax.config.values["jax_compilation_cache_dir"]):
+    jax.config.update("jax_compilation_cache_dir", str(_cache_folder()))
+  if distributed:
+    parallel.start_processes(distributed)
+  process, processes = parallel.process()
+  if process:
+    logging.getLogger("sr_jax").setLevel(logging.WARNING)
+  log.info(
+    "sr_jax %s, jax %s, %d x %s, process %d of %d",
+    *(sr_jax.__version__, jax.__version__, jax.device_count(), jax.devices()[0].device_kind),
+    *(process + 1, processes),
+  )
+
+
+def _cache_folder() -> Path:
+  """Where compiled programs are kept: a folder for each kind of processor, as machines may share a home."""
+  try:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    processor = next(line for line in lines if line.startswith("flags"))
+  except (OSError, StopIteration):  # not Linux, or not x86
+    processor = platform.machine() + platform.processor()
+  kind = hashlib.sha256(processor.encode()).hexdigest()[:12]
+  return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sr_jax" / "xla" / kind
+
+
+def train(arguments: argparse.Namespace, overrides: list[str]) -> int:
+  config = configs.override(configs.load(arguments.config), overrides)
+  from sr_jax import parallel
+  from sr_jax.evaluate import evaluate_run
+  from sr_jax.stages import Sources, check_evaluation
+  from sr_jax.sweep import train_stages
+
+  begin(arguments.distributed)
+  sources = Sources()
+  check_evaluation(config, sources)
+  run = train_stages(config, arguments.workdir, sources)
+  done, rounds = int(run.state.step), run.config.train.rounds
+  if done < rounds:
+    print(f"Stopped after round {done} of {rounds}; the same command goes on from there.")
+    return STOPPED
+  run = run._replace(state=parallel.localise(run.state))
+  test = sources(config.eval.data, "config.eval.data")
+  print(evaluate_run(run, arguments.workdir, arguments.command, test).text)
+  return 0
+
+
+def sweep(arguments: argparse.Namespace, overrides: list[str]) -> int:
+  from sr_jax import sweep as sweeps
+
+  module = configs.load_module(arguments.config)
+  if "sweep" not in module:
+    raise UserError(
+      f"--config {arguments.config} defines no sweep(): see configs/amap_swiss_roll.py for one that does."
+    )
+  trials = [sweeps.Trial(*trial) for trial in module["sweep"]()]
+
+  def configure(trial: sweeps.Trial) -> ConfigDict:
+    name = arguments.config + (f":{trial.variant}" if trial.variant else "")
+    ours = [f"--config.{key}={value}" for key, value in trial.overrides.items()]
+    return configs.override(configs.load(name), [*ours, *overrides])
+
+  begin()
+  text = sweeps.sweep(trials, configure, arguments.workdir, arguments.command)
+  if not text:
+    print("Stopped; the same command goes on from there.")
+    return STOPPED
+  print(text)
+  return 0
+
+
+def evaluate(arguments: argparse.Namespace, overrides: list[str]) -> int:
+  from sr_jax.evaluate import evaluate_run
+  from sr_jax.run import load_run, saved_config
+  from sr_jax.stages import Sources, check_evaluation
+
+  begin(arguments.distributed)
+  config = configs.override(saved_config(arguments.workdir), overrides)
+  run, sources = load_run(arguments.workdir, config), Sources()
+  check_evaluation(config, sources)
+  test = sources(config.eval.data, "config.eval.data")
+  print(evaluate_run(run, arguments.out or arguments.workdir, arguments.command, test).text)
+  return 0
+
+
+def upscale(arguments: argparse.Namespace, overrides: list[str]) -> int:
+  _refuse(overrides, "upscale")
+  from sr_jax.upscale import upscale_file
+
+  begin()
+  paths = upscale_file(
+    arguments.image,
+    arguments.workdir,
+    arguments.out,
+    samples=arguments.samples,
+    seed=arguments.seed,
+    temperature=arguments.temperature,
+  )
+  if len(paths) < arguments.samples:
+    log.info("All samples would be equal: one was written.")
+  print("\n".join(map(str, paths)))
+  return 0
+
+
+def prepare(arguments: argparse.Namespace, overrides: list[str]) -> int:
+  _refuse(overrides, "prepare")
+  from sr_jax.data import prepare
+
+  print(prepare(arguments.name, arguments.data_dir, arguments.source))
+  return 0
+
+
+def config(arguments: argparse.Namespace, overrides: list[str]) -> int:
+  if arguments.name:
+    _print_keys(configs.override(configs.load(arguments.name), overrides))
+    return 0
+  for name in configs.names():
+    text = " ".join((configs.load_module(name)["__doc__"] or "").split())
+    variants = re.search(r"Variants(?: as in \w+|: [^.;]+)", re.sub(r" \([^)]*\)", "", text))
+    print(f"{name}\n  {text.partition('. ')[0].rstrip('.')}." + (f" {variants[0]}." if variants else ""))
+  return 0
+
+
+def show(arguments: argparse.Namespace, overrides: list[str]) -> int:
+  _refuse(overrides, "show")
+  from sr_jax.run import load_run
+
+  run, folder = load_run(arguments.workdir), Path(arguments.workdir)
+  print(run)
+  for part in json.loads((folder / "versions.json").read_text()):
+    print(", ".join(f"{key} {value}" for key, value in part.items() if value != ""))
+  if (table := folder / "evaluation" / "table.md").exists():
+    print(f"\n{table.read_text()}")
+  print("config:")
+  _print_keys(run.config)
+  return 0
+
+
+def diff(arguments: argparse.Namespace, overrides: list[str]) -> int:
+  _refuse(overrides, "diff")
+  from sr_jax.run import saved_config
+
+  a, b = (
+    saved_config(name) if Path(name).is_dir() else configs.load(name) for name in (arguments.a, arguments.b)
+  )
+  for key, (ours, theirs) in configs.differences(a, b).items():
+    print(f"{key}: {ours!r} -> {theirs!r}")
+  return 0
+
+
+def _print_keys(config: ConfigDict) -> None:
+  for key, value in configs.flatten(config).items():
+    print(f"{key} = {value!r}")
+
+
+def _refuse(overrides: list[str], verb: str) -> None:
+  if overrides:
+    raise UserError(f"{overrides[0]!r} is no option of {verb}: see sr-jax {verb} --help.")
