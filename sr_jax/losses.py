@@ -9,7 +9,7 @@ from sr_jax.ops import Operator
 
 Array = jax.Array
 PIXELS = (-3, -2, -1)
-Gaussian = tuple[Array, Array]  # mean and log variance of a diagonal Gaussian
+Gaussian = tuple[Array, Array]  # mean and log variance [B, D] of a diagonal Gaussian
 
 
 def lr_l1(operator: Operator, y: Array, x: Array) -> Array:

@@ -11,6 +11,7 @@ from flax import struct
 from ml_collections import ConfigDict
 
 from sr_jax.errors import choose
+from sr_jax.losses import Gaussian
 
 Array = jax.Array
 Key = jax.Array
@@ -45,6 +46,26 @@ class Sample(Protocol):
   def __call__(self, state: State, lr: Array, key: Key, *, n: int, temperature: float = 1.0) -> Array: ...
 
 
+class Latents(NamedTuple):
+  """How a method draws an image in two steps: a latent, and the image of it.
+
+  Attributes:
+    draw: (state, lr [B, h, w, C], key, temperature) -> a pytree of arrays with a first axis B.
+    decode: (state, lr, latent) -> images [B, H, W, C], unclipped, before the operator's head.
+    reach: an output pixel depends on no input pixel further away, in pixels of the input along rows or
+      columns; None: on the whole image. An array [B, kh, kw, C] of a latent belongs to the pixels of the
+      input [B, h, w, C] at the same places.
+    prior: (state, lr) -> the Gaussian that `draw` draws from, of a method that learns it.
+    posterior: (state, images [B, H, W, C] in [0, 1]) -> the Gaussian of the latents that made them.
+  """
+
+  draw: Callable[[State, Array, Key, float], Any]
+  decode: Callable[[State, Array, Any], Array]
+  reach: int | None = None
+  prior: Callable[[State, Array], Gaussian] | None = None
+  posterior: Callable[[State, Array], Gaussian] | None = None
+
+
 class Method(NamedTuple):
   """A paper, as pure functions of the global batch. It knows no device, no file and no clock.
 
@@ -64,6 +85,7 @@ class Method(NamedTuple):
     deterministic: all samples of an input are equal, so that one is enough.
     fixed_length: a round depends on `config.train.rounds`, so that a longer run would be another one.
     describe_temperature: what the paper calls a temperature, for tables.
+    latents: the two steps of `sample`, of a method whose samples are images of a latent.
     classify: (state, images [B, H, W, C] in [0, 1]) -> probabilities [B, classes], of a classifier.
   """
 
@@ -78,6 +100,7 @@ class Method(NamedTuple):
   deterministic: bool = False
   fixed_length: bool = False
   describe_temperature: Callable[[float], str] = "temperature {:.3g}".format
+  latents: Latents | None = None
   classify: Callable[[State, Array], Array] | None = None
 
 

@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 from sr_jax import losses
 from sr_jax.errors import UserError, choose
 from sr_jax.method import Array, Batch, Key, Method, Metrics, Params, State, descend, first_state, optimiser
-from sr_jax.methods.generator import is_deterministic, make_sample, train_images
+from sr_jax.methods.generator import is_deterministic, make_latents, make_sample, train_images
 from sr_jax.networks import eval_pass, init, make_generator, make_network, normal_latent, train_pass
 from sr_jax.ops import Operator, to_float
 
@@ -68,7 +68,8 @@ def amap_gan(config: ConfigDict, operator: Operator) -> Method:
     "generator": optimiser(config.optim.generator, rounds),
     "discriminator": optimiser(config.optim.discriminator, rounds * columns),
   }
-  sample = make_sample(net, operator)
+  latents = make_latents(net)
+  sample = make_sample(net, operator, latents)
   anneal = make_anneal(config.method.noise, rounds)
 
   def noisy(y: Array, sigma: Array, key: Key) -> Array:
@@ -147,4 +148,5 @@ def amap_gan(config: ConfigDict, operator: Operator) -> Method:
     minibatch=config.train.batch // columns,
     deterministic=is_deterministic(net),
     fixed_length=config.method.noise.anneal != "constant_loss",
+    latents=latents,
   )

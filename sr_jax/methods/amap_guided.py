@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from sr_jax import losses
 from sr_jax.method import Array, Batch, Key, Method, Metrics, Params, State, descend, first_state, optimiser
 from sr_jax.methods.amap_priors import Apply, Prior, initial_snapshots
-from sr_jax.methods.generator import is_deterministic, make_sample, train_images
+from sr_jax.methods.generator import is_deterministic, make_latents, make_sample, train_images
 from sr_jax.networks import eval_pass, init, make_generator, normal_latent
 from sr_jax.ops import Operator, to_float
 
@@ -28,7 +28,8 @@ def guided(make_prior: Callable[[ConfigDict], Prior]) -> Callable[[ConfigDict, O
     settings, rounds, count = config.method, config.train.rounds, config.method.snapshots
     prior, net = make_prior(config), make_generator(config)
     tx = optimiser(config.optim.generator, rounds)
-    sample = make_sample(net, operator)
+    latents = make_latents(net)
+    sample = make_sample(net, operator, latents)
 
     def snapshot(state: State, number: Array | int) -> tuple[Apply, Array]:
       """A snapshot as a function of images, and its noise level."""
@@ -76,6 +77,7 @@ def guided(make_prior: Callable[[ConfigDict], Prior]) -> Callable[[ConfigDict, O
       needs=("snapshots",),
       deterministic=is_deterministic(net),
       fixed_length=True,
+      latents=latents,
     )
 
   return make

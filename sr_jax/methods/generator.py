@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from sr_jax.method import Array, Key, Params, Sample, State
+from sr_jax.method import Array, Key, Latents, Params, Sample, State
 from sr_jax.networks import eval_pass, normal_latent, train_pass
 from sr_jax.ops import Operator
 
@@ -31,14 +31,25 @@ def is_deterministic(net: Any) -> bool:
   return not jax.tree.leaves(net.latent((1, 1, 1)))
 
 
-def make_sample(net: Any, operator: Operator) -> Sample:
-  """Samples head(G(x, temperature * z)), z ~ N(0, I); a deterministic generator gives one image n times."""
+def make_latents(net: Any) -> Latents:
+  """Latents temperature * z, z ~ N(0, I), of a generator G(x, z)."""
+
+  def draw(state: State, lr: Array, key: Key, temperature: float) -> Any:
+    del state
+    return jax.tree.map(lambda z: temperature * z, normal_latent(net, lr, key))
+
+  def decode(state: State, lr: Array, latent: Any) -> Array:
+    return eval_pass(net, state.params["generator"], state.stats["generator"], lr, latent)
+
+  return Latents(draw, decode, getattr(net, "reach", None))
+
+
+def make_sample(net: Any, operator: Operator, latents: Latents) -> Sample:
+  """Samples head(decode(draw)); a deterministic generator gives one image n times."""
 
   def sample(state: State, lr: Array, key: Key, *, n: int, temperature: float = 1.0) -> Array:
     def one(sample_key: Key) -> Array:
-      latent = jax.tree.map(lambda z: temperature * z, normal_latent(net, lr, sample_key))
-      y = eval_pass(net, state.params["generator"], state.stats["generator"], lr, latent)
-      return operator.head(y, lr)
+      return operator.head(latents.decode(state, lr, latents.draw(state, lr, sample_key, temperature)), lr)
 
     if is_deterministic(net):
       y = one(key)

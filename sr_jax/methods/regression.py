@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from sr_jax.errors import choose
 from sr_jax.method import Array, Batch, Key, Method, Metrics, Params, State, descend, first_state, optimiser
-from sr_jax.methods.generator import make_sample, train_images
+from sr_jax.methods.generator import make_latents, make_sample, train_images
 from sr_jax.networks import init, make_generator, zero_latent
 from sr_jax.ops import Operator, to_float
 
@@ -19,7 +19,8 @@ def regression(config: ConfigDict, operator: Operator) -> Method:
   net = make_generator(config)
   tx = optimiser(config.optim.generator, config.train.rounds)
   distance = choose({"mse": jnp.square, "mae": jnp.abs}, config.method.loss, "config.method.loss")
-  draw = make_sample(net, operator)
+  latents = make_latents(net)
+  draw = make_sample(net, operator, latents)
 
   def loss(y: Array, batch: Batch) -> Array:
     return distance(y - to_float(batch["hr"])).mean(axis=(1, 2, 3))  # Eq. 1
@@ -46,4 +47,4 @@ def regression(config: ConfigDict, operator: Operator) -> Method:
     del temperature
     return draw(state, lr, key, n=n, temperature=0.0)
 
-  return Method(first, step, objective, sample, deterministic=True)
+  return Method(first, step, objective, sample, deterministic=True, latents=latents)

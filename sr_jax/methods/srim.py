@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 
 from sr_jax.errors import UserError
 from sr_jax.method import Array, Batch, Key, Method, Metrics, Params, State, descend, first_state, optimiser
-from sr_jax.methods.generator import is_deterministic, make_sample, train_images
+from sr_jax.methods.generator import is_deterministic, make_latents, make_sample, train_images
 from sr_jax.networks import eval_pass, init, make_generator, zero_latent
 from sr_jax.networks.features import make_features
 from sr_jax.ops import Operator, to_float
@@ -107,6 +107,7 @@ def srim(config: ConfigDict, operator: Operator) -> Method:
   updates = warm_rounds + pools * settings.inner_rounds + max(0, rest - columns)
   tx = optimiser(config.optim.generator, updates)
   features = make_features(settings.features, config.data.channels)
+  drawn = make_latents(net)
 
   def nearest(draw: Callable[[Array], Array], y: Array, state: State) -> tuple[Array, Array]:
     """The candidate nearest to y [B, ...] and its distance, [B] each; draw(j [B, k]) -> images [B, k, ...].
@@ -233,8 +234,9 @@ def srim(config: ConfigDict, operator: Operator) -> Method:
     first,
     step,
     objective,
-    make_sample(net, operator),
+    make_sample(net, operator, drawn),
     rounds_per_batch=rounds_per_batch,
     minibatch=rows,
     weights=features.weights,
+    latents=drawn,
   )

@@ -23,6 +23,7 @@ from sr_jax.method import (
   Array,
   Batch,
   Key,
+  Latents,
   Method,
   Metrics,
   Network,
@@ -33,7 +34,7 @@ from sr_jax.method import (
   first_state,
   optimiser,
 )
-from sr_jax.methods.generator import is_deterministic, train_images
+from sr_jax.methods.generator import is_deterministic, make_sample, train_images
 from sr_jax.networks import eval_pass, init, make_generator, make_network, train_pass, zero_latent
 from sr_jax.networks.features import make_features
 from sr_jax.ops import Operator, to_float
@@ -139,9 +140,11 @@ def varsr(config: ConfigDict, operator: Operator) -> Method:
   def gaussian(role: str, state: State, image: Array) -> Gaussian:
     return eval_pass(encoders[role], state.params[role], state.stats[role], image)
 
+  def decode(state: State, x: Array, z: Any) -> Array:
+    return eval_pass(net, state.params["generator"], state.stats["generator"], x, z)
+
   def generate(state: State, x: Array, z: Any) -> Array:
-    y = eval_pass(net, state.params["generator"], state.stats["generator"], x, z)
-    return operator.head(y, x)
+    return operator.head(decode(state, x, z), x)
 
   def objective(state: State, batch: Batch, key: Key) -> dict[str, Array]:
     """The pixel loss with z ~ q, and KL(q || p) in nats."""
@@ -152,12 +155,18 @@ def varsr(config: ConfigDict, operator: Operator) -> Method:
     image = generate(state, x, draw(q, key))
     return {"pixel": jnp.mean((image - y) ** 2, (1, 2, 3)), "kl": losses.kl(q, p)}
 
-  def sample(state: State, lr: Array, key: Key, *, n: int, temperature: float = 1.0) -> Array:
-    if not encoders:
-      y = generate(state, lr, ())
-      return jnp.broadcast_to(y, (n, *y.shape))
-    p = gaussian("prior", state, lr)
-    # Eq. 4; one sample after another: memory does not grow with n.
-    return jax.lax.map(lambda k: generate(state, lr, draw(p, k, temperature)), jax.random.split(key, n))
+  def draw_prior(state: State, x: Array, key: Key, temperature: float) -> Any:
+    return draw(gaussian("prior", state, x), key, temperature) if encoders else ()  # Eq. 4
 
-  return Method(first, step, objective, sample, weights=features.weights, deterministic=not encoders)
+  latents = Latents(draw_prior, decode)
+  if encoders:
+    latents = latents._replace(prior=partial(gaussian, "prior"), posterior=partial(gaussian, "posterior"))
+  return Method(
+    first,
+    step,
+    objective,
+    make_sample(net, operator, latents),
+    weights=features.weights,
+    deterministic=not encoders,
+    latents=latents,
+  )
