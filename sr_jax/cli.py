@@ -76,9 +76,9 @@ def _parser() -> argparse.ArgumentParser:
   )
 
   prepare = verb("prepare", commands.prepare, "prepare a TFDS data set as array_record, once")
-  prepare.add_argument("name", help="the data set's TFDS name, mnist_idx or mnist_corners")
+  prepare.add_argument("name", help="the data set's TFDS name, or mnist_idx, mnist_corners, plate_chars")
   prepare.add_argument("--data-dir", default="", help="where data sets are kept; empty: TFDS's own folder")
-  prepare.add_argument("--from", dest="source", default="", help="folder of the original files (MNIST's)")
+  prepare.add_argument("--from", dest="source", default="", help="folder of the original files of those")
 
   config = verb("config", commands.config, "print the keys of a config, or list all configs", epilog=any_key)
   config.add_argument(

@@ -466,6 +466,32 @@ def test_mnist_from_idx_files_has_the_schema_of_tfds_mnist(tmp_path):
   assert evaluated(source, batch=2)[1]["label"].shape == (1,)
 
 
+def test_plate_characters_are_split_by_their_bytes_and_keep_their_class(tmp_path):
+  rng, written = np.random.default_rng(0), {}
+  for name in "0AZ":
+    (tmp_path / "chars" / name).mkdir(parents=True)
+    for i in range(40):
+      image = rng.integers(256, size=(6, 5), dtype=np.uint8)
+      Image.fromarray(image).save(tmp_path / "chars" / name / f"{i}.png")
+      written[image.tobytes()] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ".index(name)
+  twin = tmp_path / "chars" / "0" / "twin.png"
+  twin.write_bytes((tmp_path / "chars" / "0" / "0.png").read_bytes())
+  with pytest.raises(UserError, match=r"plate_chars needs its original files.*--from.*folder of its name"):
+    data.prepare("plate_chars", str(tmp_path), str(tmp_path / "nowhere"))
+  data.prepare("plate_chars", str(tmp_path), str(tmp_path / "chars"))
+  found = {}
+  for split in ("train", "test"):
+    cfg = config(tmp_path, name="plate_chars", split=split, channels=1, crop=(), flip=False)
+    source = data.open_source(cfg)
+    found[split] = [source[i] for i in range(len(source))]
+  labels = {record["hr"].tobytes(): record["label"] for records in found.values() for record in records}
+  assert labels == written
+  assert {r["label"] for r in found["train"]} == {r["label"] for r in found["test"]} == {0, 10, 35}
+  assert len(found["train"]) + len(found["test"]) == 121
+  assert not {r["hr"].tobytes() for r in found["train"]} & {r["hr"].tobytes() for r in found["test"]}
+  assert 3 <= len(found["test"]) <= 30
+
+
 def test_mnist_corners_has_each_digit_at_half_its_size_in_one_corner_left_as_often_as_right(tmp_path):
   rng = np.random.default_rng(0)
   digits = {

@@ -18,8 +18,9 @@ from sr_jax.ops import Operator, make_operator
 BATCH, SIZE = 8, 16
 # More than a batch is kept for, so that every kind of round is among them.
 ROUNDS = 6
-STOCHASTIC = {"srim", "amap_gan", "pixel_recursive", "pixel_independent", "varsr"}  # whose samples differ
-DRAWING = {"srim", "amap_gan", "denoiser", "density", "varsr"}  # whose rounds draw
+# Whose samples differ.
+STOCHASTIC = {"srim", "amap_gan", "pixel_recursive", "pixel_independent", "varsr", "mr_gan"}
+DRAWING = {"srim", "amap_gan", "denoiser", "density", "varsr", "mr_gan"}  # whose rounds draw
 
 
 @functools.cache
@@ -149,7 +150,7 @@ def test_a_state_that_went_through_the_host_goes_on_as_if_it_had_not(name):
 def test_one_device_equals_four(name):
   """With plain gradient descent: Adam would hide a gradient that is too large, and magnify rounding."""
   config = tiny(name)
-  rates = {"srim": 1e-3, "amap_dg": 1e-6, "amap_ll": 1e-6, "varsr": 1e-3}
+  rates = {"srim": 1e-3, "amap_dg": 1e-6, "amap_ll": 1e-6, "varsr": 1e-3, "mr_gan": 1e-3}
   for optim in config.optim.values():
     optim.update({"name": "sgd", "learning_rate": rates.get(name, 1e-2)})
   method = make_method(config, make_operator(config))

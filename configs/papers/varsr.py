@@ -38,6 +38,19 @@ METHODS = {
     "stages": {"pixel": {"method": {"adversarial_weight": 0.0}, "train": {"rounds": 100_000}}},
     "init_from": ("generator=pixel", "posterior=pixel", "prior=pixel"),
   },
+  # MR-GAN (Lee et al., arXiv 1902.09225), which the paper compares with. Its weights are ours.
+  "mr_gan": {
+    "method": {
+      "samples": 8,  # K images of an input, whose moments are fitted
+      "moments": "mean_variance",  # mean (MR1) | mean_variance (MR2)
+      "variance_floor": 1e-3,  # added to the variance of a pixel in [0, 1]
+      "moment_weight": 1.0,
+      "adversarial_weight": 0.05,  # VarSR's 0.001 in proportion to this loss, 50 times as steep as squares
+      "penalty_weight": 10.0,
+    },
+    "networks": {"generator": "srresnet", "critic": "critic"},
+    "trained": ("generator", "critic"),
+  },
   # Section 4.3: a helper that judges samples, see `eval.classifier`.
   "classifier": {"method": {}, "networks": {"classifier": "classifier"}, "trained": ("classifier",)},
 }

@@ -129,6 +129,48 @@ class MnistCorners(MnistIdx):
       yield i, {"image": canvas, "lr": example["image"], "label": example["label"]}
 
 
+class PlateChars(tfds.core.GeneratorBasedBuilder):
+  """Characters of licence plates from a folder for each of 0 to 9, A to Z: `image` uint8 [H, W, 1], `label`.
+
+  A tenth of the images is the test set, chosen by a digest of their bytes, so that every class is in both and
+  no file is, under two names, in both. Characters as in VarSR (Hyun & Heo, 2020), section 4.1.
+  """
+
+  VERSION = tfds.core.Version("1.0.0")
+  MANUAL_DOWNLOAD_INSTRUCTIONS = (
+    "Put the images of each character into a folder of its name, all of these folders into one."
+  )
+  CLASSES = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+  def _info(self) -> tfds.core.DatasetInfo:
+    return tfds.core.DatasetInfo(
+      builder=self,
+      description="Characters of licence plates, a folder for each.",
+      features=tfds.features.FeaturesDict(
+        {
+          "image": tfds.features.Image(shape=(None, None, 1)),
+          "label": tfds.features.ClassLabel(names=list(self.CLASSES)),
+        }
+      ),
+      supervised_keys=("image", "label"),
+    )
+
+  def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+    folder = dl_manager.manual_dir
+    return {split: self._generate_examples(folder, split) for split in ("train", "test")}
+
+  def _generate_examples(self, folder: Any, split: str) -> Iterator[tuple[str, dict]]:
+    found = [path for name in self.CLASSES for path in sorted((folder / name).glob("*")) if path.is_file()]
+    if not found:
+      raise FileNotFoundError(f"{folder} has no folder named by a character")
+    for path in found:
+      if (zlib.crc32(path.read_bytes()) % 10 == 0) == (split == "test"):
+        yield (
+          f"{path.parent.name}/{path.name}",
+          {"image": Image.open(path).convert("L"), "label": path.parent.name},
+        )
+
+
 def read_idx(path: Any) -> np.ndarray:
   """The uint8 array in a gzipped idx file (LeCun's MNIST page); ValueError if it holds something else.
 

@@ -10,6 +10,7 @@ from sr_jax.methods.amap_gan import amap_gan
 from sr_jax.methods.amap_guided import guided
 from sr_jax.methods.amap_priors import denoiser_prior, density_prior, train_prior
 from sr_jax.methods.classifier import classifier
+from sr_jax.methods.mr_gan import mr_gan
 from sr_jax.methods.pixel_recursive import pixel_independent, pixel_recursive
 from sr_jax.methods.regression import regression
 from sr_jax.methods.srim import srim
@@ -27,6 +28,7 @@ METHODS: dict[str, Callable[[ConfigDict, Operator], Method]] = {
   "pixel_recursive": pixel_recursive,
   "pixel_independent": pixel_independent,
   "varsr": varsr,
+  "mr_gan": mr_gan,
   "classifier": classifier,
 }
 

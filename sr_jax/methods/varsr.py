@@ -29,12 +29,12 @@ from sr_jax.method import (
   Network,
   Params,
   State,
-  descend,
   descend_together,
   first_state,
   optimiser,
 )
 from sr_jax.methods.generator import is_deterministic, make_sample, train_images
+from sr_jax.methods.wgan import critic_value, update_critic
 from sr_jax.networks import eval_pass, init, make_generator, make_network, train_pass, zero_latent
 from sr_jax.networks.features import make_features
 from sr_jax.ops import Operator, to_float
@@ -87,18 +87,6 @@ def varsr(config: ConfigDict, operator: Operator) -> Method:
       (jnp.mean((a - b) ** 2, (1, 2, 3)) for a, b in zip(ours, theirs, strict=True)), jnp.zeros(len(y))
     )
 
-  def update_critic(state: State, y: Array, x: Array, key: Key) -> tuple[State, Metrics]:
-    latent_key, penalty_key = jax.random.split(key)
-    fake, _, _ = reconstruct(state, state.params, y, x, latent_key)
-
-    def loss_fn(params: Params):
-      judge = partial(eval_pass, critic, params, {})
-      penalty = losses.gradient_penalty(judge, y, fake, penalty_key)
-      loss = judge(fake) - judge(y) + settings.penalty_weight * penalty  # Eq. 8
-      return loss.mean(), ({}, {"penalty": penalty.mean()})
-
-    return descend(state, "critic", loss_fn, critic_tx["critic"])
-
   def first(key: Key, batch: Batch) -> State:
     x, y = operator.lr(batch), to_float(batch["hr"])
     seen = {"posterior": y, "prior": x, "critic": y}
@@ -114,7 +102,11 @@ def varsr(config: ConfigDict, operator: Operator) -> Method:
     critic_key, latent_key = jax.random.split(key)
     judged: Metrics = {}
     if critic:
-      state, judged = update_critic(state, y, x, critic_key)
+      fake_key, penalty_key = jax.random.split(critic_key)
+      fake, _, _ = reconstruct(state, state.params, y, x, fake_key)
+      state, judged = update_critic(
+        critic, state, y, fake, penalty_key, settings.penalty_weight, critic_tx["critic"]
+      )
     size = encoders["prior"].latent_size if encoders else 1
 
     def loss_fn(params: dict[str, Params]):
@@ -123,7 +115,7 @@ def varsr(config: ConfigDict, operator: Operator) -> Method:
         "pixel": jnp.mean((image - y) ** 2, (1, 2, 3)),  # Eq. 6
         "kl": kl,
         "perceptual": perceptual(state, image, y),
-        "adversarial": -eval_pass(critic, state.params["critic"], {}, image) if critic else jnp.zeros(len(y)),
+        "adversarial": -critic_value(critic, state, image) if critic else jnp.zeros(len(y)),
       }
       means = {name: value.mean() for name, value in terms.items()}
       loss = (  # Eq. 9
@@ -135,7 +127,7 @@ def varsr(config: ConfigDict, operator: Operator) -> Method:
       return loss, (stats, means)
 
     state, metrics = descend_together(state, loss_fn, together)
-    return state, metrics | {f"critic_{name}": judged[name] for name in ("loss", "penalty") if name in judged}
+    return state, metrics | judged
 
   def gaussian(role: str, state: State, image: Array) -> Gaussian:
     return eval_pass(encoders[role], state.params[role], state.stats[role], image)
