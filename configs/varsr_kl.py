@@ -1,0 +1,19 @@
+"""The weight of VarSR's KL divergence, on digits: KL, deviation and the best of five beside it.
+
+  sr-jax prepare mnist_idx --from FOLDER_OF_IDX_FILES
+  sr-jax sweep --config varsr_kl --workdir runs/varsr_kl
+
+Inputs by four taps (varsr_mnist:varsr-aliased), which leave the digit in doubt.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from sr_jax.configs import base, varsr_mnist
+
+get_config = varsr_mnist.get_config
+
+
+def sweep() -> Iterator[tuple[str, str, dict[str, Any]]]:
+  weights = (0.0, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0)
+  yield from base.grid({"method.kl_weight": weights}, "VarSR", "varsr-aliased")

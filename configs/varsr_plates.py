@@ -1,0 +1,28 @@
+"""Plate characters 2 wide and 4 high to 8x16: Tables 3 to 5 of VarSR, on a folder for each character.
+
+  sr-jax prepare plate_chars --from FOLDER_OF_FOLDERS
+  sr-jax train --config digit_classifier:plates --workdir runs/plate_classifier
+  sr-jax sweep --config varsr_plates --workdir runs/plates --config.eval.classifier=runs/plate_classifier
+
+Variants as in varsr_mnist.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from sr_jax.configs import digit_classifier, varsr_mnist
+
+
+def get_config(variant: str = "varsr") -> ConfigDict:
+  config = varsr_mnist.get_config(variant, digit_classifier.use_plates)
+  if "critic" in config.networks:
+    config.networks.critic.widths = (32, 64)  # 8 columns halve twice where 24 do three times
+  if "kl_weight" in config.method:
+    config.method.kl_weight = 0.05
+  return config
+
+
+def sweep() -> Iterator[tuple[str, str, dict[str, Any]]]:
+  yield from varsr_mnist.sweep()
