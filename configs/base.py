@@ -61,6 +61,8 @@ def get_config(
       "seed": 0,
       **_method_sections(method, networks),
       "dtype": "float32",  # what the networks compute in: float32 | bfloat16; parameters stay float32
+      # Decay in a round of an exponential average of the trained networks' weights, which draws; 0: none.
+      "average": 0.0,
       # none | project: the output is projected onto {y : Ay = x} | learned: by the network, with its own A+
       "consistency": "none",
       # That A+ (Amortised MAP Inference, appendix B), with consistency = "learned".
@@ -83,6 +85,7 @@ def get_config(
         **SOURCE,
         "crop": (48, 48),  # HR rows and columns of a training example
         "flip": True,  # mirror left and right at random
+        "turn": False,  # turn by 0, 90, 180 or 270 degrees at random
         "max_corrupt": 10,  # records that cannot be read are named, counted and replaced, up to this many
         "cache_mb": 1024,  # decoded images kept in memory
         "threads": 8,

@@ -37,6 +37,19 @@ def gradient_penalty(critic: Callable[[Array], Array], real: Array, fake: Array,
   return (norm - 1) ** 2
 
 
+def r1(critic: Callable[[Array], Array], real: Array) -> Array:
+  """||grad C||^2 at real images [B, H, W, C] -> [B] (Mescheder et al., 2018, Eq. 9, without gamma / 2)."""
+  return jnp.sum(jax.grad(lambda y: critic(y).sum())(real) ** 2, PIXELS)
+
+
+def relativistic(higher: Array, lower: Array) -> Array:
+  """What is left to do until one critic value [B] is above the other: softplus(lower - higher) -> [B].
+
+  Jolicoeur-Martineau, On relativistic f-divergences, 2020, with f the logistic.
+  """
+  return jax.nn.softplus(lower - higher)
+
+
 def logistic(on_real: Array, on_fake: Array) -> Array:
   """A discriminator's cross-entropy -log D(real) - log(1 - D(fake)), from its logits [B] each -> [B]."""
   return jax.nn.softplus(-on_real) + jax.nn.softplus(on_fake)

@@ -1,5 +1,6 @@
 """The contract between a paper and the loop: State, Method, and what every method needs to write one."""
 
+import functools
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
@@ -38,6 +39,8 @@ class State(struct.PyTreeNode):
   stats: dict[str, Any]  # batch statistics, per network
   opt: dict[str, optax.OptState]  # a network without an entry is frozen
   aux: Any = ()  # private to the method
+  # Averages of the trained networks, if `config.average` asks for them: see `averaged`.
+  average: dict[str, Params] = struct.field(default_factory=dict)
 
 
 class Sample(Protocol):
@@ -127,6 +130,51 @@ def first_state(
     stats={role: stats for role, (_, stats) in networks.items()},
     opt={role: optimiser.init(networks[role][0]) for role, optimiser in tx.items()},
     aux=aux,
+  )
+
+
+def averaged(method: Method, decay: float) -> Method:
+  """The method with an exponential average of its trained networks' weights, which then draws and is judged.
+
+  It is training without it that goes on in every round. The average of round t decays by at most
+  (1 + t) / (10 + t), so that it forgets the first weights soon.
+
+  Args:
+    method: any.
+    decay: what is left of the average after a round, from 0 to below 1.
+  """
+
+  def init(key: Key, batch: Batch) -> State:
+    state = method.init(key, batch)
+    return state.replace(average={role: state.params[role] for role in state.opt})
+
+  def step(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
+    moved, metrics = method.step(state, batch, key)
+    kept = jnp.minimum(decay, (1 + state.step) / (10 + state.step))
+    new = {role: moved.params[role] for role in state.average}
+    average = jax.tree.map(lambda a, b: kept * a + (1 - kept) * b, state.average, new)
+    return moved.replace(average=average), metrics
+
+  def of_average(function: Callable[..., Any] | None) -> Any:
+    if function is None:
+      return None
+
+    @functools.wraps(function)
+    def call(state: State, *args: Any, **keys: Any) -> Any:
+      return function(state.replace(params=state.params | state.average), *args, **keys)
+
+    return call
+
+  return method._replace(
+    init=init,
+    step=step,
+    objective=of_average(method.objective),
+    sample=of_average(method.sample),
+    classify=of_average(method.classify),
+    latents=method.latents
+    and method.latents._replace(
+      **{name: of_average(getattr(method.latents, name)) for name in ("draw", "decode", "prior", "posterior")}
+    ),
   )
 
 

@@ -466,6 +466,48 @@ def test_mnist_from_idx_files_has_the_schema_of_tfds_mnist(tmp_path):
   assert evaluated(source, batch=2)[1]["label"].shape == (1,)
 
 
+def test_a_crop_of_records_with_their_own_lr_takes_the_same_place_of_both(images):
+  """`lr` is hr enlarged from the middle of each 2x2 block, so that a crop's own blocks are its lr."""
+  (images / "lr").mkdir()
+  (images / "hr").mkdir()
+  for path in sorted(images.glob("*.png")):
+    hr = np.asarray(Image.open(path))
+    Image.fromarray(hr[::2, ::2]).save(images / "lr" / path.name)
+    path.rename(images / "hr" / path.name)
+  cfg = config(images / "hr", lr_dir=str(images / "lr"), crop=(8, 6))
+  batches = take(None, 10, cfg)
+  corners = set()
+  for batch in batches:
+    assert batch["hr"].shape == (4, 8, 6, 3)
+    assert batch["lr"].shape == (4, 4, 3, 3)
+    for hr, lr in zip(batch["hr"], batch["lr"], strict=True):
+      mirrored = hr[0, 0, 2] > hr[0, -1, 2]
+      np.testing.assert_array_equal(lr, hr[::2, 1::2] if mirrored else hr[::2, ::2])
+      corners.add((int(hr[0, 0, 1]), int(hr[..., 2].min())))
+  assert {top % 2 for top, _ in corners} == {left % 2 for _, left in corners} == {0}
+  assert {top for top, _ in corners} == {0, 2, 4}
+  with pytest.raises(UserError, match=r"brings its own lr, 2x2 times smaller: make data\.crop a multiple"):
+    take(None, 1, config(images / "hr", lr_dir=str(images / "lr"), crop=(7, 6)))
+
+
+def test_quarter_turns_come_equally_often_and_need_squares(images):
+  cfg = config(images, crop=(6, 6), flip=False, turn=True)
+  found = []
+  for batch in take(None, 100, cfg):
+    for hr in batch["hr"].astype(int):
+      # The row is in green: it grows down, right, up or left.
+      found.append((np.sign(hr[-1, 0, 1] - hr[0, 0, 1]), np.sign(hr[0, -1, 1] - hr[0, 0, 1])))
+  counts = [found.count(way) for way in ((1, 0), (0, 1), (-1, 0), (0, -1))]
+  assert sum(counts) == 400
+  assert min(counts) > 60
+  still = joined(take(None, 100, config(images, crop=(6, 6), flip=False)), "hr")
+  turned = joined(take(None, 100, cfg), "hr")
+  for a, b in zip(still, turned, strict=True):
+    assert any(np.array_equal(np.rot90(a, k), b) for k in range(4))
+  with pytest.raises(UserError, match=r"make data\.crop square"):
+    take(None, 1, config(images, crop=(8, 6), turn=True))
+
+
 def test_plate_characters_are_split_by_their_bytes_and_keep_their_class(tmp_path):
   rng, written = np.random.default_rng(0), {}
   for name in "0AZ":

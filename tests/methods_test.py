@@ -11,6 +11,7 @@ import pytest
 from small_runs import tiny
 from sr_jax import parallel
 from sr_jax.configs import base
+from sr_jax.errors import UserError
 from sr_jax.method import Method, State, optimiser, run_round
 from sr_jax.methods import METHODS, make_method
 from sr_jax.ops import Operator, make_operator
@@ -19,8 +20,8 @@ BATCH, SIZE = 8, 16
 # More than a batch is kept for, so that every kind of round is among them.
 ROUNDS = 6
 # Whose samples differ.
-STOCHASTIC = {"srim", "amap_gan", "pixel_recursive", "pixel_independent", "varsr", "mr_gan"}
-DRAWING = {"srim", "amap_gan", "denoiser", "density", "varsr", "mr_gan"}  # whose rounds draw
+STOCHASTIC = {"srim", "amap_gan", "pixel_recursive", "pixel_independent", "varsr", "mr_gan", "srmap"}
+DRAWING = {"srim", "amap_gan", "denoiser", "density", "varsr", "mr_gan", "srmap"}  # whose rounds draw
 
 
 @functools.cache
@@ -150,7 +151,7 @@ def test_a_state_that_went_through_the_host_goes_on_as_if_it_had_not(name):
 def test_one_device_equals_four(name):
   """With plain gradient descent: Adam would hide a gradient that is too large, and magnify rounding."""
   config = tiny(name)
-  rates = {"srim": 1e-3, "amap_dg": 1e-6, "amap_ll": 1e-6, "varsr": 1e-3, "mr_gan": 1e-3}
+  rates = {"srim": 1e-3, "amap_dg": 1e-6, "amap_ll": 1e-6, "varsr": 1e-3, "mr_gan": 1e-3, "srmap": 1e-3}
   for optim in config.optim.values():
     optim.update({"name": "sgd", "learning_rate": rates.get(name, 1e-2)})
   method = make_method(config, make_operator(config))
@@ -174,8 +175,9 @@ def test_one_device_equals_four(name):
     np.testing.assert_allclose(one, four, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if name != "amap_gan"])  # its opponent learns too
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in ("amap_gan", "srmap")])
 def test_the_objective_is_one_finite_number_per_example_and_falls_in_training(name):
+  """But of those whose opponent learns too."""
   method, _ = made(name)
   objective = jax.jit(method.objective)
   data = programs(name, 1)[2]
@@ -214,8 +216,8 @@ def test_metrics_are_means_over_the_number_of_images_that_they_name(name):
   for _ in range(ROUNDS):
     state, metrics = step(state, data)
     counts.append(float(metrics["images"]))
-  expected = {0.0, float(tiny("srim").method.minibatch)} if name == "srim" else {float(BATCH)}
-  assert set(counts) == expected
+  expected = {"srim": {0.0, float(tiny("srim").method.minibatch)}, "srmap": {BATCH / 2}}
+  assert set(counts) == expected.get(name, {float(BATCH)})
 
 
 @every_method
@@ -293,3 +295,39 @@ def test_adam_is_that_of_its_paper():
     updates = [tx.update(jnp.float32(gradient), s) for tx, s in zip((ours, theirs), states, strict=True)]
     states = [s for _, s in updates]
     assert float(updates[0][0]) == float(updates[1][0])
+
+
+# The average of the weights
+
+
+def test_an_average_follows_the_weights_and_is_what_draws():
+  """Against the recursion by hand; training itself goes on as without it."""
+  config = tiny("srmap")
+  config.average = 0.5
+  operator = make_operator(config)
+  method, plain = make_method(config, operator), made("srmap")[0]
+  state, step = method.init(jax.random.key(0), batch()), jax.jit(functools.partial(run_round, method))
+  expected = state.params
+  assert state.average.keys() == state.opt.keys()
+  for number in range(8):
+    state, _ = step(state, batch(), jax.random.key(number))
+    kept = min(0.5, (1 + number) / (10 + number))
+    expected = jax.tree.map(lambda a, b, k=kept: k * a + (1 - k) * b, expected, state.params)
+  jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), state.average, expected)
+  assert not equal(state.average, state.params)
+  x = operator.lr(batch())
+  draw = jax.jit(method.sample, static_argnames="n")(state, x, jax.random.key(0), n=2)
+  swapped = state.replace(params=state.average, average={})
+  np.testing.assert_allclose(draw, sampler("srmap")(swapped, x, jax.random.key(0), n=2), atol=1e-6)
+  unaveraged = plain.init(jax.random.key(0), batch())
+  after, _ = jax.jit(functools.partial(run_round, plain))(unaveraged, batch(), jax.random.key(0))
+  ours, _ = step(method.init(jax.random.key(0), batch()), batch(), jax.random.key(0))
+  jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), ours.params, after.params)
+
+
+@pytest.mark.parametrize("decay", [1.0, -0.1, 2.0])
+def test_an_average_that_never_forgets_or_is_no_average_raises_a_user_error(decay):
+  config = tiny("regression")
+  config.average = decay
+  with pytest.raises(UserError, match=r"config\.average"):
+    make_method(config, make_operator(config))

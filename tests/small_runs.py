@@ -55,6 +55,8 @@ def tiny(name: str):
     "encoder": {"width": 6, "layers": 1, "latent_size": 4},
     "critic": {"widths": (4,), "head": 4},
     "classifier": {"widths": (4,)},
+    "srmap": {"stem": 4, "width": 8, "stages": 1, "blocks": 2, "widths": (4, 4)},
+    "srmap_critic": {"widths": (4, 4), "head": 4},
     "conditioning": {"width": 6, "blocks": 1},
     "pixel_recursive": {
       "conditioning": {"width": 6, "blocks": 1},

@@ -12,9 +12,9 @@ NETWORKS gives for the name of a network its keys. This package merges the table
 
 from typing import Any
 
-from sr_jax.configs.papers import amap, pixel_recursive, regression, srim, varsr
+from sr_jax.configs.papers import amap, pixel_recursive, regression, srim, srmap, varsr
 
-PAPERS = (regression, srim, amap, pixel_recursive, varsr)
+PAPERS = (regression, srim, amap, pixel_recursive, varsr, srmap)
 
 METHODS: dict[str, dict[str, Any]] = {name: keys for paper in PAPERS for name, keys in paper.METHODS.items()}
 NETWORKS: dict[str, dict[str, Any]] = {

@@ -30,7 +30,7 @@ def train_batches(
   Args:
     source: the images.
     cfg: `config.data`: `crop` (rows, columns; () for whole images, which then share one size), `flip`,
-      `max_corrupt`, and if present `threads`.
+      `max_corrupt`, and if present `turn` (by quarters) and `threads`.
     seed: at least 0.
     batch: B, examples of a batch over all processes; a multiple of `processes`.
     start: number of the first batch.
@@ -41,22 +41,30 @@ def train_batches(
     int32, i modulo 2^31; mask bool, all True; label int32 if there is one.
 
   Raises:
-    UserError: the batch cannot be divided; whole images of several sizes; a crop of records with their
-      own lr; or, while iterating, more than `max_corrupt` records that cannot be used.
+    UserError: the batch cannot be divided; whole images of several sizes; quarter turns of what is not
+      square; a crop that does not fit records with their own lr; or, while iterating, more than `max_corrupt`
+      records that cannot be used.
   """
   if batch % processes:
     raise UserError(f"a batch of {batch} cannot be divided among {processes} processes; choose a multiple")
   if seed < 0:
     raise UserError(f"the seed is {seed}; choose one of at least 0")
+  turn = cfg.get("turn", False)
   if isinstance(source, Arrays):
-    if cfg.crop or cfg.flip:
-      raise UserError(f"{source.title} is neither cropped nor mirrored: set data.crop=() and data.flip=False")
+    if cfg.crop or cfg.flip or turn:
+      raise UserError(
+        f"{source.title} is neither cropped, mirrored nor turned: set data.crop=(), data.flip=False and "
+        "data.turn=False"
+      )
     return array_batches(source, seed=seed, batch=batch, start=start, process=process, processes=processes)
   usable = _Usable(source, tuple(cfg.crop), cfg.max_corrupt)
+  rows, columns = usable.crop or usable.first["hr"].shape[:2]
+  if turn and rows != columns:
+    raise UserError(f"data.turn turns images of {rows}x{columns} by 90 degrees: make data.crop square")
 
   def augment(element: tuple[int, Record], rng: np.random.Generator) -> Record:
     i, record = element
-    example = _augment(record, usable.crop, cfg.flip, rng)
+    example = _augment(record, usable.crop, cfg.flip, turn, rng)
     return example | {"index": np.int32(i % 2**31), "mask": np.True_}
 
   examples = grain.MapDataset.source(usable).seed(seed).shuffle().repeat()
@@ -68,16 +76,27 @@ def train_batches(
   return iter(parts.to_iter_dataset(grain.ReadOptions(num_threads=ahead, prefetch_buffer_size=ahead)))
 
 
-def _augment(record: Record, crop: tuple[int, ...], flip: bool, rng: np.random.Generator) -> Record:
-  """A random crop, mirrored left-right half of the time. The draws do not depend on the image's size."""
-  u, v, mirror = rng.random(3)
-  example = dict(record)
+def _augment(
+  record: Record, crop: tuple[int, ...], flip: bool, turn: bool, rng: np.random.Generator
+) -> Record:
+  """A random crop, mirrored left-right half of the time, turned. The draws do not depend on the image's size.
+
+  A record with its own lr is cropped where its pixels begin.
+  """
+  u, v, mirror, quarters = rng.random(4)
+  example, images = dict(record), [key for key in ("hr", "lr") if key in record]
   if crop:
-    (h, w), (H, W) = crop, record["hr"].shape[:2]
-    top, left = int(u * (H - h + 1)), int(v * (W - w + 1))
-    example["hr"] = record["hr"][top : top + h, left : left + w]
+    # Rows and columns of hr for one of the smallest image.
+    small = record[images[-1]].shape[:2]
+    fy, fx = (size // least for size, least in zip(record["hr"].shape[:2], small, strict=True))
+    top, left = int(u * (small[0] - crop[0] // fy + 1)), int(v * (small[1] - crop[1] // fx + 1))
+    for key, (sy, sx) in zip(images, ((fy, fx), (1, 1)), strict=False):
+      rows, columns = crop[0] * sy // fy, crop[1] * sx // fx
+      example[key] = record[key][top * sy : top * sy + rows, left * sx : left * sx + columns]
   if flip and mirror < 0.5:
-    example |= {key: example[key][:, ::-1] for key in ("hr", "lr") if key in example}
+    example |= {key: example[key][:, ::-1] for key in images}
+  if turn:
+    example |= {key: np.rot90(example[key], int(4 * quarters)) for key in images}
   if "label" in example:
     example["label"] = np.int32(example["label"])
   return example
@@ -93,7 +112,12 @@ class _Usable:
     self.first: Record = {}  # nothing to compare the first record with
     self.first = self[0]
     if crop and "lr" in self.first:
-      raise UserError(f"{source.name(0)} brings its own lr, so that it cannot be cropped; set data.crop=()")
+      factor = [h // w for h, w in zip(self.first["hr"].shape[:2], self.first["lr"].shape[:2], strict=True)]
+      if any(part % f for part, f in zip(crop, factor, strict=True)):
+        raise UserError(
+          f"{source.name(0)} brings its own lr, {factor[0]}x{factor[1]} times smaller: make data.crop a "
+          "multiple of that"
+        )
 
   def __len__(self) -> int:
     return len(self.source)

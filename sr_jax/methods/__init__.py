@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
-from sr_jax.errors import find
-from sr_jax.method import Method
+from sr_jax.errors import UserError, find
+from sr_jax.method import Method, averaged
 from sr_jax.methods.amap_gan import amap_gan
 from sr_jax.methods.amap_guided import guided
 from sr_jax.methods.amap_priors import denoiser_prior, density_prior, train_prior
@@ -14,6 +14,7 @@ from sr_jax.methods.mr_gan import mr_gan
 from sr_jax.methods.pixel_recursive import pixel_independent, pixel_recursive
 from sr_jax.methods.regression import regression
 from sr_jax.methods.srim import srim
+from sr_jax.methods.srmap import srmap
 from sr_jax.methods.varsr import varsr
 from sr_jax.ops import Operator
 
@@ -29,10 +30,18 @@ METHODS: dict[str, Callable[[ConfigDict, Operator], Method]] = {
   "pixel_independent": pixel_independent,
   "varsr": varsr,
   "mr_gan": mr_gan,
+  "srmap": srmap,
   "classifier": classifier,
 }
 
 
 def make_method(config: ConfigDict, operator: Operator) -> Method:
-  """The method that `config.method.name` names, perhaps as "module:function"."""
-  return find(METHODS, config.method.name, "config.method.name")(config, operator)
+  """The method that `config.method.name` names, perhaps as "module:function"; if asked for, its average.
+
+  Raises:
+    UserError: there is none, or its keys do not fit.
+  """
+  if not 0 <= config.average < 1:
+    raise UserError(f"config.average is {config.average}: make it 0 (none) or more, and less than 1.")
+  method = find(METHODS, config.method.name, "config.method.name")(config, operator)
+  return averaged(method, config.average) if config.average else method

@@ -24,7 +24,14 @@ from ml_collections import ConfigDict
 from sr_jax import losses
 from sr_jax.errors import UserError, choose
 from sr_jax.method import Array, Batch, Key, Method, Metrics, Params, State, descend, first_state, optimiser
-from sr_jax.methods.generator import is_deterministic, make_latents, make_sample, train_images
+from sr_jax.methods.generator import (
+  centre_crop,
+  is_deterministic,
+  make_latents,
+  make_sample,
+  split_columns,
+  train_images,
+)
 from sr_jax.networks import eval_pass, init, make_generator, make_network, normal_latent, train_pass
 from sr_jax.ops import Operator, to_float
 
@@ -113,10 +120,7 @@ def amap_gan(config: ConfigDict, operator: Operator) -> Method:
 
   def step(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
     sigma = state.aux["noise"]
-    # Columns, not blocks: a draw from a sharded batch stays on its device.
-    parts = jax.tree.map(lambda v: v.reshape(-1, columns, *v.shape[1:]), batch)
-    for column in range(columns):
-      part = {name: value[:, column] for name, value in parts.items()}
+    for column, part in enumerate(split_columns(batch, columns)):
       y, x = to_float(part["hr"]), operator.lr(part)
       keys = jax.random.split(jax.random.fold_in(key, column), 4)
       state, judged = update_discriminator(state, y, x, keys)
@@ -132,13 +136,10 @@ def amap_gan(config: ConfigDict, operator: Operator) -> Method:
     The discriminator sees the centre of images that are larger than it was trained on.
     """
     x = operator.lr(batch)
-    y = whole = sample(state, x, key, n=1)[0]
-    if config.data.crop:
-      (height, width), (rows, columns) = y.shape[1:3], config.data.crop
-      top, left = max(0, height - rows) // 2, max(0, width - columns) // 2
-      y = y[:, top : top + rows, left : left + columns]
-    logit = eval_pass(discriminator, state.params["discriminator"], state.stats["discriminator"], y)
-    return {"log_ratio": -logit, "lr_l1": losses.lr_l1(operator, whole, x)}
+    y = sample(state, x, key, n=1)[0]
+    seen = centre_crop(y, config.data.crop)
+    logit = eval_pass(discriminator, state.params["discriminator"], state.stats["discriminator"], seen)
+    return {"log_ratio": -logit, "lr_l1": losses.lr_l1(operator, y, x)}
 
   return Method(
     first,

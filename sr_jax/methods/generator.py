@@ -1,11 +1,12 @@
 """What methods share that train a generator and draw from it by its latent."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from sr_jax.method import Array, Key, Latents, Params, Sample, State
+from sr_jax.method import Array, Batch, Key, Latents, Params, Sample, State
 from sr_jax.networks import eval_pass, normal_latent, train_pass
 from sr_jax.ops import Operator
 
@@ -24,6 +25,23 @@ def train_images(
   """
   y, stats = train_pass(net, params, state.stats["generator"], x, latent)
   return operator.head(y, x), stats
+
+
+def split_columns(batch: Batch, columns: int) -> list[Batch]:
+  """A batch viewed as [B / columns, columns], by columns: unlike blocks they stay on their devices."""
+  parts = jax.tree.map(lambda v: v.reshape(-1, columns, *v.shape[1:]), batch)
+  return [{name: value[:, column] for name, value in parts.items()} for column in range(columns)]
+
+
+def centre_crop(y: Array, crop: Sequence[int]) -> Array:
+  """The centre of images [B, H, W, C] that are larger than the crop (rows, columns), (): all of it.
+
+  For critics and discriminators, which were trained on crops of one size.
+  """
+  if not crop:
+    return y
+  top, left = (max(0, size - part) // 2 for size, part in zip(y.shape[1:3], crop, strict=True))
+  return y[:, top : top + crop[0], left : left + crop[1]]
 
 
 def is_deterministic(net: Any) -> bool:

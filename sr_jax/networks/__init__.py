@@ -30,6 +30,7 @@ from sr_jax.networks.gated_pixelcnn import make_pixel_recursive
 from sr_jax.networks.pixelcnn import PixelDensity
 from sr_jax.networks.projection import LearnedProjection
 from sr_jax.networks.srim import SRIM
+from sr_jax.networks.srmap import SRMAP, SRMAPCritic
 from sr_jax.networks.srresnet import SRResNet
 from sr_jax.ops import make_operator
 
@@ -46,6 +47,8 @@ NETWORKS: dict[str, Callable[..., Any]] = {
   "encoder": Encoder,
   "critic": Critic,
   "classifier": Classifier,
+  "srmap": SRMAP,
+  "srmap_critic": SRMAPCritic,
 }
 
 

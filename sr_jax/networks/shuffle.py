@@ -7,6 +7,15 @@ from sr_jax.errors import UserError
 Array = jax.Array
 
 
+def enlargements(fy: int, fx: int) -> list[tuple[int, int]]:
+  """The factor as doublings of both sides, with what is left over in one last step."""
+  steps = []
+  while fy % 2 == 0 and fx % 2 == 0:
+    steps.append((2, 2))
+    fy, fx = fy // 2, fx // 2
+  return steps + ([(fy, fx)] if fy * fx > 1 else [])
+
+
 def depth_to_space(x: Array, factor: tuple[int, int]) -> Array:
   """[B, h, w, fy * fx * C] -> [B, fy * h, fx * w, C]."""
   (b, h, w, c), (fy, fx) = x.shape, factor

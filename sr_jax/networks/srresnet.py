@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from sr_jax.errors import UserError, choose
 from sr_jax.networks.layers import check_norm, conv_norm_act, noise_plane
-from sr_jax.networks.shuffle import depth_to_space
+from sr_jax.networks.shuffle import depth_to_space, enlargements
 from sr_jax.ops.resize import resize
 
 Array = jax.Array
@@ -82,18 +82,9 @@ class SRResNet(nn.Module):
     if self.tail == "direct":
       y = depth_to_space(conv(self.channels * fy * fx, self.kernel, **last)(h), self.factor)
     else:
-      for step in _shuffles(fy, fx):
+      for step in enlargements(fy, fx):
         h = depth_to_space(conv(self.width * step[0] * step[1], self.kernel)(h), step)
         h = nn.PReLU()(h)
       y = conv(self.channels, self.outer_kernel, **last)(h)
     y = y.astype(jnp.float32)
     return y + resize(x, (y.shape[1], y.shape[2]), "bicubic") if self.residual else y
-
-
-def _shuffles(fy: int, fx: int) -> list[tuple[int, int]]:
-  """The factor as doublings of both sides, with what is left over in one last step."""
-  steps = []
-  while fy % 2 == 0 and fx % 2 == 0:
-    steps.append((2, 2))
-    fy, fx = fy // 2, fx // 2
-  return steps + ([(fy, fx)] if fy * fx > 1 else [])

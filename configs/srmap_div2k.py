@@ -1,0 +1,33 @@
+"""SRMAP as in the paper: DIV2K x4, patches of 48x48 to 192x192, batches of 64, EDSR's schedule.
+
+  sr-jax prepare div2k/bicubic_x4      # needs TensorFlow, once; or a folder: --config.data.name=folder ...
+  sr-jax train --config srmap_div2k --workdir runs/srmap_div2k
+
+Variants: srmap (L1, then the GAN), l1 (the first stage alone), scratch (the GAN without it, which did not
+converge in the paper). Not run at this size: the paper took 10 hours for L1 and five days for the GAN on a
+V100. To expect (Table 2, NTIRE 2021's protocol): LPIPS 0.153 and LR-PSNR 58.40 dB, of l1 0.267 and 52.80.
+The paper does not give alpha, gamma and the rate of the GAN stage: papers/srmap.py argues for ours.
+"""
+
+from ml_collections import ConfigDict
+
+from sr_jax.configs import base
+from sr_jax.errors import choose
+
+
+def get_config(variant: str = "srmap") -> ConfigDict:
+  choose({"srmap": 0, "l1": 0, "scratch": 0}, variant, "--config NAME:VARIANT")
+  config = base.get_config("regression" if variant == "l1" else "srmap", generator="srmap")
+  if variant == "l1":
+    config.method.loss = "mae"
+  for source, split in ((config.data, "train"), (config.eval.data, "validation")):
+    source.update({"name": "div2k/bicubic_x4", "split": split})
+  config.data.update({"crop": (192, 192), "turn": True})
+  config.eval.update({"batch": 1})
+  config.train.update({"batch": 64, "rounds": 200_000, "checkpoint_every": 1000})
+  # 1,000 batches an epoch, halved after 200 epochs, which is the end of the paper's runs.
+  for optim in config.optim.values():
+    optim.update({"schedule": "halve", "halve_at": (200_000,)})
+  if variant == "scratch":
+    config.init_from = ()
+  return config
