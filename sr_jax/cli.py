@@ -74,6 +74,19 @@ def _parser() -> argparse.ArgumentParser:
     default=1.0,
     help="1: the model, larger: more diverse, 0: draw nothing (greedy decoding, or the latent 0)",
   )
+  upscale.add_argument(
+    "--memory",
+    type=_positive,
+    default=2048,
+    help="MiB of the networks' activations; an image that needs more is made in tiles",
+  )
+  upscale.set_defaults(margin=None)
+  upscale.add_argument(
+    "--margin",
+    type=_natural,
+    help="pixels of the image around a tile; left out: as far as the network sees, which is exact",
+    **no_default,
+  )
 
   prepare = verb("prepare", commands.prepare, "prepare a TFDS data set as array_record, once")
   prepare.add_argument("name", help="the data set's TFDS name, or mnist_idx, mnist_corners, plate_chars")
@@ -96,6 +109,13 @@ def _positive(text: str) -> int:
   value = int(text)
   if value < 1:
     raise argparse.ArgumentTypeError("must be 1 or more")
+  return value
+
+
+def _natural(text: str) -> int:
+  value = int(text)
+  if value < 0:
+    raise argparse.ArgumentTypeError("must be 0 or more")
   return value
 
 

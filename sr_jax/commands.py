@@ -122,6 +122,8 @@ def upscale(arguments: argparse.Namespace, overrides: list[str]) -> int:
     samples=arguments.samples,
     seed=arguments.seed,
     temperature=arguments.temperature,
+    memory=arguments.memory,
+    margin=arguments.margin,
   )
   if len(paths) < arguments.samples:
     log.info("All samples would be equal: one was written.")

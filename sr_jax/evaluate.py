@@ -26,6 +26,7 @@ from sr_jax.ops import Operator, quantise, to_float, to_uint8
 from sr_jax.report.grids import comparison_grid, image_grid
 from sr_jax.report.tables import write_report
 from sr_jax.run import Run, load_run
+from sr_jax.tiles import MEMORY, Budget
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +150,8 @@ def make_watch(config: ConfigDict, source: Source) -> Callable[[Run], dict[str, 
   def watch(run: Run) -> dict[str, float]:
     run = run._replace(state=parallel.localise(run.state))
     objective = jax.tree_util.Partial(run.method.objective, run.state)
-    sampler = run.sampler(config.eval.temperatures[0]) if run.method.sample else None
+    draws = run.method.sample is not None
+    sampler = run.sampler(config.eval.temperatures[0], _budget(config)) if draws else None
     means, _ = evaluate(sampler, source, config, run.operator, samples=1, objective=objective)
     return _by_kind(means)[""]
 
@@ -214,7 +216,7 @@ def evaluate_run(run: Run, workdir: str | Path, command: str = "", source: Sourc
   single: dict[str, str] = {}
   shown: dict[str, Images] = {}
   others = {short_name(name): partial(_baseline, name, run) for name in settings.baselines}
-  others |= {Path(other).name: partial(_other_run, other) for other in settings.beside}
+  others |= {Path(other).name: partial(_other_run, other, config) for other in settings.beside}
   for name, make_sampler in others.items() if draws else ():
     means, shown[name] = measured(make_sampler(), samples=1)
     table[name] = _by_kind(means)[""]
@@ -223,7 +225,7 @@ def evaluate_run(run: Run, workdir: str | Path, command: str = "", source: Sourc
     # The losses do not depend on the temperature: they stand in the first row. They are all that a helper
     # has.
     objective = own if number == 0 and (settings.losses or not draws) else None
-    sampler = run.sampler(temperature) if draws else None
+    sampler = run.sampler(temperature, _budget(config)) if draws else None
     count = run.count(settings.samples, temperature)
     means, drawn = measured(sampler, samples=count, objective=objective)
     images = images or drawn
@@ -276,8 +278,13 @@ def _classifier(folder: str) -> Classify | None:
   return jax.tree_util.Partial(run.method.classify, run.state)
 
 
-def _other_run(folder: str) -> Sampler:
-  return load_run(folder).sampler()
+def _budget(config: ConfigDict) -> Budget:
+  """The share of each image of a batch."""
+  return Budget((MEMORY << 20) // config.eval.batch)
+
+
+def _other_run(folder: str, config: ConfigDict) -> Sampler:
+  return load_run(folder).sampler(budget=_budget(config))
 
 
 def read_report(config: ConfigDict, workdir: str | Path) -> Report | None:

@@ -16,6 +16,7 @@ from sr_jax.errors import UserError
 from sr_jax.method import Method, State
 from sr_jax.methods import make_method
 from sr_jax.ops import Operator, make_operator
+from sr_jax.tiles import Budget, sample_in_tiles
 
 
 @lru_cache
@@ -44,8 +45,12 @@ class Run(NamedTuple):
       f"round {int(self.state.step):,} of {self.config.train.rounds:,})"
     )
 
-  def sampler(self, temperature: float = 1.0) -> Sampler:
+  def sampler(self, temperature: float = 1.0, budget: Budget | None = None) -> Sampler:
     """(lr [B, h, w, C] in [0, 1], key, n) -> [n, B, H, W, C], unclipped.
+
+    Args:
+      temperature: see `Latents.draw`.
+      budget: images that need more memory are made in tiles if the method can do so; None: all as a whole.
 
     Raises:
       UserError: the method is a helper that draws nothing, or `temperature` is negative or no number.
@@ -54,6 +59,8 @@ class Run(NamedTuple):
     sample = self.method.sample
     if sample is None:
       raise UserError(f"Method {self.config.method.name!r} draws no images: give a run of one that does.")
+    if budget and self.method.latents:
+      sample = sample_in_tiles(self.method.latents, self.method.deterministic, self.operator, budget)
     # A pytree: jit takes the weights as arguments, not as constants of the program.
     function: Callable[..., jax.Array] = sample
     return jax.tree_util.Partial(_drawing(function, temperature), self.state)

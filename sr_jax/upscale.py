@@ -12,14 +12,20 @@ from sr_jax.errors import UserError
 from sr_jax.images import read_image, save_png
 from sr_jax.ops import to_float, to_uint8
 from sr_jax.run import Run, load_run
-
-MAX_PIXELS = 4_000_000  # of an output: the memory of a 64-channel network at that size is about 1 GB a layer
+from sr_jax.tiles import MEMORY, Budget
 
 
 def upscale(
-  run: Run, image: np.ndarray, *, samples: int = 4, seed: int = 0, temperature: float = 1.0
+  run: Run,
+  image: np.ndarray,
+  *,
+  samples: int = 4,
+  seed: int = 0,
+  temperature: float = 1.0,
+  memory: int = MEMORY,
+  margin: int | None = None,
 ) -> np.ndarray:
-  """Plausible enlargements of one image.
+  """Plausible enlargements of one image, of any size: a large one is made in tiles.
 
   Args:
     run: from `load_run(workdir)`.
@@ -28,23 +34,28 @@ def upscale(
     seed: the same seed gives the same images.
     temperature: 1 is the model, larger is more diverse, 0 draws nothing: greedy decoding of a pixel recursive
       model, the latent 0 of other generators.
+    memory: MiB of the networks' activations; an image that needs more is made in tiles.
+    margin: of a tile, in pixels of the image; None: as far as the network sees, so that tiles are exact.
 
   Returns:
     uint8 [n, H, W, C].
 
   Raises:
-    UserError: the output would be larger than MAX_PIXELS, or the image has other channels.
+    UserError: the image has other channels, or needs more memory and cannot be made in tiles.
   """
   channels = run.config.data.channels
   if image.ndim != 3 or image.shape[-1] != channels:
     raise UserError(f"The image has shape {image.shape}, but the run was trained on {channels} channels.")
-  height, width = run.operator.hr_shape(image.shape)[:2]
-  if height * width > MAX_PIXELS:
-    raise UserError(
-      f"The image would become {width}x{height} pixels, more than the {MAX_PIXELS:,} that are computed at "
-      "once: crop it or make it smaller."
-    )
-  return np.asarray(_draw(run.sampler(temperature), jnp.asarray(image), jax.random.key(seed), samples))
+  sampler = run.sampler(temperature, Budget(memory << 20, margin, strict=True))
+  arguments = (sampler, jnp.asarray(image), jax.random.key(seed), samples)
+  if run.method.latents is None:  # compiled once, here
+    needed = _draw.lower(*arguments).compile().memory_analysis().temp_size_in_bytes >> 20
+    if needed > memory:
+      raise UserError(
+        f"An input of {image.shape[1]}x{image.shape[0]} pixels needs {needed:,} MiB and --memory is {memory}, "
+        f"but {run.config.method.name!r} makes an image as a whole: give one of the size that it was trained on."
+      )
+  return np.asarray(_draw(*arguments))
 
 
 @partial(jax.jit, static_argnums=3)
@@ -61,6 +72,8 @@ def upscale_file(
   samples: int = 4,
   seed: int = 0,
   temperature: float = 1.0,
+  memory: int = MEMORY,
+  margin: int | None = None,
 ) -> list[Path]:
   """Enlarge an image file with the run in `workdir`.
 
@@ -71,10 +84,12 @@ def upscale_file(
     UserError: as `upscale`, `read_image` and `load_run`; or `out` cannot be written.
   """
   run = load_run(workdir)
-  fy, fx = run.operator.factor
-  image = read_image(path, run.config.data.channels, MAX_PIXELS // (fy * fx))
+  image = read_image(path, run.config.data.channels)
   samples = run.count(samples, temperature)
-  images = upscale(run, image, samples=samples, seed=seed, temperature=temperature)
+  images = upscale(
+    run, image, samples=samples, seed=seed, temperature=temperature, memory=memory, margin=margin
+  )
+  fy, fx = run.operator.factor
   scale = f"x{fy}" if fy == fx else f"x{fy}x{fx}"
   paths = [Path(out) / f"{Path(path).stem}_{scale}_{i}.png" for i in range(samples)]
   try:

@@ -13,7 +13,7 @@ FLOORS = [
   {"stages"},
   {"graft"},
   {"run"},
-  {"baselines", "report"},
+  {"baselines", "report", "tiles"},
   {"parallel", "checkpoint", "versions", "data", "metrics", "methods"},
   {"config", "images", "method", "networks"},
   {"losses"},

@@ -63,13 +63,18 @@ def make_latents(net: Any) -> Latents:
 
 
 def make_sample(net: Any, operator: Operator, latents: Latents) -> Sample:
-  """Samples head(decode(draw)); a deterministic generator gives one image n times."""
+  """`sample_in_two_steps` of a generator."""
+  return sample_in_two_steps(operator, latents, is_deterministic(net))
+
+
+def sample_in_two_steps(operator: Operator, latents: Latents, deterministic: bool) -> Sample:
+  """Samples head(decode(draw)); a deterministic method's one image n times."""
 
   def sample(state: State, lr: Array, key: Key, *, n: int, temperature: float = 1.0) -> Array:
     def one(sample_key: Key) -> Array:
       return operator.head(latents.decode(state, lr, latents.draw(state, lr, sample_key, temperature)), lr)
 
-    if is_deterministic(net):
+    if deterministic:
       y = one(key)
       return jnp.broadcast_to(y, (n, *y.shape))
     # One sample after another: memory does not grow with n.

@@ -4,12 +4,14 @@ Objective: E || y - f(x) ||_p, p = 2 or 1; Eq. 1 of Amortised MAP Inference (Son
 The baseline of all five papers; generator SRResNet (Ledig et al., 2017) or any other with its latent at zero.
 """
 
+from typing import Any
+
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from sr_jax.errors import choose
 from sr_jax.method import Array, Batch, Key, Method, Metrics, Params, State, descend, first_state, optimiser
-from sr_jax.methods.generator import make_latents, make_sample, train_images
+from sr_jax.methods.generator import make_latents, sample_in_two_steps, train_images
 from sr_jax.networks import init, make_generator, zero_latent
 from sr_jax.ops import Operator, to_float
 
@@ -19,8 +21,15 @@ def regression(config: ConfigDict, operator: Operator) -> Method:
   net = make_generator(config)
   tx = optimiser(config.optim.generator, config.train.rounds)
   distance = choose({"mse": jnp.square, "mae": jnp.abs}, config.method.loss, "config.method.loss")
-  latents = make_latents(net)
-  draw = make_sample(net, operator, latents)
+  drawn = make_latents(net)
+
+  def draw(state: State, lr: Array, key: Key, temperature: float) -> Any:
+    """The latent 0: a point estimate has no spread at any temperature."""
+    del temperature
+    return drawn.draw(state, lr, key, 0.0)
+
+  latents = drawn._replace(draw=draw)
+  sample = sample_in_two_steps(operator, latents, deterministic=True)
 
   def loss(y: Array, batch: Batch) -> Array:
     return distance(y - to_float(batch["hr"])).mean(axis=(1, 2, 3))  # Eq. 1
@@ -41,10 +50,5 @@ def regression(config: ConfigDict, operator: Operator) -> Method:
 
   def objective(state: State, batch: Batch, key: Key) -> dict[str, Array]:
     return {config.method.loss: loss(sample(state, operator.lr(batch), key, n=1)[0], batch)}
-
-  def sample(state: State, lr: Array, key: Key, *, n: int, temperature: float = 1.0) -> Array:
-    """One prediction n times: a point estimate has no spread at any temperature."""
-    del temperature
-    return draw(state, lr, key, n=n, temperature=0.0)
 
   return Method(first, step, objective, sample, deterministic=True, latents=latents)

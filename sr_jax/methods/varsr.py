@@ -150,7 +150,7 @@ def varsr(config: ConfigDict, operator: Operator) -> Method:
   def draw_prior(state: State, x: Array, key: Key, temperature: float) -> Any:
     return draw(gaussian("prior", state, x), key, temperature) if encoders else ()  # Eq. 4
 
-  latents = Latents(draw_prior, decode)
+  latents = Latents(draw_prior, decode, getattr(net, "reach", None))
   if encoders:
     latents = latents._replace(prior=partial(gaussian, "prior"), posterior=partial(gaussian, "posterior"))
   return Method(

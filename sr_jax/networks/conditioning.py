@@ -8,7 +8,9 @@ section 5 suggests that a ReLU ends the network.
 """
 
 from collections.abc import Sequence
+from fractions import Fraction
 from functools import partial
+from math import ceil
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +19,7 @@ from flax import linen as nn
 from sr_jax.errors import UserError
 from sr_jax.networks.layers import check_norm, conv_norm_act
 from sr_jax.networks.pixelcnn import initial
+from sr_jax.ops.resize import reach as resize_reach
 from sr_jax.ops.resize import resize
 
 Array = jax.Array
@@ -105,6 +108,18 @@ class TanhResidual(_ConditioningFields):
   def latent(self, lr_shape: Sequence[int]) -> tuple[()]:
     """It draws nothing."""
     return ()
+
+  @property
+  def reach(self) -> int | None:
+    """See `Latents.reach`."""
+    if self.whole or self.norm == "instance":
+      return None
+    reach, scale = Fraction(2 * self.blocks), 1
+    while scale < self.factor[0]:
+      scale *= 2
+      # Of the transposed convolution one pixel, backwards.
+      reach += Fraction(1 + 2 * self.blocks, scale)
+    return ceil(max(reach, resize_reach(self.factor[0], "bicubic")))
 
   @nn.compact
   def __call__(self, x: Array, latent: tuple[()], train: bool) -> Array:

@@ -88,6 +88,11 @@ class ConvNet(nn.Module):
     """Noise at the resolution of an input [h, w, C]."""
     return noise_plane(lr_shape, self.noise_channels)
 
+  @property
+  def reach(self) -> int | None:
+    """See `Latents.reach`."""
+    return None if self.norm == "instance" else (len(self.widths) + 1) * (self.kernel // 2)
+
   def __post_init__(self) -> None:
     choose(OUTPUTS, self.output, "output of a network")
     super().__post_init__()

@@ -115,6 +115,12 @@ class LearnedProjection(nn.Module):
     """As of the generator."""
     return getattr(self.net, "stages", 1)
 
+  @property
+  def reach(self) -> int | None:
+    """See `Latents.reach`: of the generator, of A and of B, one after another."""
+    own = getattr(self.net, "reach", None)
+    return None if own is None else own + self.operator.reach + self.kernel // 2
+
   def latent(self, lr_shape: Sequence[int]) -> Any:
     """As of the generator."""
     return self.net.latent(lr_shape)

@@ -1,6 +1,8 @@
 """The two-stage network of SRIM (section 2.5)."""
 
 from collections.abc import Sequence
+from fractions import Fraction
+from math import ceil
 from typing import Any
 
 import jax
@@ -9,6 +11,7 @@ from flax import linen as nn
 
 from sr_jax.errors import UserError
 from sr_jax.networks.layers import noise_plane, normalise
+from sr_jax.ops.resize import reach as resize_reach
 from sr_jax.ops.resize import resize
 
 Array = jax.Array
@@ -70,6 +73,16 @@ class SRIM(nn.Module):
   def stages(self) -> int:
     """How many there are."""
     return len(self.scales)
+
+  @property
+  def reach(self) -> int:
+    """See `Latents.reach`: the longer of two paths through each stage, its previous output and its skip image."""
+    side, reach, before = self.kernel // 2, Fraction(0), 1
+    for scale in self.scales:
+      previous = reach + resize_reach(scale // before, "bilinear") / before + Fraction(self.layers * side, scale)
+      skip = resize_reach(scale, "bilinear") + Fraction((self.layers - 1) * side, scale)
+      reach, before = max(previous, skip if self.layers > 1 else previous), scale
+    return ceil(reach)
 
   def latent(self, lr_shape: Sequence[int]) -> list[Any]:
     """Noise for each stage of an input [h, w, C]."""

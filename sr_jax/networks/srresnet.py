@@ -1,7 +1,9 @@
 """SRResNet, the generator of SRGAN (Ledig et al., 2017), with room for a latent at its input."""
 
 from collections.abc import Sequence
+from fractions import Fraction
 from functools import partial
+from math import ceil
 from typing import Any
 
 import jax
@@ -11,6 +13,7 @@ from flax import linen as nn
 from sr_jax.errors import UserError, choose
 from sr_jax.networks.layers import check_norm, conv_norm_act, noise_plane
 from sr_jax.networks.shuffle import depth_to_space, enlargements
+from sr_jax.ops.resize import reach as resize_reach
 from sr_jax.ops.resize import resize
 
 Array = jax.Array
@@ -43,6 +46,26 @@ class SRResNet(nn.Module):
     if self.latent_size:
       return jax.ShapeDtypeStruct((self.latent_size,), jnp.float32)
     return noise_plane(lr_shape, self.noise_channels)
+
+  @property
+  def reach(self) -> int | None:
+    """See `Latents.reach`."""
+    if self.norm == "instance":
+      return None
+    outer, inner = self.outer_kernel // 2, self.kernel // 2
+
+    def along(axis: int) -> Fraction:
+      reach, scale = Fraction(outer + (2 * self.blocks + 1) * inner), 1
+      if self.tail == "direct":
+        return reach + inner
+      for step in _shuffles(*self.factor):
+        reach, scale = reach + Fraction(inner, scale), scale * step[axis]
+      return reach + Fraction(outer, scale)
+
+    paths = [along(0), along(1)]
+    if self.residual:
+      paths += [resize_reach(factor, "bicubic") for factor in self.factor]
+    return ceil(max(paths))
 
   def __post_init__(self) -> None:
     check_norm(self.norm)

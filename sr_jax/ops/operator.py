@@ -16,6 +16,7 @@ from sr_jax.errors import UserError, choose, find
 from sr_jax.ops import colour
 from sr_jax.ops.resize import BORDERS, KERNELS, apply_columns, apply_rows, resize_matrix
 
+SIDE = 64  # of an input that is larger than every kernel
 ROUNDINGS = {"none": 0, "once": 0, "twice": 0}
 # "learned": the network projects its output itself (networks/projection.py).
 CONSISTENCIES = {"none": 0, "project": 0, "learned": 0}
@@ -113,6 +114,16 @@ class Operator:
   def head(self, f: Array, x: Array) -> Array:
     """What every method does to its network's output f [..., H, W, C]: nothing, or `project(f, x)`."""
     return self.project(f, x) if self.consistency == "project" else f
+
+  @property
+  def reach(self) -> int:
+    """A pixel of A y depends on no pixel of y further than this from its own block, counted in blocks."""
+
+    def along(factor: int) -> int:
+      matrix = resize_matrix(SIDE * factor, SIDE, self.kernel, self.border, self.antialias)
+      return int(np.abs(np.flatnonzero(matrix[SIDE // 2]) // factor - SIDE // 2).max())
+
+    return max(map(along, self.factor))
 
   def degrade(self, hr: Array) -> Array:
     """Makes a test input: [..., H, W, C] in [0, 1] -> [..., h, w, C], rounded as `rounding` says.

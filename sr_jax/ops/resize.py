@@ -6,6 +6,7 @@ because MATLAB changed its mind once and PIL never agreed with either.
 """
 
 from collections.abc import Callable
+from fractions import Fraction
 from functools import lru_cache
 
 import jax
@@ -70,6 +71,14 @@ KERNELS: dict[str, Kernel] = {
   "gaussian": _gaussian,
 }
 BORDERS = {"replicate": 0, "symmetric": 0, "renormalise": 0}
+
+
+def reach(factor: int, kernel: str) -> Fraction:
+  """How far an interpolation that enlarges by `factor` sees, in pixels of the small image: a pixel of the large
+  one at row Y depends on the rows floor(Y / factor -+ reach) at most, of the small one."""
+  if factor == 1:
+    return Fraction(0)
+  return Fraction(factor // 2, factor) + {"bilinear": 0, "bicubic": 1}[kernel]
 
 
 @lru_cache(maxsize=256)
