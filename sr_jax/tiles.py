@@ -1,9 +1,10 @@
 """Images of any size in bounded memory: a generator's image is made in tiles where the whole is too large.
 
 The latent of the whole image is drawn once and cut like the input, so that neighbours agree and no random
-number depends on the tiles. A tile is made with a margin around it, which stops at the image's border; with a
-margin as wide as the network sees (`Latents.reach`) it equals that part of the whole image up to rounding. The
-operator's head, which sees the whole image but is two small matrices an axis, is applied to the assembled one.
+number depends on the tiles. A tile is made with a margin around it, which stops at the image's border; with
+one as wide as the network sees (`Latents.reach`) it equals that part of the whole image up to rounding. The
+operator's head, which sees the whole image but is two small matrices an axis, is applied to the assembled
+one.
 """
 
 import math
@@ -53,10 +54,10 @@ def _decode(
   latents: Latents, factor: tuple[int, int], budget: Budget, state: State, lr: Array, latent: Any
 ) -> Array:
   """`latents.decode` within a budget: lr [B, h, w, C] -> [B, H, W, C]."""
-  size, (fy, fx) = lr.shape[1:3], factor
+  size, (fy, fx) = (lr.shape[1], lr.shape[2]), factor
   margin = latents.reach if budget.margin is None else budget.margin
   windows = _windows(_bytes_per_pixel(latents, state, lr, latent), size, budget, margin)
-  if windows == size:
+  if margin is None or windows == size:
     return latents.decode(state, lr, latent)
   cores = [w if w == n else w - 2 * margin for w, n in zip(windows, size, strict=True)]
   # All tiles have one shape, so that one program makes them: the last ones overlap those before.
@@ -77,17 +78,15 @@ def _decode(
     core = _slice(tile, (corners[i] - own) * scale, (cores[0] * fy, cores[1] * fx))
     return jax.lax.dynamic_update_slice(image, core, (0, *(corners[i] * scale), 0))
 
-  whole = jax.eval_shape(latents.decode, state, lr, latent)
-  return jax.lax.fori_loop(0, len(corners), add, jnp.zeros(whole.shape, whole.dtype))
+  blank = jnp.zeros((len(lr), size[0] * fy, size[1] * fx, lr.shape[-1]))
+  return jax.lax.fori_loop(0, len(corners), add, blank)
 
 
 def _slice(images: Array, corner: Array, size: tuple[int, int]) -> Array:
   return jax.lax.dynamic_slice(images, (0, *corner, 0), (len(images), *size, images.shape[-1]))
 
 
-def _windows(
-  per_pixel: float, size: tuple[int, int], budget: Budget, margin: int | None
-) -> tuple[int, int]:
+def _windows(per_pixel: float, size: tuple[int, int], budget: Budget, margin: int | None) -> tuple[int, int]:
   """The rows and columns of a tile with its margins; those of the image if it is made as a whole.
 
   Args:
@@ -109,8 +108,9 @@ def _windows(
   least = max(3 * margin, LEAST)
   area = budget.memory / per_pixel
   if budget.strict and area < min(least, height) * min(least, width):
+    needed = math.ceil(per_pixel * least**2 / 2**20)
     raise UserError(
-      f"{asked}, but a tile with margins of {margin} pixels needs {math.ceil(per_pixel * least**2 / 2**20):,}: "
+      f"{asked}, but a tile with margins of {margin} pixels needs {needed:,}: "
       "give more memory, or a smaller --margin, which is not exact."
     )
   rows = min(height, max(int(math.sqrt(area)), least))
@@ -146,5 +146,10 @@ def _bytes_per_pixel(latents: Latents, state: State, lr: Array, latent: Any) -> 
 @lru_cache
 def _measured(latents: Latents, tree: Any, leaves: tuple[jax.ShapeDtypeStruct, ...]) -> int:
   """Bytes of activations of a program that decodes arguments of these shapes."""
-  compiled = jax.jit(latents.decode).lower(*jax.tree.unflatten(tree, leaves)).compile()
-  return compiled.memory_analysis().temp_size_in_bytes
+  return activations(jax.jit(latents.decode).lower(*jax.tree.unflatten(tree, leaves)).compile())
+
+
+def activations(program: jax.stages.Compiled) -> int:
+  """Bytes that a program takes beside its arguments and results; 0 on a device that does not tell."""
+  memory = program.memory_analysis()
+  return memory.temp_size_in_bytes if memory else 0

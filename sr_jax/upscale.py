@@ -12,7 +12,7 @@ from sr_jax.errors import UserError
 from sr_jax.images import read_image, save_png
 from sr_jax.ops import to_float, to_uint8
 from sr_jax.run import Run, load_run
-from sr_jax.tiles import MEMORY, Budget
+from sr_jax.tiles import MEMORY, Budget, activations
 
 
 def upscale(
@@ -49,11 +49,12 @@ def upscale(
   sampler = run.sampler(temperature, Budget(memory << 20, margin, strict=True))
   arguments = (sampler, jnp.asarray(image), jax.random.key(seed), samples)
   if run.method.latents is None:  # compiled once, here
-    needed = _draw.lower(*arguments).compile().memory_analysis().temp_size_in_bytes >> 20
+    needed = activations(_draw.lower(*arguments).compile()) >> 20
     if needed > memory:
       raise UserError(
-        f"An input of {image.shape[1]}x{image.shape[0]} pixels needs {needed:,} MiB and --memory is {memory}, "
-        f"but {run.config.method.name!r} makes an image as a whole: give one of the size that it was trained on."
+        f"An input of {image.shape[1]}x{image.shape[0]} pixels needs {needed:,} MiB and --memory is "
+        f"{memory}, but {run.config.method.name!r} makes an image as a whole: give one of the size that "
+        "it was trained on, or more memory."
       )
   return np.asarray(_draw(*arguments))
 

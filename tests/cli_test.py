@@ -14,11 +14,12 @@ import small_runs
 from sr_jax import cli
 from sr_jax import config as configs
 from sr_jax.config import check
+from sr_jax.images import MAX_PIXELS
 from sr_jax.methods import make_method
 from sr_jax.ops import make_operator
 from sr_jax.run import load_run
 from sr_jax.stages import plan_stages
-from sr_jax.upscale import MAX_PIXELS, upscale
+from sr_jax.upscale import upscale
 
 CONFIG = small_runs.__file__
 
@@ -256,9 +257,9 @@ def test_what_is_no_image_raises_one_sentence(capsys, trained, tmp_path):
   assert "cannot be read: " in refusal(capsys, "upscale", str(text), *words)
   assert "does not exist" in refusal(capsys, "upscale", str(tmp_path / "gone.png"), *words)
   large = tmp_path / "large.png"
-  Image.new("RGB", (1000, 1000)).save(large)  # its output would have 16 times as many pixels
+  Image.new("1", (10_000, 10_000)).save(large)
   answer = refusal(capsys, "upscale", str(large), *words)
-  assert f"its 1000x1000 pixels are more than {MAX_PIXELS // 16:,}" in answer
+  assert f"its 10000x10000 pixels are more than {MAX_PIXELS:,}" in answer
   assert "holds no checkpoints" in refusal(capsys, "upscale", str(text), f"--workdir={tmp_path / 'none'}")
   assert not (tmp_path / "out").exists()
 

@@ -5,7 +5,7 @@ from its own keys. A **generator** is a Flax module with
 
 - `latent(lr_shape)`: what it draws for one image with an input [h, w, C], a pytree of shapes of standard
   normal numbers; `()` if it draws nothing;
-- `__call__(x, latent, train)`: inputs [B, h, w, C] and latents with a first axis B -> images [B, H, W, C].
+- `__call__(x, latent, train)`: inputs [B, h, w, C] and latents with a first axis B -> images [B, H, W, C];
 - `reach`, if it can be used in tiles: see `method.Latents`.
 
 One that works in stages may also have `stages` and `stage(s, x, previous, latent, train)`; its latent is then

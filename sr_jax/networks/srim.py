@@ -76,10 +76,12 @@ class SRIM(nn.Module):
 
   @property
   def reach(self) -> int:
-    """See `Latents.reach`: the longer of two paths through each stage, its previous output and its skip image."""
+    """See `Latents.reach`: of two paths through each stage, its previous output's and its skip image's."""
     side, reach, before = self.kernel // 2, Fraction(0), 1
     for scale in self.scales:
-      previous = reach + resize_reach(scale // before, "bilinear") / before + Fraction(self.layers * side, scale)
+      previous = (
+        reach + resize_reach(scale // before, "bilinear") / before + Fraction(self.layers * side, scale)
+      )
       skip = resize_reach(scale, "bilinear") + Fraction((self.layers - 1) * side, scale)
       reach, before = max(previous, skip if self.layers > 1 else previous), scale
     return ceil(reach)

@@ -74,8 +74,8 @@ BORDERS = {"replicate": 0, "symmetric": 0, "renormalise": 0}
 
 
 def reach(factor: int, kernel: str) -> Fraction:
-  """How far an interpolation that enlarges by `factor` sees, in pixels of the small image: a pixel of the large
-  one at row Y depends on the rows floor(Y / factor -+ reach) at most, of the small one."""
+  """How far an enlargement sees, in pixels of the small image: row Y of the large one depends on rows from
+  floor(Y / factor - reach) to floor(Y / factor + reach) of the small one."""
   if factor == 1:
     return Fraction(0)
   return Fraction(factor // 2, factor) + {"bilinear": 0, "bicubic": 1}[kernel]
