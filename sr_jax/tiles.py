@@ -110,7 +110,7 @@ def _windows(per_pixel: float, size: tuple[int, int], budget: Budget, margin: in
   if budget.strict and area < min(least, height) * min(least, width):
     needed = math.ceil(per_pixel * least**2 / 2**20)
     raise UserError(
-      f"{asked}, but a tile with margins of {margin} pixels needs {needed:,}: "
+      f"{asked}, but a tile with margins of {margin} pixels needs {needed:,} MiB: "
       "give more memory, or a smaller --margin, which is not exact."
     )
   rows = min(height, max(int(math.sqrt(area)), least))
@@ -122,7 +122,7 @@ def _windows(per_pixel: float, size: tuple[int, int], budget: Budget, margin: in
     if window == length:
       return length
     tiles = math.ceil(length / (window - 2 * margin))
-    return min(length, math.ceil(length / tiles) + 2 * margin)
+    return math.ceil(length / tiles) + 2 * margin
 
   return share(rows, height), share(columns, width)
 

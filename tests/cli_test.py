@@ -257,9 +257,9 @@ def test_what_is_no_image_raises_one_sentence(capsys, trained, tmp_path):
   assert "cannot be read: " in refusal(capsys, "upscale", str(text), *words)
   assert "does not exist" in refusal(capsys, "upscale", str(tmp_path / "gone.png"), *words)
   large = tmp_path / "large.png"
-  Image.new("1", (10_000, 10_000)).save(large)
+  Image.new("1", (8000, 7000)).save(large)
   answer = refusal(capsys, "upscale", str(large), *words)
-  assert f"its 10000x10000 pixels are more than {MAX_PIXELS:,}" in answer
+  assert f"its 8000x7000 pixels are more than {MAX_PIXELS:,}" in answer
   assert "holds no checkpoints" in refusal(capsys, "upscale", str(text), f"--workdir={tmp_path / 'none'}")
   assert not (tmp_path / "out").exists()
 

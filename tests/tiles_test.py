@@ -181,7 +181,7 @@ def test_upscale_makes_an_image_that_needs_more_memory_in_tiles():
       {"norm": "instance"},
       "it cannot be made in tiles, because this network sees the whole image",
     ),
-    ("regression", {"blocks": 9}, "a tile with margins of 22 pixels needs [0-9]+: give more memory"),
+    ("regression", {"blocks": 9}, "a tile with margins of 22 pixels needs [0-9]+ MiB: give more memory"),
     ("pixel_independent", {}, "'pixel_independent' makes an image as a whole: give one of the size"),
   ],
 )
