@@ -58,7 +58,7 @@ class SRResNet(nn.Module):
       reach, scale = Fraction(outer + (2 * self.blocks + 1) * inner), 1
       if self.tail == "direct":
         return reach + inner
-      for step in _shuffles(*self.factor):
+      for step in enlargements(*self.factor):
         reach, scale = reach + Fraction(inner, scale), scale * step[axis]
       return reach + Fraction(outer, scale)
 
