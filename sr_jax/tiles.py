@@ -17,7 +17,7 @@ import numpy as np
 
 from sr_jax.errors import UserError
 from sr_jax.method import Array, Latents, Sample, State
-from sr_jax.methods.generator import sample_in_two_steps
+from sr_jax.methods.generator import make_sample
 from sr_jax.ops import Operator
 
 MEMORY = 2048  # MiB
@@ -47,7 +47,7 @@ def sample_in_tiles(latents: Latents, deterministic: bool, operator: Operator, b
     UserError: when it is called or traced, if the budget is strict and not enough.
   """
   decode = partial(_decode, latents, operator.factor, budget)
-  return sample_in_two_steps(operator, latents._replace(decode=decode), deterministic)
+  return make_sample(operator, latents._replace(decode=decode), deterministic)
 
 
 def _decode(

@@ -90,12 +90,14 @@ NETWORKS = {
   "srresnet 4x2": ({"factor": (4, 2), "outer_kernel": 5, "noise_channels": 1}, 8),
   "srim 8x": ({"factor": (8, 8), "layers": 2, "kernel": 5}, 5),
   "convnet": ({"noise_channels": 2}, 3),
+  "srmap": ({"blocks": 1}, 5),
   "tanh_residual": ({}, 5),
 }
 SMALL = {
   "srresnet": {"width": 8, "blocks": 1, "outer_kernel": 3},
   "srim": {"width": 8, "layers": 3, "kernel": 3},
   "convnet": {"widths": (8, 8)},
+  "srmap": {"stem": 4, "width": 8, "stages": 1, "blocks": 2, "widths": (4, 4)},
   "tanh_residual": {"width": 8, "blocks": 1, "stddev": 0.0},
 }
 

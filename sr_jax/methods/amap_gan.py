@@ -76,7 +76,7 @@ def amap_gan(config: ConfigDict, operator: Operator) -> Method:
     "discriminator": optimiser(config.optim.discriminator, rounds * columns),
   }
   latents = make_latents(net)
-  sample = make_sample(net, operator, latents)
+  sample = make_sample(operator, latents, is_deterministic(net))
   anneal = make_anneal(config.method.noise, rounds)
 
   def noisy(y: Array, sigma: Array, key: Key) -> Array:

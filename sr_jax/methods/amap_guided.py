@@ -29,7 +29,7 @@ def guided(make_prior: Callable[[ConfigDict], Prior]) -> Callable[[ConfigDict, O
     prior, net = make_prior(config), make_generator(config)
     tx = optimiser(config.optim.generator, rounds)
     latents = make_latents(net)
-    sample = make_sample(net, operator, latents)
+    sample = make_sample(operator, latents, is_deterministic(net))
 
     def snapshot(state: State, number: Array | int) -> tuple[Apply, Array]:
       """A snapshot as a function of images, and its noise level."""

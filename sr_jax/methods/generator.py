@@ -62,12 +62,7 @@ def make_latents(net: Any) -> Latents:
   return Latents(draw, decode, getattr(net, "reach", None))
 
 
-def make_sample(net: Any, operator: Operator, latents: Latents) -> Sample:
-  """`sample_in_two_steps` of a generator."""
-  return sample_in_two_steps(operator, latents, is_deterministic(net))
-
-
-def sample_in_two_steps(operator: Operator, latents: Latents, deterministic: bool) -> Sample:
+def make_sample(operator: Operator, latents: Latents, deterministic: bool = False) -> Sample:
   """Samples head(decode(draw)); a deterministic method's one image n times."""
 
   def sample(state: State, lr: Array, key: Key, *, n: int, temperature: float = 1.0) -> Array:

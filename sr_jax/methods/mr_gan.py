@@ -45,7 +45,7 @@ def mr_gan(config: ConfigDict, operator: Operator) -> Method:
     raise UserError("config.networks.generator draws nothing, so MR-GAN has no moments: give it a latent.")
   tx = {role: optimiser(config.optim[role], rounds) for role in ("generator", "critic")}
   latents = make_latents(net)
-  sample = make_sample(net, operator, latents)
+  sample = make_sample(operator, latents)
 
   def generate(state: State, params: Params, x: Array, key: Key) -> tuple[Array, Any]:
     """K images of each input -> [B, K, H, W, C]; K lies inside B, which devices share."""

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from sr_jax.errors import choose
 from sr_jax.method import Array, Batch, Key, Method, Metrics, Params, State, descend, first_state, optimiser
-from sr_jax.methods.generator import make_latents, sample_in_two_steps, train_images
+from sr_jax.methods.generator import make_latents, make_sample, train_images
 from sr_jax.networks import init, make_generator, zero_latent
 from sr_jax.ops import Operator, to_float
 
@@ -29,7 +29,7 @@ def regression(config: ConfigDict, operator: Operator) -> Method:
     return drawn.draw(state, lr, key, 0.0)
 
   latents = drawn._replace(draw=draw)
-  sample = sample_in_two_steps(operator, latents, deterministic=True)
+  sample = make_sample(operator, latents, deterministic=True)
 
   def loss(y: Array, batch: Batch) -> Array:
     return distance(y - to_float(batch["hr"])).mean(axis=(1, 2, 3))  # Eq. 1

@@ -234,7 +234,7 @@ def srim(config: ConfigDict, operator: Operator) -> Method:
     first,
     step,
     objective,
-    make_sample(net, operator, drawn),
+    make_sample(operator, drawn),
     rounds_per_batch=rounds_per_batch,
     minibatch=rows,
     weights=features.weights,

@@ -51,7 +51,7 @@ def srmap(config: ConfigDict, operator: Operator) -> Method:
     )
   tx = {role: optimiser(config.optim[role], rounds) for role in ("generator", "critic")}
   latents = make_latents(net)
-  sample = make_sample(net, operator, latents)
+  sample = make_sample(operator, latents, is_deterministic(net))
 
   def judge(params: dict[str, Params], y: Array) -> Array:
     return eval_pass(critic, params["critic"], {}, y)

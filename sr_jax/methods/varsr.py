@@ -157,7 +157,7 @@ def varsr(config: ConfigDict, operator: Operator) -> Method:
     first,
     step,
     objective,
-    make_sample(net, operator, latents),
+    make_sample(operator, latents, deterministic=not encoders),
     weights=features.weights,
     deterministic=not encoders,
     latents=latents,

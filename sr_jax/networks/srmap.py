@@ -1,7 +1,9 @@
 """The generator and the critic of SRMAP (Explicit MAP Optimization for Photo-Realistic Super Resolution)."""
 
 from collections.abc import Sequence
+from fractions import Fraction
 from functools import partial
+from math import ceil
 from typing import Any
 
 import jax
@@ -11,6 +13,7 @@ from flax import linen as nn
 from sr_jax.errors import UserError
 from sr_jax.networks.layers import noise_plane
 from sr_jax.networks.shuffle import depth_to_space, enlargements
+from sr_jax.ops.resize import reach as resize_reach
 from sr_jax.ops.resize import resize
 
 Array = jax.Array
@@ -85,6 +88,25 @@ class SRMAP(nn.Module):
   def latent(self, lr_shape: Sequence[int]) -> Any:
     """A plane for each block, at the resolution of an input [h, w, C]."""
     return noise_plane(lr_shape, self.stages * self.blocks)
+
+  @property
+  def reach(self) -> int | None:
+    """See `Latents.reach`."""
+    if self.attention:
+      return None
+    side = self.kernel // 2
+
+    def along(axis: int) -> Fraction:
+      # The stem and two convolutions a block; then each step's own, at its resolution before and after.
+      features, image, scale = Fraction(side * (1 + 2 * self.stages * self.blocks)), Fraction(0), 1
+      for step in enlargements(*self.factor):
+        features += Fraction(side, scale)
+        image += resize_reach(step[axis], "bilinear") / scale
+        scale *= step[axis]
+        image = max(image, features + Fraction(side, scale))
+      return image
+
+    return ceil(max(along(0), along(1)))
 
   @nn.compact
   def __call__(self, x: Array, latent: Any, train: bool) -> Array:
