@@ -1,7 +1,8 @@
-"""sr-jax: train, sweep, evaluate, upscale, prepare; config, show and diff tell what is what."""
+"""sr-jax: train, sweep, evaluate, upscale, edit, prepare; config, show and diff tell what is what."""
 
 import argparse
 import logging
+import math
 import os
 import shlex
 import sys
@@ -88,6 +89,41 @@ def _parser() -> argparse.ArgumentParser:
     **no_default,
   )
 
+  edit = verb(
+    "edit", commands.edit, "grids of images whose latents are edited, swapped or interpolated", epilog=any_key
+  )
+  # Set before they are added without a default, so that the help shows none.
+  edit.set_defaults(attribute="", attributes="", transfer=False, interpolate="")
+  edit.add_argument("--workdir", required=True, help="folder of a trained run", **no_default)
+  mode = edit.add_mutually_exclusive_group(required=True)
+  mode.add_argument(
+    "--attribute", metavar="NAME", help="move each input's latent along its mean code", **no_default
+  )
+  mode.add_argument(
+    "--transfer", action="store_true", help="each input with the code of each image", **no_default
+  )
+  mode.add_argument(
+    "--interpolate",
+    choices=("posterior", "prior"),
+    help="from each image's code to the next one's, or between two draws, in --steps",
+    **no_default,
+  )
+  edit.add_argument(
+    "--attributes", help="CSV file: file names, and a column of 0 or -1 and 1 per attribute", **no_default
+  )
+  edit.add_argument(
+    "--direction",
+    choices=("mean", "difference"),
+    default="mean",
+    help="of an attribute: the mean code of images that have it, or that less the mean code of the others",
+  )
+  edit.add_argument("--strengths", type=_numbers, default="-2,-1,0,1,2", help="times the direction")
+  edit.add_argument("--steps", type=_positive, default=5, help="of an interpolation, with both ends")
+  edit.add_argument("--count", type=_positive, default=5, help="of images shown, the first, at most")
+  edit.add_argument("--seed", type=_seed, default=0, help="of the draws")
+  edit.add_argument("--images", default="", help="a folder of images; empty: the run's test set")
+  edit.add_argument("--out", default=".", help="folder for the PNG file")
+
   prepare = verb("prepare", commands.prepare, "prepare a TFDS data set as array_record, once")
   prepare.add_argument("name", help="the data set's TFDS name, or mnist_idx, mnist_corners, plate_chars")
   prepare.add_argument("--data-dir", default="", help="where data sets are kept; empty: TFDS's own folder")
@@ -117,6 +153,13 @@ def _natural(text: str) -> int:
   if value < 0:
     raise argparse.ArgumentTypeError("must be 0 or more")
   return value
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+  values = tuple(map(float, text.split(",")))
+  if not all(map(math.isfinite, values)):
+    raise argparse.ArgumentTypeError("must be finite numbers")
+  return values
 
 
 def _seed(text: str) -> int:

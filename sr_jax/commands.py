@@ -131,6 +131,50 @@ def upscale(arguments: argparse.Namespace, overrides: list[str]) -> int:
   return 0
 
 
+def edit(arguments: argparse.Namespace, overrides: list[str]) -> int:
+  from sr_jax import edit as edits
+  from sr_jax.data import open_source
+  from sr_jax.report.grids import labelled_grid
+  from sr_jax.run import load_run, saved_config
+
+  name = arguments.attribute
+  if bool(name) != bool(arguments.attributes):
+    raise UserError("--attribute NAME and --attributes FILE go together: give both.")
+  has = edits.read_attribute(arguments.attributes, name) if name else {}
+  begin()
+  if arguments.images:
+    whole = {"name": "folder", "dir": arguments.images, "split": "", "lr_dir": ""}
+    overrides = [*(f"--config.eval.data.{key}={value}" for key, value in whole.items()), *overrides]
+  config = configs.override(saved_config(arguments.workdir), overrides)
+  run, source = load_run(arguments.workdir, config), open_source(config.eval.data, "config.eval.data")
+  lr, hr = edits.first_images(run, source, arguments.count)
+  if name:
+    mean, others = edits.mean_codes(run, source, has)
+    log.info(
+      "Mean codes of images with and without %s: lengths %.3g and %.3g, distance %.3g.",
+      *(name, *(float((code**2).sum() ** 0.5) for code in (mean, others, mean - others))),
+    )
+    direction = mean - others if arguments.direction == "difference" else mean
+    rows = edits.attribute_rows(run, lr, hr, direction, arguments.strengths)
+    file = f"attribute_{re.sub(r'[^A-Za-z0-9_-]', '_', name)}.png"
+  elif arguments.transfer:
+    rows, file = edits.transfer_rows(run, lr, hr), "transfer.png"
+  else:
+    seed = arguments.seed if arguments.interpolate == "prior" else None
+    rows = edits.interpolation_rows(run, lr, hr, arguments.steps, seed)
+    file = f"interpolation_{arguments.interpolate}.png"
+  path = Path(arguments.out) / file
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    labelled_grid(rows, path)
+  except OSError as error:
+    raise UserError(
+      f"--out {arguments.out} cannot be written ({error.strerror}): choose another folder."
+    ) from error
+  print(path)
+  return 0
+
+
 def prepare(arguments: argparse.Namespace, overrides: list[str]) -> int:
   _refuse(overrides, "prepare")
   from sr_jax.data import prepare

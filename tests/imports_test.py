@@ -9,7 +9,7 @@ FLOORS = [
   {"cli"},
   {"commands"},
   {"sweep"},
-  {"train", "evaluate", "upscale"},
+  {"train", "evaluate", "upscale", "edit"},
   {"stages"},
   {"graft"},
   {"run"},

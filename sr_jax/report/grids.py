@@ -33,7 +33,7 @@ def image_grid(rows: Sequence[Mapping[str, np.ndarray]], path: str | os.PathLike
   # The largest would leave the rest black.
   white = float(np.percentile(np.concatenate([spread.ravel() for spread in spreads]), 99))
   for row, spread in zip(rows, spreads, strict=True):
-    columns = {"input": _enlarged(row), "bicubic": _rgb(row["bicubic"])}
+    columns = {"input": _enlarged(row["input"], row["truth"]), "bicubic": _rgb(row["bicubic"])}
     samples = list(row["samples"])
     columns |= {f"sample {i + 1}": _rgb(sample) for i, sample in enumerate(samples[:SAMPLES])}
     if len(samples) > 1:
@@ -54,7 +54,8 @@ def comparison_grid(rows: Mapping[str, Sequence[Mapping[str, np.ndarray]]], path
   grid = []
   for images in zip(*rows.values(), strict=True):
     samples = {name: _rgb(image["samples"][0]) for name, image in zip(rows, images, strict=True)}
-    columns = {"input": _enlarged(images[0]), **samples, "truth": _rgb(images[0]["truth"])}
+    truth = images[0]["truth"]
+    columns = {"input": _enlarged(images[0]["input"], truth), **samples, "truth": _rgb(truth)}
     cells = {name: _centre(image) for name, image in columns.items()}
     for name, image in zip(rows, images, strict=True):
       if "sample_loss_bits_per_dim" in image:
@@ -64,10 +65,25 @@ def comparison_grid(rows: Mapping[str, Sequence[Mapping[str, np.ndarray]]], path
     save_png(path, _paste(grid))
 
 
-def _enlarged(row: Mapping[str, np.ndarray]) -> np.ndarray:
-  """The input at the size of the truth, without interpolation."""
-  height, width = row["truth"].shape[:2]
-  return np.asarray(Image.fromarray(_rgb(row["input"])).resize((width, height), Image.Resampling.NEAREST))
+def labelled_grid(rows: Sequence[Mapping[str, np.ndarray]], path: str | os.PathLike) -> None:
+  """Writes a PNG with a row for each mapping and a column for each of its keys, its heading.
+
+  Args:
+    rows: one or more with the same keys; floats in [0, 1], clipped, [H, W, C] with C 1 or 3. The last image
+      gives its size to all of the row, enlarged without interpolation; of a large one the centre is shown.
+    path: of the file.
+  """
+  grid = []
+  for row in rows:
+    *_, last = row.values()
+    grid.append({name: _centre(_enlarged(image, last)) for name, image in row.items()})
+  save_png(path, _paste(grid))
+
+
+def _enlarged(image: np.ndarray, like: np.ndarray) -> np.ndarray:
+  """The image at the size of another, without interpolation."""
+  height, width = like.shape[:2]
+  return np.asarray(Image.fromarray(_rgb(image)).resize((width, height), Image.Resampling.NEAREST))
 
 
 def _captioned(cell: np.ndarray, text: str) -> np.ndarray:
