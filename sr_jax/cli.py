@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     "edit", commands.edit, "grids of images whose latents are edited, swapped or interpolated", epilog=any_key
   )
   # Set before they are added without a default, so that the help shows none.
-  edit.set_defaults(attribute="", attributes="", transfer=False, interpolate="")
+  edit.set_defaults(attribute=None, attributes="", transfer=False, interpolate="")
   edit.add_argument("--workdir", required=True, help="folder of a trained run", **no_default)
   mode = edit.add_mutually_exclusive_group(required=True)
   mode.add_argument(

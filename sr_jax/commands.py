@@ -138,9 +138,9 @@ def edit(arguments: argparse.Namespace, overrides: list[str]) -> int:
   from sr_jax.run import load_run, saved_config
 
   name = arguments.attribute
-  if bool(name) != bool(arguments.attributes):
+  if (name is not None) != bool(arguments.attributes):
     raise UserError("--attribute NAME and --attributes FILE go together: give both.")
-  has = edits.read_attribute(arguments.attributes, name) if name else {}
+  has = {} if name is None else edits.read_attribute(arguments.attributes, name)
   begin()
   if arguments.images:
     whole = {"name": "folder", "dir": arguments.images, "split": "", "lr_dir": ""}
@@ -148,7 +148,7 @@ def edit(arguments: argparse.Namespace, overrides: list[str]) -> int:
   config = configs.override(saved_config(arguments.workdir), overrides)
   run, source = load_run(arguments.workdir, config), open_source(config.eval.data, "config.eval.data")
   lr, hr = edits.first_images(run, source, arguments.count)
-  if name:
+  if name is not None:
     mean, others = edits.mean_codes(run, source, has)
     log.info(
       "Mean codes of images with and without %s: lengths %.3g and %.3g, distance %.3g.",

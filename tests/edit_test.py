@@ -202,6 +202,8 @@ def test_a_run_without_a_posterior_is_refused_but_its_draws_are_interpolated(set
   ("words", "content", "expected"),
   [
     (["--attribute=Smilling"], None, "did you mean 'Smiling'?"),
+    (["--attribute="], None, "which does not exist"),
+    (["--attribute=", "--attributes="], None, "go together"),
     (["--attribute=image_id"], None, "which does not exist"),
     (["--attribute=Smiling"], "id,Smiling\n0.png,1\n1.png,yes\n", "no 0, 1 or -1 for Smiling of 1.png"),
     (["--attribute=Smiling"], "id,Male,Smiling\n0.png,1\n", "no 0, 1 or -1 for Smiling of 0.png"),

@@ -178,6 +178,17 @@ def test_a_grid_without_rows_is_not_written(tmp_path):
   assert list(tmp_path.iterdir()) == []
 
 
+def test_a_labelled_grid_shows_all_cells_in_their_order_at_the_size_of_the_last(tmp_path):
+  random = np.random.default_rng(0)
+  rows = [{name: random.random((size, size, 3)) for name, size in (("a", 8), ("b", 40))} for _ in range(2)]
+  grids.labelled_grid(rows, tmp_path / "grid.png")
+  grid, gap = pixels(tmp_path / "grid.png"), grids.MARGIN
+  for top, row in zip((-2 * (40 + gap), -40 - gap), rows, strict=True):
+    cells = grid[top : top + 40]
+    for left, image in ((gap, row["a"].repeat(5, 0).repeat(5, 1)), (2 * gap + 40, row["b"])):
+      np.testing.assert_array_equal(cells[:, left : left + 40], np.floor(image * 255 + 0.5))
+
+
 def test_a_grid_of_one_sample_has_no_deviation(tmp_path):
   grids.image_grid([images(120, 160, 3, 1)], tmp_path / "one.png")
   assert pixels(tmp_path / "one.png").shape[1] == grids.MARGIN + 4 * (160 + grids.MARGIN)
