@@ -156,9 +156,12 @@ def _natural(text: str) -> int:
 
 
 def _numbers(text: str) -> tuple[float, ...]:
-  values = tuple(map(float, text.split(",")))
+  try:
+    values = tuple(map(float, text.split(",")))
+  except ValueError:
+    values = (math.nan,)
   if not all(map(math.isfinite, values)):
-    raise argparse.ArgumentTypeError("must be finite numbers")
+    raise argparse.ArgumentTypeError(f"{text!r} is no list of finite numbers such as -1,0,0.5")
   return values
 
 
