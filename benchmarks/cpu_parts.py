@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument(f"--{name}", type=int, default=default)
   keys = parser.parse_args()
   size = (keys.batch, keys.side, keys.width)
-  columns = {"default": jax_parts(*size, {}), "with the option": jax_parts(*size, training_options())}
+  columns = {"default": jax_parts(*size, {}), "with the option": jax_parts(*size, training_options("cpu"))}
   if importlib.util.find_spec("torch"):
     columns["PyTorch"] = torch_parts(*size)
   calls = {f"{title}: {part}": call for title, parts in columns.items() for part, call in parts.items()}

@@ -72,7 +72,9 @@ def main() -> None:
   method, state, batch = prepare(config)
   key, m, b = jax.random.key(1), config.method.candidates, config.method.minibatch
   # As the trainer compiles it.
-  step = jax.jit(partial(run_round, method), compiler_options=parallel.training_options())
+  step = jax.jit(
+    partial(run_round, method), compiler_options=parallel.training_options(jax.default_backend())
+  )
   # The pool is one slice: round 0 selects, the others descend.
   descending = state.replace(step=jnp.int32(1))
   descent = seconds(lambda: step(descending, batch, key))
@@ -83,7 +85,7 @@ def main() -> None:
   features = make_features(config.method.features, 3)
   x, y = operator.lr(batch), to_float(batch["hr"])
 
-  @partial(jax.jit, compiler_options=parallel.training_options())
+  @partial(jax.jit, compiler_options=parallel.training_options(jax.default_backend()))
   def network_alone(params, stats, x, y):
     def loss(p):
       image, _ = train_pass(net, p, stats, x, zero_latent(net, x))

@@ -1,5 +1,7 @@
 """sr-jax: train, sweep, evaluate, upscale, edit, prepare; config, show and diff tell what is what."""
 
+"""sr-jax: train, sweep, evaluate, upscale, prepare, plan; config, show and diff tell what is what."""
+
 import argparse
 import logging
 import math
@@ -13,6 +15,7 @@ from typing import Any
 import sr_jax
 from sr_jax import commands
 from sr_jax.errors import UserError
+from sr_jax.targets import TARGETS
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -129,6 +132,19 @@ def _parser() -> argparse.ArgumentParser:
   prepare.add_argument("--data-dir", default="", help="where data sets are kept; empty: TFDS's own folder")
   prepare.add_argument("--from", dest="source", default="", help="folder of the original files of those")
 
+  plan = verb("plan", commands.plan, "what a config takes on a machine that is not here", epilog=any_key)
+  plan.add_argument(
+    "--config", required=True, help="name of a config or path of a Python file [:VARIANT]", **no_default
+  )
+  plan.add_argument("--target", required=True, help=f"one of {', '.join(TARGETS)}", **no_default)
+  plan.add_argument(
+    "--hr-shape",
+    type=_shape,
+    default=(),
+    metavar="ROWS,COLUMNS",
+    help="of whole images, where the config says none",
+  )
+
   config = verb("config", commands.config, "print the keys of a config, or list all configs", epilog=any_key)
   config.add_argument(
     "name", nargs="?", default="", help="name of a config or path of a Python file [:VARIANT]"
@@ -163,6 +179,11 @@ def _numbers(text: str) -> tuple[float, ...]:
   if not all(map(math.isfinite, values)):
     raise argparse.ArgumentTypeError(f"{text!r} is no list of finite numbers such as -1,0,0.5")
   return values
+
+
+def _shape(text: str) -> tuple[int, int]:
+  rows, columns = map(_positive, text.split(","))
+  return rows, columns
 
 
 def _seed(text: str) -> int:

@@ -183,6 +183,23 @@ def prepare(arguments: argparse.Namespace, overrides: list[str]) -> int:
   return 0
 
 
+def plan(arguments: argparse.Namespace, overrides: list[str]) -> int:
+  from sr_jax import targets
+
+  target = targets.prepare(arguments.target)
+  config = configs.override(configs.load(arguments.config), overrides)
+  from sr_jax import plan as plans
+
+  programs = plans.plan(config, target, arguments.hr_shape)
+  print(plans.table(programs))
+  if large := [program.name for program in programs if program.too_large]:
+    raise UserError(
+      f"{arguments.config} does not fit {arguments.target}: {', '.join(large)} is too large for a chip. "
+      "Give it more chips, smaller batches or --config.dtype=bfloat16."
+    )
+  return 0
+
+
 def config(arguments: argparse.Namespace, overrides: list[str]) -> int:
   if arguments.name:
     _print_keys(configs.override(configs.load(arguments.name), overrides))

@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
+from jax.experimental import multihost_utils, topologies
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from sr_jax.errors import UserError
@@ -58,6 +58,18 @@ def make_mesh(devices: list[Any] | None = None) -> Mesh:
   return jax.make_mesh((len(found),), (AXIS,), axis_types=(AxisType.Auto,), devices=found)
 
 
+def described_mesh(platform: str, topology: str, **options: Any) -> Mesh:
+  """The devices of a machine that need not be here: programs are compiled for them, not run.
+
+  Args:
+    platform: "tpu" or "cuda", whose compiler must be installed.
+    topology: its name for the compiler, such as "v5e:2x4".
+    options: what else the compiler wants to know.
+  """
+  found = topologies.get_topology_desc(topology, platform, **options)
+  return make_mesh(list(found.devices))
+
+
 def check_shared(examples: int, mesh: Mesh) -> None:
   """Refuse a number of examples worked on at once that the devices can't share equally."""
   if examples % mesh.size:
@@ -73,6 +85,11 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def sharded(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec(AXIS))
+
+
+def abstract_batch(mesh: Mesh, shapes: dict[str, tuple[tuple[int, ...], Any]]) -> dict[str, Any]:
+  """Shapes and types of the global arrays, with their shardings; there are no arrays."""
+  return {k: jax.ShapeDtypeStruct(*v, sharding=sharded(mesh)) for k, v in shapes.items()}
 
 
 def put_batch(part: dict[str, np.ndarray], mesh: Mesh) -> Batch:
@@ -125,18 +142,18 @@ def compile_step(method: Method, mesh: Mesh, seed: int) -> Callable[[State, Batc
     in_shardings=(everywhere, sharded(mesh)),
     out_shardings=(everywhere, everywhere),
     donate_argnums=0,
-    compiler_options=training_options(),
+    compiler_options=training_options(mesh.devices.flat[0].platform),
   )
 
 
 @functools.cache
-def training_options() -> dict[str, str]:
+def training_options(platform: str) -> dict[str, str]:
   """Compiler options with which training rounds run faster; programs without gradients run slower with them.
 
   XLA's default on a CPU gives the weight gradients of convolutions to a slow library. The option may go with
   a later version: it is left out where the compiler does not know it.
   """
-  if jax.default_backend() != "cpu":
+  if platform != "cpu":
     return {}
   options = {"xla_cpu_experimental_ynn_fusion_type": ""}
   try:

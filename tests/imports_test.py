@@ -10,6 +10,7 @@ FLOORS = [
   {"commands"},
   {"sweep"},
   {"train", "evaluate", "upscale", "edit"},
+  {"train", "evaluate", "upscale", "plan"},
   {"stages"},
   {"graft"},
   {"run"},
@@ -17,7 +18,7 @@ FLOORS = [
   {"parallel", "checkpoint", "versions", "data", "metrics", "methods"},
   {"config", "images", "method", "networks"},
   {"losses"},
-  {"ops", "files", "configs"},
+  {"ops", "files", "configs", "hlo", "targets"},
   {"errors"},
 ]
 
