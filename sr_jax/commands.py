@@ -190,9 +190,12 @@ def plan(arguments: argparse.Namespace, overrides: list[str]) -> int:
   config = configs.override(configs.load(arguments.config), overrides)
   from sr_jax import plan as plans
 
-  programs = plans.plan(config, target, arguments.hr_shape)
-  print(plans.table(programs))
-  if large := [program.name for program in programs if program.too_large]:
+  large: list[str] = []
+  for number, program in enumerate(plans.plan(config, target, arguments.hr_shape)):
+    # Each row as soon as it is there: a compilation takes minutes.
+    print(*([] if number else [plans.HEAD]), plans.row(program), sep="\n", flush=True)
+    large += [program.name] * program.too_large
+  if large:
     raise UserError(
       f"{arguments.config} does not fit {arguments.target}: {', '.join(large)} is too large for a chip. "
       "Give it more chips, smaller batches or --config.dtype=bfloat16."

@@ -28,7 +28,6 @@ _COMPUTATION = re.compile(r"(ENTRY )?%([\w.\-]+) \(.*\{$")
 _CALLED = re.compile(
   r"(?:calls|body|condition|\w+_computation|to_apply|branch_computations)=(\{[^}]*\}|%[\w.\-]+)"
 )
-_TURNS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 
 
 class Cost(NamedTuple):
@@ -160,7 +159,7 @@ class _Counter:
       branches = [self.computation(name, fused) for name in one.called()]
       return min(branches, key=lambda branch: (branch["flops"], branch["bytes"]))
     if opcode in CALLS:
-      turns = int(one.attribute(_TURNS.pattern) or 1)
+      turns = self._turns(one) if opcode == "while" else 1
       for name in one.called():
         total += Counter({key: turns * value for key, value in self.computation(name, fused).items()})
       return total
@@ -172,6 +171,19 @@ class _Counter:
       total += Counter({(kind, "count"): 1, (kind, "bytes"): max(given, made)})
     total += Counter({"flops": _flops(one, operands), "bytes": 0 if fused else self._traffic(within, one)})
     return total
+
+  def _turns(self, loop: Instruction) -> int:
+    """How often a loop turns: as compilers note; a TPU's does not, there it is the bound of its condition.
+
+    A loop that ends by what it computes counts as one turn.
+    """
+    if noted := loop.attribute(r'"known_trip_count":\{"n":"(\d+)"\}'):
+      return int(noted)
+    condition = self.computations[loop.attribute(r"condition=%([\w.\-]+)")]
+    test = condition.instructions[condition.root]
+    bounds = [condition.instructions[name] for name in test.operands]
+    known = [int(one.rest[1:-1]) for one in bounds if one.opcode == "constant"]
+    return known[0] if known and test.attribute(r"direction=(LT)") else 1
 
   def _traffic(self, within: Computation, one: Instruction) -> int:
     """Bytes of main memory that an operation reads and writes."""
@@ -239,7 +251,9 @@ def _flops(one: Instruction, operands: list[Shape]) -> float:
   else:
     return 0.0
   return (
-    2.0 * math.prod(one.shapes[0].dims) * math.prod(operands[0].dims[int(i)] for i in contracted.split(",") if i)
+    2.0
+    * math.prod(one.shapes[0].dims)
+    * math.prod(operands[0].dims[int(i)] for i in contracted.split(",") if i)
   )
 
 

@@ -58,15 +58,15 @@ def make_mesh(devices: list[Any] | None = None) -> Mesh:
   return jax.make_mesh((len(found),), (AXIS,), axis_types=(AxisType.Auto,), devices=found)
 
 
-def described_mesh(platform: str, topology: str, **options: Any) -> Mesh:
+def described_mesh(platform: str, name: str, **options: Any) -> Mesh:
   """The devices of a machine that need not be here: programs are compiled for them, not run.
 
   Args:
     platform: "tpu" or "cuda", whose compiler must be installed.
-    topology: its name for the compiler, such as "v5e:2x4".
+    name: of the machine for the compiler, such as "v5e:2x4".
     options: what else the compiler wants to know.
   """
-  found = topologies.get_topology_desc(topology, platform, **options)
+  found = topologies.get_topology_desc(name, platform, **options)
   return make_mesh(list(found.devices))
 
 

@@ -5,6 +5,7 @@ each perfectly hidden behind the others. No program is faster; how much slower i
 """
 
 import re
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -22,13 +23,19 @@ from sr_jax.ops import make_operator
 from sr_jax.stages import plan_stages
 from sr_jax.targets import Chip, Target
 
+HEAD = (
+  "| program | images | memory, GiB | GFLOP | moved, MB | weights, MB | collectives, MB | ms | images/s "
+  "| limit | input, images/s |\n| --- |" + " ---: |" * 5 + " --- | ---: | ---: | --- | ---: |"
+)
+
 
 class Program(NamedTuple):
-  """One program; all but `images` and `input_rate` is of one device.
+  """One program; all but `images` and `input_rate` are of one device.
 
   Attributes:
     name: the stage, if any, and "step", "selection" or "sample".
     images: that it works on at once, over all devices.
+    weights: bytes of the trained parameters and batch statistics of a step; 0 of other programs.
     memory: bytes that it needs; `capacity`: bytes that there are.
     cost: FLOPs, bytes and collectives; None of a program that the compiler gave up because it is too large.
     seconds: by the roofline.
@@ -38,6 +45,7 @@ class Program(NamedTuple):
 
   name: str
   images: int
+  weights: int
   memory: float
   capacity: float
   cost: hlo.Cost | None
@@ -90,23 +98,25 @@ def image_shape(config: ConfigDict, given: tuple[int, ...] = ()) -> tuple[tuple[
   return (rows, columns, data.channels), jnp.uint8
 
 
-def plan(config: ConfigDict, target: Target, hr_shape: tuple[int, ...] = ()) -> list[Program]:
+def plan(config: ConfigDict, target: Target, hr_shape: tuple[int, ...] = ()) -> Iterator[Program]:
   """The programs of a config and of its stages on a machine, in the order in which they run.
+
+  Args:
+    config: of a run, see `config.load`.
+    target: the machine, see `targets.prepare`.
+    hr_shape: rows and columns of whole images, see `image_shape`.
 
   Raises:
     UserError: a config that cannot be run, images of unknown size, or a batch that the chips cannot share.
   """
-  mesh = parallel.described_mesh(target.platform, target.topology, **target.options)
-  return [
-    program
-    for stage in plan_stages(config, "")
-    for program in plan_stage(stage.config, stage.name, mesh, target.chip, hr_shape)
-  ]
+  mesh = parallel.described_mesh(target.platform, target.topology, **target.description)
+  for stage in plan_stages(config, ""):
+    yield from plan_stage(stage.config, stage.name, mesh, target, hr_shape)
 
 
 def plan_stage(
-  config: ConfigDict, name: str, mesh: Mesh, chip: Chip, hr_shape: tuple[int, ...] = ()
-) -> list[Program]:
+  config: ConfigDict, name: str, mesh: Mesh, target: Target, hr_shape: tuple[int, ...] = ()
+) -> Iterator[Program]:
   """The programs of one stage on the devices of a mesh, see `plan`."""
   configs.check(config)
   operator = make_operator(config)
@@ -130,26 +140,30 @@ def plan_stage(
     lr = {"lr": ((at_once, *operator.lr_shape(shape)), jnp.float32)}
     jobs["sample"] = jax.jit(lambda s, b: sample(s, b["lr"], _key(s), n=1)), parallel.abstract_batch(mesh, lr)
 
-  programs = []
   for job, (function, images) in jobs.items():
     title = f"{name} {job}".strip()
-    cost, needed, there = _compile(function, state, images)
-    there = there or chip.memory
-    seconds, limit = roofline(cost, chip, config.dtype, mesh.size) if cost else (0.0, "")
+    cost, needed, there = _compile(function.lower(state, images), target.options)
+    there = there or target.chip.memory
+    seconds, limit = roofline(cost, target.chip, config.dtype, mesh.size) if cost else (0.0, "")
     rate = config.train.batch / method.rounds_per_batch / seconds if job == "step" and cost else 0.0
     limit = "too large" if needed > there else limit
-    programs.append(Program(title, at_once, needed, there, cost, seconds, limit, rate))
-  return programs
+    weights = _weights(state) if job == "step" else 0
+    yield Program(title, at_once, weights, needed, there, cost, seconds, limit, rate)
 
 
 def _key(state: State) -> Key:
   return jax.random.fold_in(jax.random.key(0), state.step)
 
 
-def _compile(function: Any, *arguments: Any) -> tuple[hlo.Cost | None, float, float]:
+def _weights(state: State) -> int:
+  trained = [(state.params[role], state.stats[role]) for role in state.opt]
+  return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(trained))
+
+
+def _compile(lowered: Any, options: dict[str, Any]) -> tuple[hlo.Cost | None, float, float]:
   """What a program costs, and the bytes it needs; of one that the compiler refuses, those that there are."""
   try:
-    compiled = function.lower(*arguments).compile()
+    compiled = lowered.compile(options)
   except jax.errors.JaxRuntimeError as error:
     # A TPU's compiler says "... Used 96.00G of 15.75G hbm ...".
     found = re.search(r"Used ([\d.]+)([KMG]) of ([\d.]+)([KMG]) hbm", str(error))
@@ -163,21 +177,18 @@ def _compile(function: Any, *arguments: Any) -> tuple[hlo.Cost | None, float, fl
   return hlo.cost(compiled.as_text()), needed, 0.0
 
 
-def table(programs: list[Program]) -> str:
-  """The programs as a Markdown table."""
-  head = "program | images at once | memory, GiB | GFLOP | MB moved | collectives, MB | ms | images/s | limit"
-  lines = [f"| {head} | input, images/s |", "| --- |" + " ---: |" * 4 + " --- | ---: | ---: | --- | ---: |"]
-  for p in programs:
-    cells = [p.name, f"{p.images:,}", f"{_short(p.memory / 2**30)} of {_short(p.capacity / 2**30)}"]
-    if p.cost:
-      kinds = [f"{count} {kind} {_short(size / 1e6)}" for kind, (count, size) in p.cost.collectives.items()]
-      cells += [_short(p.cost.flops / 1e9), _short(p.cost.bytes / 1e6), ", ".join(kinds) or "none"]
-      cells += [_short(1e3 * p.seconds), _short(p.images / p.seconds), p.limit]
-    else:
-      cells += [""] * 5 + [p.limit]
-    cells.append(_short(p.input_rate) if p.input_rate else "")
-    lines.append(f"| {' | '.join(cells)} |")
-  return "\n".join(lines)
+def row(p: Program) -> str:
+  """A program as a line of a Markdown table below HEAD."""
+  cells = [p.name, f"{p.images:,}", f"{_short(p.memory / 2**30)} of {_short(p.capacity / 2**30)}"]
+  if p.cost:
+    kinds = [f"{count} {kind} {_short(size / 1e6)}" for kind, (count, size) in p.cost.collectives.items()]
+    cells += [_short(p.cost.flops / 1e9), _short(p.cost.bytes / 1e6)]
+    cells += [_short(p.weights / 1e6) if p.weights else "", ", ".join(kinds) or "none"]
+    cells += [_short(1e3 * p.seconds), _short(p.images / p.seconds)]
+  else:
+    cells += [""] * 6
+  cells += [p.limit, _short(p.input_rate) if p.input_rate else ""]
+  return f"| {' | '.join(cells)} |"
 
 
 def _short(value: float) -> str:

@@ -1,7 +1,6 @@
 """Machines that `sr-jax plan` knows: what their makers promise, and what their compilers must be told."""
 
 import importlib.util
-import math
 import os
 from typing import Any, NamedTuple
 
@@ -25,12 +24,12 @@ class Chip(NamedTuple):
 
 
 class Target(NamedTuple):
-  """A machine, by the chip, how many, and the words of its compiler."""
+  """A machine: its chips, and what describes it and its programs to the compiler."""
 
   chip: Chip
-  devices: int
   platform: str
   topology: str
+  description: dict[str, Any]
   options: dict[str, Any]
 
 
@@ -72,25 +71,26 @@ gpu_device_info {
 """
 
 
-def _tpu(chip: Chip, name: str, *sides: int, **options: Any) -> Target:
-  return Target(chip, math.prod(sides), "tpu", f"{name}:{'x'.join(map(str, sides))}", options)
+def _tpu(chip: Chip, topology: str, **description: Any) -> Target:
+  return Target(chip, "tpu", topology, description, {})
 
 
 def _h100(chip: Chip, hosts: int, gpus: int) -> Target:
-  options = {"topology": f"1x{hosts}x{gpus}", "target_config": _H100_DEVICE}
-  return Target(chip, hosts * gpus, "cuda", "h100", options)
+  description = {"topology": f"1x{hosts}x{gpus}", "target_config": _H100_DEVICE}
+  # Triton's products are chosen by trying them on the device; without one, some cannot be compiled.
+  return Target(chip, "cuda", "h100", description, {"xla_gpu_enable_triton_gemm": False})
 
 
 # Named as they are rented: the number is of chips, of a v5p it is of cores, two a chip.
 TARGETS = {
-  "v5e-1": _tpu(V5E, "v5e", 1, 1, chips_per_host_bounds=(1, 1, 1)),
-  "v5e-8": _tpu(V5E, "v5e", 2, 4),
-  "v5e-256": _tpu(V5E, "v5e", 16, 16),
-  "v6e-1": _tpu(V6E, "v6e", 1, 1, chips_per_host_bounds=(1, 1, 1)),
-  "v6e-8": _tpu(V6E, "v6e", 2, 4),
-  "v6e-256": _tpu(V6E, "v6e", 16, 16),
-  "v5p-8": _tpu(V5P, "v5p", 2, 2, 1),
-  "v5p-128": _tpu(V5P, "v5p", 4, 4, 4),
+  "v5e-1": _tpu(V5E, "v5e:1x1", chips_per_host_bounds=(1, 1, 1)),
+  "v5e-8": _tpu(V5E, "v5e:2x4"),
+  "v5e-256": _tpu(V5E, "v5e:16x16"),
+  "v6e-1": _tpu(V6E, "v6e:1x1", chips_per_host_bounds=(1, 1, 1)),
+  "v6e-8": _tpu(V6E, "v6e:2x4"),
+  "v6e-256": _tpu(V6E, "v6e:16x16"),
+  "v5p-8": _tpu(V5P, "v5p:2x2x1"),
+  "v5p-128": _tpu(V5P, "v5p:4x4x4"),
   "h100-1": _h100(H100, 1, 1),
   "h100-8": _h100(H100, 1, 8),
   "h100-8x8": _h100(H100_HOSTS, 8, 8),
