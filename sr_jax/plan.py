@@ -165,8 +165,8 @@ def _compile(lowered: Any, options: dict[str, Any]) -> tuple[hlo.Cost | None, fl
   try:
     compiled = lowered.compile(options)
   except jax.errors.JaxRuntimeError as error:
-    # A TPU's compiler says "... Used 96.00G of 15.75G hbm ...".
-    found = re.search(r"Used ([\d.]+)([KMG]) of ([\d.]+)([KMG]) hbm", str(error))
+    # A TPU's says "... HLO temporaries (96.00G) exceeds available HBM (15.75G)" and means all together.
+    found = re.search(r"([\d.]+)([KMG])\)? exceeds available HBM \(([\d.]+)([KMG])\)", str(error))
     if not found:
       raise
     needed, there = (float(found[i]) * 2.0 ** {"K": 10, "M": 20, "G": 30}[found[i + 1]] for i in (1, 3))

@@ -12,7 +12,7 @@ class Chip(NamedTuple):
 
   Attributes:
     flops: dense, by the dtype of a config; in float32 what a convolution computes in by default.
-    memory: its main memory, bytes.
+    memory: what programs may have of its main memory, bytes.
     bandwidth: of that memory, bytes.
     link: bytes to the other chips in one direction.
   """
@@ -35,12 +35,14 @@ class Target(NamedTuple):
 
 # Float32 convolutions are one pass of bfloat16 on a TPU and TF32 on a GPU. Links are half of what is given
 # for both directions.
-# https://cloud.google.com/tpu/docs/v5e, /v6e and /v5p, read in November 2026.
-V5E = Chip({"bfloat16": 197e12, "float32": 197e12}, 16 * 2**30, 819e9, 200e9)
-V6E = Chip({"bfloat16": 918e12, "float32": 918e12}, 32 * 2**30, 1638e9, 400e9)
-V5P = Chip({"bfloat16": 459e12, "float32": 459e12}, 95 * 2**30, 2765e9, 600e9)
-# https://www.nvidia.com/en-us/data-center/h100: SXM, dense; NVLink, but 400 Gb/s a GPU between hosts.
-H100 = Chip({"bfloat16": 989e12, "float32": 495e12}, 80e9, 3350e9, 450e9)
+# https://cloud.google.com/tpu/docs/v5e, /v6e and /v5p, read in November 2026; the memory is what libtpu
+# 0.0.42 leaves to programs of the 16, 32 and 95 GB given there.
+V5E = Chip({"bfloat16": 197e12, "float32": 197e12}, 15.75 * 2**30, 819e9, 200e9)
+V6E = Chip({"bfloat16": 918e12, "float32": 918e12}, 31.25 * 2**30, 1638e9, 400e9)
+V5P = Chip({"bfloat16": 459e12, "float32": 459e12}, 95.74 * 2**30, 2765e9, 600e9)
+# https://www.nvidia.com/en-us/data-center/h100: SXM, dense; NVLink, but 400 Gb/s a GPU between hosts. JAX
+# takes three quarters of a GPU's memory, unless XLA_PYTHON_CLIENT_MEM_FRACTION says otherwise.
+H100 = Chip({"bfloat16": 989e12, "float32": 495e12}, 0.75 * 80e9, 3350e9, 450e9)
 H100_HOSTS = H100._replace(link=50e9)
 
 # What XLA asks about a GPU that it cannot see: CUDA's device properties of an H100 SXM.
