@@ -75,6 +75,10 @@ class Computation(NamedTuple):
   instructions: dict[str, Instruction]
   root: str
 
+  def parameter(self, number: int) -> str:
+    parameters = (name for name, one in self.instructions.items() if one.opcode == "parameter")
+    return next(name for name in parameters if self.instructions[name].rest.startswith(f"({number})"))
+
 
 def cost(text: str) -> Cost:
   """The cost of a compiled program, `compiled.as_text()`, on one of its devices."""
@@ -183,7 +187,7 @@ class _Counter:
     test = condition.instructions[condition.root]
     bounds = [condition.instructions[name] for name in test.operands]
     known = [int(one.rest[1:-1]) for one in bounds if one.opcode == "constant"]
-    return known[0] if known and test.attribute(r"direction=(LT)") else 1
+    return known[0] if known and "direction=LT" in test.rest else 1
 
   def _traffic(self, within: Computation, one: Instruction) -> int:
     """Bytes of main memory that an operation reads and writes."""
@@ -203,12 +207,7 @@ class _Counter:
       return 0
     if one.opcode == "fusion":
       inner = self.computations[one.called()[0]]
-      names = [
-        n
-        for n, i in inner.instructions.items()
-        if i.opcode == "parameter" and i.rest[1:].startswith(f"{number})")
-      ]
-      return min(whole, self._read_within(inner, names[0]))
+      return min(whole, self._read_within(inner, inner.parameter(number)))
     return whole
 
   def _read_within(self, inner: Computation, name: str) -> int:
@@ -247,14 +246,11 @@ def _flops(one: Instruction, operands: list[Shape]) -> float:
   if one.opcode == "dot":
     contracted = one.attribute(r"lhs_contracting_dims=\{([\d,]*)\}")
   elif target.startswith("__cublas"):
-    contracted = re.sub(r'"', "", one.attribute(r'"lhs_contracting_dimensions":\[([^\]]*)\]'))
+    contracted = one.attribute(r'"lhs_contracting_dimensions":\[([^\]]*)\]').replace('"', "")
   else:
     return 0.0
-  return (
-    2.0
-    * math.prod(one.shapes[0].dims)
-    * math.prod(operands[0].dims[int(i)] for i in contracted.split(",") if i)
-  )
+  each = math.prod(operands[0].dims[int(i)] for i in contracted.split(",") if i)
+  return 2.0 * math.prod(one.shapes[0].dims) * each
 
 
 def _multiply_adds(one: Instruction, image: Shape, kernel: Shape, output: Shape) -> float:

@@ -190,13 +190,11 @@ def test_what_travels_between_devices_is_gradients_and_batch_statistics(programs
 
 
 def test_a_step_that_keeps_its_batch_needs_few_new_images():
-  config = small_runs.tiny("srim")
-  config.method.features.layers = ()
-  step, selection, sample = steps(config, 4)
+  step, selection, sample = steps(small_runs.get_config(), 4)
   assert [p.name for p in (step, selection, sample)] == ["step", "selection", "sample"]
   assert step.images == 4
-  # A pool of 8 is kept for two rounds of selection and three of descent.
-  assert step.input_rate == pytest.approx(8 / 5 / step.seconds)
+  # A pool of 8 is kept for two rounds of selection and five of descent.
+  assert step.input_rate == pytest.approx(8 / 7 / step.seconds)
   assert selection.input_rate == sample.input_rate == 0
 
 
@@ -255,10 +253,10 @@ def test_plan_prints_a_table_of_every_stage_and_program(here, capsys):
 def test_what_does_not_fit_is_said_in_the_table_and_ends_with_exit_code_2(here, capsys, monkeypatch):
   small = targets.TARGETS["v5e-8"]._replace(chip=targets.V5E._replace(memory=1000))
   monkeypatch.setitem(targets.TARGETS, "v5e-8", small)
-  code, out, error = run(capsys, "--config=amap_swiss_roll:affgan", "--target=v5e-8")
+  code, out, error = run(capsys, "--config=amap_swiss_roll:mse", "--target=v5e-8")
   assert code == 2
   assert "| too large |" in out
-  assert "amap_swiss_roll:affgan does not fit v5e-8: step, sample is too large" in error
+  assert "amap_swiss_roll:mse does not fit v5e-8: step, sample is too large" in error
 
 
 def test_a_program_that_the_compiler_refuses_tells_how_much_it_needs(here, capsys, monkeypatch):
@@ -269,7 +267,7 @@ def test_a_program_that_the_compiler_refuses_tells_how_much_it_needs(here, capsy
     )
 
   monkeypatch.setattr(jax.stages.Lowered, "compile", refuse)
-  code, out, _ = run(capsys, "--config=amap_swiss_roll:affgan", "--target=v5e-8")
+  code, out, _ = run(capsys, "--config=amap_swiss_roll:mse", "--target=v5e-8")
   assert code == 2
   assert "| 96 of 15.8 |" in out
 
