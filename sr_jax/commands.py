@@ -197,8 +197,8 @@ def plan(arguments: argparse.Namespace, overrides: list[str]) -> int:
     large += [program.name] * program.too_large
   if large:
     raise UserError(
-      f"{arguments.config} does not fit {arguments.target}: {', '.join(large)} is too large for a chip. "
-      "Give it more chips, smaller batches or --config.dtype=bfloat16."
+      f"{arguments.config} does not fit {arguments.target}, whose chips have too little memory for its "
+      f"{' and '.join(large)}: take more chips, a smaller batch or --config.dtype=bfloat16."
     )
   return 0
 

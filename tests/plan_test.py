@@ -256,7 +256,7 @@ def test_what_does_not_fit_is_said_in_the_table_and_ends_with_exit_code_2(here, 
   code, out, error = run(capsys, "--config=amap_swiss_roll:mse", "--target=v5e-8")
   assert code == 2
   assert "| too large |" in out
-  assert "amap_swiss_roll:mse does not fit v5e-8: step, sample is too large" in error
+  assert "does not fit v5e-8, whose chips have too little memory for its step and sample: take" in error
 
 
 def test_a_program_that_the_compiler_refuses_tells_how_much_it_needs(here, capsys, monkeypatch):
