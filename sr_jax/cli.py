@@ -1,6 +1,4 @@
-"""sr-jax: train, sweep, evaluate, upscale, edit, prepare; config, show and diff tell what is what."""
-
-"""sr-jax: train, sweep, evaluate, upscale, prepare, plan; config, show and diff tell what is what."""
+"""sr-jax: train, sweep, evaluate, upscale, edit, prepare, plan; config, show and diff tell what is what."""
 
 import argparse
 import logging
