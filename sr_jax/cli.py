@@ -1,4 +1,4 @@
-"""sr-jax: train, sweep, evaluate, upscale, edit, prepare, plan; config, show and diff tell what is what."""
+"""The verbs of sr-jax and their options; `commands` does what they say."""
 
 import argparse
 import logging
@@ -53,6 +53,9 @@ def _parser() -> argparse.ArgumentParser:
   evaluate = verb("evaluate", commands.evaluate, "measure a trained run beside the baselines", epilog=any_key)
   evaluate.add_argument("--workdir", required=True, help="folder of a trained run", **no_default)
   evaluate.add_argument("--out", default="", help="folder to write evaluation/ into; empty: the run's")
+  evaluate.add_argument(
+    "--save-samples", default="", metavar="FOLDER", help="write all samples there, as `score` reads them"
+  )
 
   for several in (train, evaluate):
     several.add_argument(
@@ -63,6 +66,18 @@ def _parser() -> argparse.ArgumentParser:
       metavar="HOST:PORT,NUMBER,COUNT",
       help="this is one of several processes; without a value the cluster says which",
     )
+
+  score = verb(
+    "score",
+    commands.score,
+    "score the samples that any program wrote, by NTIRE 2021's protocol",
+    epilog="How inputs are made, more metrics and LPIPS's weights are set by --config.operator.KEY=VALUE, "
+    "--config.eval.metrics=..., --config.eval.lpips.KEY=VALUE.",
+  )
+  score.add_argument("folder", help="folder of NAME_sample00000.png, NAME_sample00001.png, ...")
+  score.add_argument("--truth", required=True, help="folder of the true images", **no_default)
+  score.add_argument("--lr", default="", help="folder of the given inputs; empty: reduced truths")
+  score.add_argument("--out", default="", help="folder to write evaluation/ into; empty: none")
 
   upscale = verb("upscale", commands.upscale, "plausible enlargements of one image")
   upscale.add_argument("image", help="a PNG, JPEG, ... file")

@@ -106,7 +106,24 @@ def evaluate(arguments: argparse.Namespace, overrides: list[str]) -> int:
   run, sources = load_run(arguments.workdir, config), Sources()
   check_evaluation(config, sources)
   test = sources(config.eval.data, "config.eval.data")
-  print(evaluate_run(run, arguments.out or arguments.workdir, arguments.command, test).text)
+  out = arguments.out or arguments.workdir
+  print(evaluate_run(run, out, arguments.command, test, arguments.save_samples).text)
+  return 0
+
+
+def score(arguments: argparse.Namespace, overrides: list[str]) -> int:
+  from sr_jax import score as scoring
+
+  for argument in overrides:
+    if not argument.startswith(("--config.operator.", "--config.eval.")):
+      raise UserError(
+        f"{argument!r} is no option of score: it takes keys of config.operator and config.eval."
+      )
+  config = configs.override(scoring.default_config(), overrides)
+  config.eval.data.update({"dir": arguments.truth, "lr_dir": arguments.lr})
+  configs.check(config)
+  begin()
+  print(scoring.score(arguments.folder, config, arguments.out, arguments.command))
   return 0
 
 

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from clu.metrics import Average
 from ml_collections import ConfigDict
 
 from sr_jax import config as configs
@@ -20,11 +19,12 @@ from sr_jax.data import open_source, test_batches
 from sr_jax.data.sources import Source
 from sr_jax.errors import UserError, find, short_name
 from sr_jax.files import replacing
+from sr_jax.images import save_samples
 from sr_jax.metrics import Protocol, columns, measure, read_weights
 from sr_jax.metrics.classes import class_metrics
 from sr_jax.ops import Operator, quantise, to_float, to_uint8
 from sr_jax.report.grids import comparison_grid, image_grid
-from sr_jax.report.tables import write_report
+from sr_jax.report.tables import rows_of, write_per_image, write_report
 from sr_jax.run import Run, load_run
 from sr_jax.tiles import MEMORY, Budget
 
@@ -33,6 +33,22 @@ log = logging.getLogger(__name__)
 Images = list[dict[str, np.ndarray]]
 Classify = Callable[[jax.Array], jax.Array]
 Objective = Callable[[dict[str, jax.Array], jax.Array], dict[str, jax.Array]]
+
+
+class Measured(NamedTuple):
+  """Metrics of a test set.
+
+  Attributes:
+    means: of every metric over the images.
+    images: the first `config.eval.images`, with their samples.
+    values: {metric: float32 [N]} of each image.
+    places: [N], the places of these images in the test set, of which some may be left out.
+  """
+
+  means: dict[str, float]
+  images: Images
+  values: dict[str, np.ndarray]
+  places: np.ndarray
 
 
 def evaluate(
@@ -45,7 +61,8 @@ def evaluate(
   objective: Objective | None = None,
   judge: Objective | None = None,
   classify: Classify | None = None,
-) -> tuple[dict[str, float], Images]:
+  save: str | Path = "",
+) -> Measured:
   """Metrics of `samples` draws per image, over a test set.
 
   The draws of an image depend on `config.eval.seed` and its position in the set alone, not on batches,
@@ -60,9 +77,7 @@ def evaluate(
     objective: (batch, key) -> {name: [B]}, measured beside the metrics, as "loss_<name>".
     judge: the same, measured of the samples in the place of the truth, as "sample_loss_<name>".
     classify: images -> probabilities [B, K], of which `class_metrics` are measured.
-
-  Returns:
-    The mean of every metric over the set, and the first `config.eval.images` images with their samples.
+    save: a folder for all samples as image files, see `save_samples`; "": none.
   """
   settings = config.eval
   mesh = parallel.local_mesh()
@@ -72,7 +87,9 @@ def evaluate(
     Protocol(operator, settings.border, settings.luma, settings.best_by),
   )
   weights = jax.device_put(read_weights(names, settings), parallel.replicated(mesh))
-  totals: dict[str, Average] = {}
+  # Zero for the images of other processes, so that all images' values are the sum over the processes.
+  places = np.zeros(min(settings.limit or len(source), len(source)), np.float32)
+  each: dict[str, np.ndarray] = {}
   images: Images = []
   batches = test_batches(
     source,
@@ -91,18 +108,25 @@ def evaluate(
     # On the host: eager reductions of sharded arrays are programs of their own on all devices, and on a
     # CPU with several of them such programs wait for each other for ever.
     drawn, x, values = jax.device_get((drawn, x, values))
+    real = host_batch["mask"]
+    numbers = host_batch["index"][real]
+    places[numbers] = 1
     for name, value in values.items():
-      average = Average.from_model_output(value, mask=host_batch["mask"])
-      totals[name] = totals[name].merge(average) if name in totals else average
-    for i in np.flatnonzero(host_batch["mask"])[: settings.images - len(images) if sampler else 0]:
+      each.setdefault(name, np.zeros_like(places))[numbers] = value[real]
+    if save and sampler:
+      for number, one in zip(numbers, np.moveaxis(drawn, 1, 0)[real], strict=True):
+        save_samples(save, int(number), one)
+    for i in np.flatnonzero(real)[: settings.images - len(images) if sampler else 0]:
       truth = np.asarray(to_float(host_batch["hr"][i]))
       judged = {name: value[i] for name, value in values.items() if name.startswith("sample_")}
       images.append({"input": x[i], "samples": drawn[:, i], "truth": truth, **judged})
-  sums = parallel.gather_sums({k: (np.asarray(v.total), np.asarray(v.count)) for k, v in totals.items()})
+  places, each = parallel.gather_sums((places, each))
+  places = np.flatnonzero(places)
   # JAX sorts names; tables have the config's order.
   order = [column + kind for column in columns(names) for kind in ("", "/best", "/mean_image")]
-  ordered = sorted(sums, key=lambda name: order.index(name) if name in order else len(order))
-  return {name: float(sums[name][0] / sums[name][1]) for name in ordered}, images
+  ordered = sorted(each, key=lambda name: order.index(name) if name in order else len(order))
+  found = {name: each[name][places] for name in ordered}
+  return Measured({name: float(v.mean(dtype=float)) for name, v in found.items()}, images, found, places)
 
 
 @partial(jax.jit, static_argnames=("n", "seed", "operator", "protocol", "names"))
@@ -152,19 +176,10 @@ def make_watch(config: ConfigDict, source: Source) -> Callable[[Run], dict[str, 
     objective = jax.tree_util.Partial(run.method.objective, run.state)
     draws = run.method.sample is not None
     sampler = run.sampler(config.eval.temperatures[0], _budget(config)) if draws else None
-    means, _ = evaluate(sampler, source, config, run.operator, samples=1, objective=objective)
-    return _by_kind(means)[""]
+    found = evaluate(sampler, source, config, run.operator, samples=1, objective=objective)
+    return rows_of("", 1, found.means)[""]
 
   return watch
-
-
-def _by_kind(means: dict[str, float]) -> dict[str, dict[str, float]]:
-  """Metrics "<name>/<kind>" of `measure` by kind: "" of a single sample, best, mean_image."""
-  kinds: dict[str, dict[str, float]] = {}
-  for column, value in means.items():
-    name, _, kind = column.partition("/")
-    kinds.setdefault(kind, {})[name] = value
-  return kinds
 
 
 class Report(NamedTuple):
@@ -183,14 +198,21 @@ class Report(NamedTuple):
   images: Images
 
 
-def evaluate_run(run: Run, workdir: str | Path, command: str = "", source: Source | None = None) -> Report:
+def evaluate_run(
+  run: Run,
+  workdir: str | Path,
+  command: str = "",
+  source: Source | None = None,
+  save: str | Path = "",
+) -> Report:
   """A run beside the baselines of its config: table and images, in `workdir`/evaluation.
 
   Args:
     run: what is evaluated, by `run.config.eval`.
-    workdir: where to write table.md, table.json, samples.png, rows.png and images.npz.
+    workdir: where to write table.md, table.json, per_image.jsonl, samples.png, rows.png and images.npz.
     command: kept in the JSON file, to say how the numbers were made.
     source: the test images, if they are open already.
+    save: a folder for all samples of the first temperature as image files; "": none.
 
   Raises:
     UserError: `workdir` cannot be written, or a baseline or another run cannot be used.
@@ -198,10 +220,11 @@ def evaluate_run(run: Run, workdir: str | Path, command: str = "", source: Sourc
   config, settings = run.config, run.config.eval
   source = source or open_source(settings.data, "config.eval.data")
   folder = Path(workdir) / "evaluation"
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-  except OSError as error:
-    raise UserError(f"{folder} cannot be written ({error.strerror}): choose another folder.") from error
+  for needed in (folder, Path(save or folder)):
+    try:
+      needed.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+      raise UserError(f"{needed} cannot be written ({error.strerror}): choose another folder.") from error
   draws = run.method.sample is not None
   own = jax.tree_util.Partial(run.method.objective, run.state)
   measured = partial(
@@ -213,13 +236,16 @@ def evaluate_run(run: Run, workdir: str | Path, command: str = "", source: Sourc
     classify=_classifier(settings.classifier),
   )
   table: dict[str, dict[str, float]] = {}
+  each: dict[str, dict[str, np.ndarray]] = {}
   single: dict[str, str] = {}
   shown: dict[str, Images] = {}
   others = {short_name(name): partial(_baseline, name, run) for name in settings.baselines}
   others |= {Path(other).name: partial(_other_run, other, config) for other in settings.beside}
   for name, make_sampler in others.items() if draws else ():
-    means, shown[name] = measured(make_sampler(), samples=1)
-    table[name] = _by_kind(means)[""]
+    found = measured(make_sampler(), samples=1)
+    shown[name] = found.images
+    table |= rows_of(name, 1, found.means)
+    each |= rows_of(name, 1, found.values)
   images: Images = []
   for number, temperature in enumerate(settings.temperatures if draws else (1.0,)):
     # The losses do not depend on the temperature: they stand in the first row. They are all that a helper
@@ -227,16 +253,15 @@ def evaluate_run(run: Run, workdir: str | Path, command: str = "", source: Sourc
     objective = own if number == 0 and (settings.losses or not draws) else None
     sampler = run.sampler(temperature, _budget(config)) if draws else None
     count = run.count(settings.samples, temperature)
-    means, drawn = measured(sampler, samples=count, objective=objective)
-    images = images or drawn
+    to = "" if number else save
+    found = measured(sampler, samples=count, objective=objective, save=to)
+    images = images or found.images
     only = len(settings.temperatures) == 1 and temperature == 1
     label = "" if only else run.method.describe_temperature(temperature)
     title = short_name(config.method.name) + (label and f", {label}")
-    single[label], shown[title] = title, drawn
-    titles = {"": title, "best": f"{title}, best of {count}", "mean_image": f"{title}, mean of {count}"}
-    for kind, values in _by_kind(means).items():
-      if count > 1 or not kind:
-        table[titles[kind]] = values
+    single[label], shown[title] = title, found.images
+    table |= rows_of(title, count, found.means)
+    each |= rows_of(title, count, found.values)
   enlarge = bicubic(run.operator, config)
   for image in images:
     x = jnp.asarray(image["input"])[None]
@@ -256,6 +281,7 @@ def evaluate_run(run: Run, workdir: str | Path, command: str = "", source: Sourc
     "eval": json.loads(settings.to_json()),
   }
   text = write_report(folder, "table", table, meta, columns(settings.metrics))
+  write_per_image(folder, [Path(source.name(int(i))).name for i in found.places], each)
   image_grid(images, folder / "samples.png")
   comparison_grid(shown, folder / "rows.png")
   flat = {f"{i}/{name}": array for i, image in enumerate(images) for name, array in image.items()}

@@ -70,6 +70,12 @@ def save_png(path: str | os.PathLike, image: np.ndarray) -> None:
     Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(temporary, format="PNG")
 
 
+def save_samples(folder: str | os.PathLike, number: int, samples: np.ndarray) -> None:
+  """Writes samples [n, H, W, C] as NTIRE 2021 names those of a test set's image: 000012_sample00003.png."""
+  for i, sample in enumerate(samples):
+    save_png(Path(folder) / f"{number:06d}_sample{i:05d}.png", sample)
+
+
 def as_bytes(image: np.ndarray) -> np.ndarray:
   """The image as uint8: floats in [0, 1] are clipped and rounded."""
   return image if image.dtype == np.uint8 else np.asarray(to_uint8(jnp.asarray(image)))

@@ -163,8 +163,8 @@ def training_options(platform: str) -> dict[str, str]:
   return options
 
 
-def gather_sums(totals: dict[str, Any]) -> dict[str, Any]:
-  """Sum host numbers over the processes."""
+def gather_sums(totals: Any) -> Any:
+  """Sum a tree of host arrays over the processes."""
   if jax.process_count() == 1:
     return totals
   return jax.tree.map(lambda v: v.sum(axis=0), multihost_utils.process_allgather(totals))

@@ -9,7 +9,7 @@ FLOORS = [
   {"cli"},
   {"commands"},
   {"sweep"},
-  {"train", "evaluate", "upscale", "edit", "plan"},
+  {"train", "evaluate", "score", "compare", "upscale", "edit", "plan"},
   {"stages"},
   {"graft"},
   {"run"},

@@ -8,8 +8,16 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from sr_jax.errors import UserError, choose, find, short_name
-from sr_jax.metrics.consistency import lr_l1, lr_l2, lr_mse, lr_psnr, lr_psnr_8bit
-from sr_jax.metrics.diversity import std
+from sr_jax.metrics.consistency import (
+  lr_l1,
+  lr_l2,
+  lr_mse,
+  lr_psnr,
+  lr_psnr_8bit,
+  lr_psnr_given,
+  lr_psnr_truth,
+)
+from sr_jax.metrics.diversity import s_n_mse, std
 from sr_jax.metrics.fidelity import (
   mae,
   ms_ssim,
@@ -21,7 +29,7 @@ from sr_jax.metrics.fidelity import (
   ssim_y,
   swiss_roll_nll,
 )
-from sr_jax.metrics.lpips import lpips, lpips_diversity, read_lpips
+from sr_jax.metrics.lpips import lpips, lpips_diversity, read_lpips, s_n
 from sr_jax.metrics.protocol import Array, Batch, Protocol
 
 __all__ = ["METRICS", "Batch", "Metric", "Protocol", "columns", "lookup", "measure", "read_weights"]
@@ -58,6 +66,8 @@ METRICS: dict[str, Metric] = {
   "mae": Metric(mae, "lower", SCIENTIFIC),
   "lr_psnr": Metric(lr_psnr, "higher", ".2f"),
   "lr_psnr_8bit": Metric(lr_psnr_8bit, "higher", ".2f"),
+  "lr_psnr_given": Metric(lr_psnr_given, "higher", ".2f"),
+  "lr_psnr_truth": Metric(lr_psnr_truth, "higher", ".2f"),
   "lr_mse": Metric(lr_mse, "lower", SCIENTIFIC),
   "lr_l2": Metric(lr_l2, "lower", ".4g"),
   "lr_l1": Metric(lr_l1, "lower", SCIENTIFIC),
@@ -65,6 +75,8 @@ METRICS: dict[str, Metric] = {
   "std": Metric(std, "", ".2f"),
   "lpips": Metric(lpips, "lower", ".4f", read_lpips),
   "lpips_diversity": Metric(lpips_diversity, "", ".4f", read_lpips),
+  "s_n": Metric(s_n, "", ".2f", read_lpips),
+  "s_n_mse": Metric(s_n_mse, "", ".2f"),
 }
 BEST = {"higher": jnp.max, "lower": jnp.min}
 

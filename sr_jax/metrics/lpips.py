@@ -17,6 +17,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from sr_jax.errors import UserError, choose
+from sr_jax.metrics.diversity import diversity_scores
 from sr_jax.metrics.protocol import Array, Batch, Protocol, as_saved, crop
 from sr_jax.networks.squeezenet import read_squeezenet, squeezenet_features
 from sr_jax.ops.colour import quantise
@@ -71,6 +72,22 @@ def _arrays(path: str, key: str, sha256: str) -> dict[str, np.ndarray]:
 
 def lpips_distance(weights: dict[str, Any], a: Array, b: Array) -> Array:
   """LPIPS of images [B, H, W, 3] in [0, 1] -> [B]."""
+  return jnp.stack([part.mean((1, 2)) for part in _layers(weights, a, b)]).sum(axis=0)
+
+
+def lpips_map(weights: dict[str, Any], a: Array, b: Array) -> Array:
+  """LPIPS at every pixel: images [B, H, W, 3] in [0, 1] -> [B, H, W].
+
+  Each layer's distances are enlarged bilinearly to the image (pixel centres at halves, edges repeated) and
+  added up, as with `spatial=True` in the authors' code. Its mean is not quite `lpips_distance`, because
+  enlarging does not give every position of a layer the same weight.
+  """
+  parts = _layers(weights, a, b)
+  return jnp.stack([jax.image.resize(part, a.shape[:3], "bilinear") for part in parts]).sum(axis=0)
+
+
+def _layers(weights: dict[str, Any], a: Array, b: Array) -> list[Array]:
+  """The weighted squared distances [B, h, w] of each layer's features."""
   if a.shape[-1] != 3:
     raise UserError(
       "LPIPS sees RGB: take lpips out of config.eval.metrics, or set config.data.channels to 3."
@@ -82,11 +99,7 @@ def lpips_distance(weights: dict[str, Any], a: Array, b: Array) -> Array:
     )
   layers = [squeezenet_features(weights["backbone"], (2 * v - 1 - SHIFT) / SCALE) for v in (a, b)]
   unit = [[f / (jnp.linalg.norm(f, axis=-1, keepdims=True) + 1e-10) for f in part] for part in layers]
-  parts = [
-    jnp.sum(head * (p - q) ** 2, axis=-1).mean((1, 2))
-    for head, p, q in zip(weights["heads"], *unit, strict=True)
-  ]
-  return jnp.stack(parts).sum(axis=0)
+  return [jnp.sum(head * (p - q) ** 2, axis=-1) for head, p, q in zip(weights["heads"], *unit, strict=True)]
 
 
 def lpips(samples: Array, batch: Batch, protocol: Protocol, weights: dict[str, Any]) -> Array:
@@ -105,3 +118,17 @@ def lpips_diversity(samples: Array, batch: Batch, protocol: Protocol, weights: d
   return jax.lax.map(lambda ij: lpips_distance(weights, images[ij[0]], images[ij[1]]), (first, second)).mean(
     0
   )
+
+
+def lpips_maps(samples: Array, batch: Batch, protocol: Protocol, weights: dict[str, Any]) -> Array:
+  """`lpips_map` between each sample and the truth: samples [n, B, H, W, 3] -> [n, B, H', W'], no border."""
+  images, truths = as_saved(samples, batch, protocol)
+  return jax.lax.map(lambda one: lpips_map(weights, one, truths), images)
+
+
+def s_n(samples: Array, batch: Batch, protocol: Protocol, weights: dict[str, Any]) -> Array:
+  """Diversity score of the NTIRE 2021 challenge on learning the super-resolution space, in percent -> [B].
+
+  See `diversity_scores`. The challenge takes 10 samples, AlexNet's LPIPS and no border.
+  """
+  return diversity_scores(lpips_maps(samples, batch, protocol, weights))[-1]

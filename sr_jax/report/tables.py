@@ -3,14 +3,20 @@
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import numpy as np
 
 from sr_jax import files
 from sr_jax.metrics import METRICS, Metric
 
+T = TypeVar("T")
 Rows = Mapping[str, Mapping[str, float]]
+# {row: {column: a number for each image}}.
+PerImage = Mapping[str, Mapping[str, np.ndarray]]
+PER_IMAGE = "per_image.jsonl"
 ARROWS = {"higher": " ↑", "lower": " ↓", "": ""}
 
 
@@ -50,6 +56,23 @@ def table(rows: Rows, metrics: Mapping[str, Metric] = METRICS) -> str:
   return "".join(lines)
 
 
+def rows_of(title: str, samples: int, values: Mapping[str, T]) -> dict[str, dict[str, T]]:
+  """The rows of a table that `measure`'s columns "<name>/<kind>" make.
+
+  Args:
+    title: of the row of a single sample.
+    samples: how many there were; with one there is no row of the best or of the mean image.
+    values: a value of any type for each column.
+  """
+  titles = {"": title, "best": f"{title}, best of {samples}", "mean_image": f"{title}, mean of {samples}"}
+  rows: dict[str, dict[str, T]] = {}
+  for column, value in values.items():
+    name, _, kind = column.partition("/")
+    if samples > 1 or not kind:
+      rows.setdefault(titles[kind], {})[name] = value
+  return rows
+
+
 def write_report(
   folder: str | os.PathLike,
   name: str,
@@ -70,12 +93,44 @@ def write_report(
   """
   folder = Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
-  facts = "".join(f"- {key}: {value}\n" for key, value in meta.items() if not isinstance(value, dict))
-  text = f"# {name}\n\n{table(rows, metrics)}\n{facts}"
+  text = report_text(name, rows, meta, metrics)
   content = {"meta": dict(meta), "rows": {row: finite(values) for row, values in rows.items()}}
   files.write_text(folder / f"{name}.json", json.dumps(content, indent=2, allow_nan=False) + "\n")
   files.write_text(folder / f"{name}.md", text)
   return text
+
+
+def report_text(
+  name: str, rows: Rows, meta: Mapping[str, Any], metrics: Mapping[str, Metric] = METRICS
+) -> str:
+  """The Markdown text of `write_report`."""
+  facts = "".join(f"- {key}: {value}\n" for key, value in meta.items() if not isinstance(value, dict))
+  return f"# {name}\n\n{table(rows, metrics)}\n{facts}"
+
+
+def write_per_image(folder: str | os.PathLike, names: Sequence[str], rows: PerImage) -> None:
+  """Writes `per_image.jsonl` into `folder`: {"image": name, "rows": {row: {column: number}}} a line.
+
+  Args:
+    folder: exists.
+    names: of the images.
+    rows: {row: {column: [N]}} in the order of the names.
+  """
+  lines = []
+  for i, name in enumerate(names):
+    values = {row: finite({c: v[i] for c, v in columns.items()}) for row, columns in rows.items()}
+    lines.append(json.dumps({"image": name, "rows": values}) + "\n")
+  files.write_text(Path(folder) / PER_IMAGE, "".join(lines))
+
+
+def read_per_image(folder: str | os.PathLike) -> tuple[list[str], dict[str, dict[str, np.ndarray]]]:
+  """The names and rows that `write_per_image` wrote, NaN where a number was not finite."""
+  lines = [json.loads(line) for line in (Path(folder) / PER_IMAGE).read_text().splitlines()]
+  rows = {
+    row: {column: np.array([line["rows"][row][column] for line in lines], float) for column in columns}
+    for row, columns in lines[0]["rows"].items()
+  }
+  return [line["image"] for line in lines], rows
 
 
 def finite(metrics: Mapping[str, float]) -> dict[str, float | None]:

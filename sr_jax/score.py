@@ -1,0 +1,180 @@
+"""Samples that any program wrote as image files, scored as NTIRE 2021 did on the super-resolution space.
+
+Lugmayr, Danelljan & Timofte, NTIRE 2021 Learning the Super-Resolution Space Challenge, CVPRW 2021. Its file
+000012_sample00003.png is the fourth sample of the thirteenth image of the test set in the order of its names.
+"""
+
+import json
+import re
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from sr_jax.configs import base
+from sr_jax.data import open_source, test_batches
+from sr_jax.errors import UserError
+from sr_jax.images import read_image
+from sr_jax.metrics import METRICS, Protocol, columns, measure, read_weights
+from sr_jax.metrics.consistency import lr_psnr_truth
+from sr_jax.metrics.diversity import diversity_scores, mse_maps
+from sr_jax.metrics.lpips import lpips_maps, read_lpips
+from sr_jax.metrics.protocol import Array
+from sr_jax.ops import make_operator, to_float
+from sr_jax.report.tables import report_text, rows_of, write_per_image, write_report
+
+PASSES = 45  # dB of lr_psnr_truth that the challenge asks for
+# Of the config, what a score depends on.
+KEYS = ("operator", *(f"eval.{key}" for key in ("metrics", "border", "luma", "best_by", "lpips")))
+# Columns that are no metrics of their own: what they look like.
+SHOWN = {"lpips_map": METRICS["lpips"], "lr_psnr_worst": METRICS["lr_psnr_truth"]}
+
+
+def default_config() -> ConfigDict:
+  """How the challenge measures: no border is cut, and images are reduced as newer versions of MATLAB do."""
+  config = base.get_config()
+  config.operator.border = "symmetric"
+  config.eval.update({"border": 0, "metrics": ("psnr", "ssim", "std", "s_n_mse")})
+  config.eval.data.name = "folder"
+  return config
+
+
+def score(folder: str | Path, config: ConfigDict, out: str | Path = "", command: str = "") -> str:
+  """Scores the samples in a folder.
+
+  Measures "lr_psnr_truth" and "lr_psnr_worst", that of an image's worst sample; "lr_psnr_given" if the inputs
+  are given; "lpips_map", the mean of the LPIPS map, and "s_n" if `config.eval.lpips` names weights; and
+  `config.eval.metrics`.
+
+  Args:
+    folder: of NAME_sample00000.png, NAME_sample00001.png, ..., or NAME.png for one sample. NAME is that of
+      the truth, or its place in the set in six digits; every truth has equally many.
+    config: from `default_config`; `config.eval.data` has the truths' `dir` and, if the inputs are given,
+      `lr_dir`, and `config.operator` says how images are reduced.
+    out: where to write evaluation/, with the files of an evaluation that `compare` reads; "": nowhere.
+    command: kept in the JSON file.
+
+  Returns:
+    Two tables in Markdown: the metrics, and those of the first 1 to n samples.
+
+  Raises:
+    UserError: a file that is missing, belongs to no truth or has another size, or a config that cannot be
+      used.
+  """
+  config = config.copy_and_resolve_references()
+  settings, operator = config.eval, make_operator(config)
+  source = open_source(settings.data, "config.eval.data")
+  truths = [Path(source.name(i)) for i in range(len(source))]
+  files = find_samples(folder, truths)
+  n, title = len(files[0]), Path(folder).resolve().name
+  settings.samples = n
+  ours = ("lr_psnr_truth", *(("lr_psnr_given",) if settings.data.lr_dir else ()))
+  names = tuple(dict.fromkeys((*ours, *settings.metrics)))
+  protocol = Protocol(operator, settings.border, settings.luma, settings.best_by)
+  weights = jax.device_put(read_weights(names, settings))
+  lpips = jax.device_put(read_lpips(settings)) if settings.lpips.backbone or settings.lpips.heads else None
+  found = []
+  for batch in test_batches(source, settings.data, batch=1, factor=operator.factor):
+    truth = batch["hr"][0]
+    samples = [_read(path, truth, operator.factor) for path in files[int(batch["index"][0])]]
+    given = {key: batch[key] for key in ("hr", "lr") if key in batch}
+    found.append(jax.device_get(_measure(np.stack(samples)[:, None], given, weights, lpips, protocol, names)))
+  values, curves = jax.tree.map(lambda *parts: np.concatenate(parts, axis=-1), *found)
+  # JAX sorts names; the table has the challenge's first.
+  order = ["lpips_map", "s_n", "lr_psnr_worst", *columns(names)]
+  values = {name: values[name] for name in sorted(values, key=lambda name: order.index(name.split("/")[0]))}
+  rows = rows_of(title, n, {name: float(v.mean(dtype=float)) for name, v in values.items()})
+  firsts = {
+    f"of the first {k + 1}": {name: float(v[k].mean(dtype=float)) for name, v in curves.items()}
+    for k in range(n)
+  }
+  consistency = rows[title]["lr_psnr_truth"]
+  meta = {
+    "command": command,
+    "images": f"{len(truths)}, {n} samples each",
+    "operator": str(operator),
+    "border": settings.border,
+    "luma": settings.luma,
+    "lpips": f"{settings.lpips.net} (the challenge took alex)" if lpips else "without weights not measured",
+    "lr_psnr_truth": f"{'passes' if consistency >= PASSES else 'fails'} the challenge's {PASSES} dB",
+    "single": {"": title},
+    "eval": json.loads(settings.to_json()),
+    "firsts": firsts,
+  }
+  shown = METRICS | columns(names) | SHOWN
+  text = report_text("table", rows, meta, shown) + "\n" + report_text("best", firsts, {}, shown)
+  if out:
+    target = Path(out) / "evaluation"
+    write_report(target, "table", rows, meta, shown)
+    write_per_image(target, [truth.name for truth in truths], rows_of(title, n, values))
+  return text
+
+
+def find_samples(folder: str | Path, truths: list[Path]) -> list[list[Path]]:
+  """The files of each truth's samples in `folder`, in order.
+
+  Raises:
+    UserError: one is missing or belongs to no truth.
+  """
+  if not Path(folder).is_dir():
+    raise UserError(f"{folder} is no folder: give one of samples NAME_sample00000.png, NAME_sample00001.png.")
+  found: dict[str, dict[int, Path]] = {}
+  for path in Path(folder).glob("*.png"):
+    name, _, number = re.sub(r"_sample(\d+)$", r"\n\1", path.stem).partition("\n")
+    found.setdefault(name, {})[int(number or 0)] = path
+  stems = [truth.stem for truth in truths]
+  places = [f"{i:06d}" for i in range(len(truths))]
+  wanted = stems if len(set(stems)) == len(stems) and found.keys() & set(stems) else places
+  if strange := sorted(found.keys() - set(wanted)):
+    file = next(iter(found[strange[0]].values()))
+    raise UserError(
+      f"{file} belongs to no truth: name samples NAME_sample00000.png by a truth's name, such as "
+      f"{stems[0]}, or by its place in the set in six digits, and take other files away."
+    )
+  n = max((max(numbers) for numbers in found.values()), default=0) + 1
+  for name, truth in zip(wanted, truths, strict=True):
+    if missing := set(range(n)) - found.get(name, {}).keys():
+      raise UserError(
+        f"{Path(folder) / name}_sample{min(missing):05d}.png is missing: give every truth ({truth} is one) "
+        f"the same number of samples, which is {n} here."
+      )
+  return [[found[name][i] for i in range(n)] for name in wanted]
+
+
+def _read(path: Path, truth: np.ndarray, factor: tuple[int, int]) -> np.ndarray:
+  """A sample as uint8 of the shape of the truth, which was cut to a multiple of the factor."""
+  image = read_image(path, truth.shape[-1])
+  height, width = (side // f * f for side, f in zip(image.shape, factor, strict=False))
+  if (height, width) != truth.shape[:2]:
+    raise UserError(
+      f"{path} has {image.shape[0]}x{image.shape[1]} pixels and its truth {truth.shape[0]}x{truth.shape[1]}: "
+      "give samples of the truth's size."
+    )
+  return image[:height, :width]
+
+
+@partial(jax.jit, static_argnames=("protocol", "names"))
+def _measure(
+  samples: Array,
+  given: dict[str, Array],
+  weights: dict[str, Any],
+  lpips: dict[str, Any] | None,
+  protocol: Protocol,
+  names: tuple[str, ...],
+) -> tuple[dict[str, Array], dict[str, Array]]:
+  """Of bytes [n, B, H, W, C]: metrics [B], and [n, B] those of the best of the first 1 to n samples."""
+  drawn = to_float(samples)
+  batch = {"hr": to_float(given["hr"]), "lr": protocol.operator.lr(given)}
+  values = measure(names, drawn, batch, protocol, weights)
+  values["lr_psnr_worst"] = lr_psnr_truth(drawn, batch, protocol).min(axis=0)
+  maps = mse_maps(drawn, batch, protocol)
+  curves = {"mse": jax.lax.cummin(maps.mean((-2, -1))), "s_n_mse": diversity_scores(maps)}
+  if lpips:
+    maps = lpips_maps(drawn, batch, protocol, lpips)
+    whole = maps.mean((-2, -1))
+    curves |= {"lpips_map": jax.lax.cummin(whole), "s_n": diversity_scores(maps)}
+    values |= {"lpips_map": whole.mean(axis=0), "lpips_map/best": whole.min(axis=0), "s_n": curves["s_n"][-1]}
+  return values, curves
