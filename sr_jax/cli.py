@@ -79,6 +79,12 @@ def _parser() -> argparse.ArgumentParser:
   score.add_argument("--lr", default="", help="folder of the given inputs; empty: reduced truths")
   score.add_argument("--out", default="", help="folder to write evaluation/ into; empty: none")
 
+  compare = verb("compare", commands.compare, "compare evaluations of one test set, image by image")
+  compare.add_argument("runs", nargs="+", metavar="RUN", help="folder of an evaluated run, or --out of score")
+  compare.add_argument("--metric", default="", help="which images differ most by; empty: the first")
+  compare.add_argument("--images", type=_positive, default=5, help="how many of these are named")
+  compare.add_argument("--seed", type=_seed, default=0, help="of the bootstrap")
+
   upscale = verb("upscale", commands.upscale, "plausible enlargements of one image")
   upscale.add_argument("image", help="a PNG, JPEG, ... file")
   upscale.add_argument("--workdir", required=True, help="folder of a trained run", **no_default)

@@ -115,15 +115,24 @@ def score(arguments: argparse.Namespace, overrides: list[str]) -> int:
   from sr_jax import score as scoring
 
   for argument in overrides:
-    if not argument.startswith(("--config.operator.", "--config.eval.")):
+    key = argument.removeprefix("--config.").partition("=")[0]
+    if not any(key == used or key.startswith(f"{used}.") for used in scoring.KEYS):
       raise UserError(
-        f"{argument!r} is no option of score: it takes keys of config.operator and config.eval."
+        f"{argument!r} is no option of score, which takes of the config {', '.join(scoring.KEYS)}."
       )
   config = configs.override(scoring.default_config(), overrides)
   config.eval.data.update({"dir": arguments.truth, "lr_dir": arguments.lr})
   configs.check(config)
   begin()
   print(scoring.score(arguments.folder, config, arguments.out, arguments.command))
+  return 0
+
+
+def compare(arguments: argparse.Namespace, overrides: list[str]) -> int:
+  _refuse(overrides, "compare")
+  from sr_jax import compare as comparing
+
+  print(comparing.compare(arguments.runs, arguments.metric, arguments.images, arguments.seed))
   return 0
 
 

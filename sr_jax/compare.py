@@ -15,9 +15,9 @@ from sr_jax.metrics import METRICS, Metric, columns
 from sr_jax.report.tables import ARROWS, markdown, read_per_image, table
 
 RESAMPLES = 2000
-# Of `config.eval`, what two evaluations must share for their numbers to be about the same thing.
+# Of `config.eval`, what two evaluations must share for their numbers to mean the same.
 PROTOCOL = (
-  *(f"data.{key}" for key in ("name", "split", "channels", "centre", "resize")),
+  *(f"data.{key}" for key in ("channels", "centre", "resize")),
   *("border", "luma", "best_by"),
   *(f"lpips.{key}" for key in ("net", "backbone_sha256", "heads_sha256")),
 )
@@ -28,14 +28,16 @@ class Evaluation(NamedTuple):
 
   Attributes:
     name: the folder's in tables.
-    protocol: how it was measured.
+    samples: of each image.
+    protocol: how it was measured, by key.
     images: names of the test images.
-    rows: {what stands behind the method's name in the table: {column: [N]}}: "" of single samples,
-      ", best of 10", or with temperatures ", tau = 2".
+    rows: {kind: {column: [N]}}, where a row's kind is what follows the method's name: "" of single samples,
+      ", best of 10", ", tau = 2".
     metrics: those that have columns.
   """
 
   name: str
+  samples: int
   protocol: dict[str, object]
   images: list[str]
   rows: dict[str, dict[str, np.ndarray]]
@@ -52,57 +54,136 @@ def read_evaluation(folder: str | Path, name: str) -> Evaluation:
     meta = json.loads((Path(folder) / "evaluation" / "table.json").read_text())["meta"]
     images, rows = read_per_image(Path(folder) / "evaluation")
     settings = configs.flatten(meta["eval"])
-    protocol = {f"config.eval.{key}": settings.get(key) for key in PROTOCOL}
     label, title = next(iter(meta["single"].items()))
-    method = title.removesuffix(f", {label}")
-    # What is done to a network's output changes neither the inputs nor the measurement.
-    operator = re.sub(r"consistency='\w+'", "", meta["operator"])
-    metrics = columns(meta["eval"]["metrics"])
-  except (OSError, ValueError, KeyError, IndexError, StopIteration) as error:
+    # Whatever is done to a network's output, inputs and measurement are the same.
+    operator = re.sub(r" consistency='\w+',", "", meta["operator"])
+  except (OSError, ValueError, KeyError, IndexError) as error:
     raise UserError(
-      f"{folder} has no evaluation that keeps the metrics of each image: run `sr-jax evaluate --workdir {folder}`."
+      f"{folder} has no evaluation that keeps the metrics of each image: run `sr-jax evaluate --workdir "
+      f"{folder}`."
     ) from error
-  own = {row.removeprefix(method): v for row, v in rows.items() if re.match(re.escape(method) + "(,|$)", row)}
-  return Evaluation(name, {**protocol, "the operator": operator}, images, own, metrics)
+  method = title.removesuffix(f", {label}")
+  kinds = {row.removeprefix(method): row for row in rows if row == method or row.startswith(f"{method}, ")}
+  protocol = {f"config.eval.{key}": settings.get(key) for key in PROTOCOL} | {"the operator": operator}
+  own = {kind: rows[row] for kind, row in kinds.items()}
+  return Evaluation(name, settings["samples"], protocol, images, own, columns(settings["metrics"]))
 
 
-def compare(folders: Sequence[str], metric: str = "", images: int = 5, seed: int = 0) -> str:
-  """Evaluations of the same test set in one text.
+def compare(folders: Sequence[str], metric: str = "", count: int = 5, seed: int = 0) -> str:
+  """Evaluations of one test set beside each other; the later ones are compared with the first.
 
   Args:
-    folders: with an evaluation each; the others are compared with the first.
-    metric: by whose differences images are named; "": the first that all have.
-    images: how many are named of each folder.
+    folders: with an evaluation each.
+    metric: by whose differences images are named; "": the first.
+    count: how many images are named of each folder.
     seed: of the bootstrap.
 
   Returns:
-    Markdown: means; the paired differences to the first folder, each with a 95 % bootstrap interval over the
-    images; and the images that differ most.
+    Markdown: the means; the paired differences, each with a 95 % bootstrap interval over the images; and the
+    images that differ most.
 
   Raises:
     UserError: fewer than two folders, one without an evaluation, or evaluations of other images or by another
       protocol.
   """
   if len(folders) < 2:
-    raise UserError(f"There is one folder to compare, {folders[0]}: give two or more.")
+    raise UserError(f"{folders[0]} is one folder: give two or more to compare.")
   short = [Path(folder).resolve().name for folder in folders]
   names = short if len(set(short)) == len(short) else list(folders)
   first, *others = found = [read_evaluation(*pair) for pair in zip(folders, names, strict=True)]
   for other in others:
     _check_alike(first, other)
-  kinds = {
-    kind: [c for c in first.rows[kind] if all(c in e.rows[kind] for e in found)]
-    for kind in first.rows
-    if all(kind in e.rows for e in found)
+  shown = METRICS | first.metrics
+  # Metrics about a set of samples depend on how many it has.
+  alike = all(e.samples == first.samples for e in others)
+  left_out = set() if alike else {name for name, one in shown.items() if not one.better}
+  shared = {
+    kind: [c for c in values if c not in left_out and all(c in e.rows.get(kind, {}) for e in others)]
+    for kind, values in first.rows.items()
   }
+  kinds = [kind for kind, names in shared.items() if names]
   if not kinds:
     raise UserError(
-      f"{first.name} and the others share no row ({', '.join(first.rows)}): evaluate them at the same temperatures."
+      f"{first.name} and the others have no row of the same kind: evaluate them at the same temperatures."
     )
-  shown = METRICS | first.metrics
-  means = {
-    e.name + kind: {c: float(e.rows[kind][c].mean()) for c in shared}
-    for kind, shared in kinds.items()
-    for e in found
-  }
-  return ""
+  metric = choose({c: c for c in shared[kinds[0]]}, metric or shared[kinds[0]][0], "--metric")
+  headings = {c: c + ARROWS[shown[c].better if c in shown else ""] for kind in kinds for c in shared[kind]}
+  means: dict[str, dict[str, float]] = {}
+  differing = [["", *headings.values()]]
+  for kind in kinds:
+    numbers = [np.stack([e.rows[kind][c] for c in shared[kind]], axis=-1) for e in found]
+    for e, values in zip(found, numbers, strict=True):
+      means[e.name + kind] = dict(zip(shared[kind], map(float, values.mean(axis=0)), strict=True))
+    for e, values in zip(others, numbers[1:], strict=True):
+      mean, low, high = paired(values - numbers[0], seed)
+      cells = {
+        name: _interval(*ends, shown.get(name))
+        for name, ends in zip(shared[kind], zip(mean, low, high, strict=True), strict=True)
+      }
+      differing.append([e.name + kind, *(cells.get(c, "") for c in headings)])
+  return "\n".join(
+    [
+      f"# Means over {len(first.images)} images\n",
+      table(means, shown),
+      f"# Differences to {first.name}, image by image: mean [95 % bootstrap interval]\n",
+      markdown(differing),
+      *_most(first, others, kinds[0], metric, count),
+    ]
+  )
+
+
+def paired(differences: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """The mean of differences [N, C] over N images, and both ends of its 95 % bootstrap interval: [C] each.
+
+  Percentiles of the means of RESAMPLES draws of N images with replacement (Efron & Tibshirani, An
+  Introduction to the Bootstrap, 1993, section 13.3). Of few images it is too narrow.
+  """
+  rng = np.random.default_rng(seed)
+  N = len(differences)
+  means = np.stack([differences[rng.integers(N, size=N)].mean(axis=0) for _ in range(RESAMPLES)])
+  low, high = np.percentile(means, [2.5, 97.5], axis=0)
+  return differences.mean(axis=0), low, high
+
+
+def _interval(mean: float, low: float, high: float, metric: Metric | None) -> str:
+  if not math.isfinite(mean):
+    return "diverged"
+  kind = f"+{metric.format if metric else '.4g'}"
+  return f"{mean:{kind}} [{low:{kind}}, {high:{kind}}]"
+
+
+def _most(first: Evaluation, others: Sequence[Evaluation], kind: str, column: str, count: int) -> list[str]:
+  """The images whose `column` differs most from the first evaluation's, in Markdown, of each other one."""
+  metric = (METRICS | first.metrics).get(column)
+  form = metric.format if metric else ".4g"
+  parts = []
+  for other in others:
+    ours, theirs = first.rows[kind][column], other.rows[kind][column]
+    order = np.argsort(-np.nan_to_num(np.abs(theirs - ours)), stable=True)[:count]
+    cells = [["image", first.name, other.name, "difference"]]
+    for i in order:
+      cells.append(
+        [
+          first.images[i],
+          *(format(v, form) for v in (ours[i], theirs[i])),
+          format(theirs[i] - ours[i], f"+{form}"),
+        ]
+      )
+    parts += [f"# Where {column} of {other.name} differs most\n", markdown(cells)]
+  return parts
+
+
+def _check_alike(first: Evaluation, other: Evaluation) -> None:
+  """Refuse to compare numbers that are about other images or measured otherwise."""
+  if first.images != other.images:
+    raise UserError(
+      f"{first.name} was evaluated on {len(first.images)} images and {other.name} on {len(other.images)}, "
+      "and they are not the same: evaluate both on one test set."
+    )
+  for key, value in first.protocol.items():
+    theirs = other.protocol[key]
+    unknown = key.endswith("sha256") and "" in (value, theirs)
+    if theirs != value and not unknown:
+      raise UserError(
+        f"{key} is {value!r} in {first.name} and {theirs!r} in {other.name}: evaluate both alike."
+      )

@@ -19,7 +19,6 @@ from sr_jax.data import open_source, test_batches
 from sr_jax.errors import UserError
 from sr_jax.images import read_image
 from sr_jax.metrics import METRICS, Protocol, columns, measure, read_weights
-from sr_jax.metrics.consistency import lr_psnr_truth
 from sr_jax.metrics.diversity import diversity_scores, mse_maps
 from sr_jax.metrics.lpips import lpips_maps, read_lpips
 from sr_jax.metrics.protocol import Array
@@ -29,8 +28,6 @@ from sr_jax.report.tables import report_text, rows_of, write_per_image, write_re
 PASSES = 45  # dB of lr_psnr_truth that the challenge asks for
 # Of the config, what a score depends on.
 KEYS = ("operator", *(f"eval.{key}" for key in ("metrics", "border", "luma", "best_by", "lpips")))
-# Columns that are no metrics of their own: what they look like.
-SHOWN = {"lpips_map": METRICS["lpips"], "lr_psnr_worst": METRICS["lr_psnr_truth"]}
 
 
 def default_config() -> ConfigDict:
@@ -45,9 +42,8 @@ def default_config() -> ConfigDict:
 def score(folder: str | Path, config: ConfigDict, out: str | Path = "", command: str = "") -> str:
   """Scores the samples in a folder.
 
-  Measures "lr_psnr_truth" and "lr_psnr_worst", that of an image's worst sample; "lr_psnr_given" if the inputs
-  are given; "lpips_map", the mean of the LPIPS map, and "s_n" if `config.eval.lpips` names weights; and
-  `config.eval.metrics`.
+  Measures "lr_psnr_truth" and "lr_psnr_worst"; "lr_psnr_given" if the inputs are given; "lpips_spatial" and
+  "s_n" if `config.eval.lpips` names weights; and `config.eval.metrics`.
 
   Args:
     folder: of NAME_sample00000.png, NAME_sample00001.png, ..., or NAME.png for one sample. NAME is that of
@@ -71,8 +67,8 @@ def score(folder: str | Path, config: ConfigDict, out: str | Path = "", command:
   files = find_samples(folder, truths)
   n, title = len(files[0]), Path(folder).resolve().name
   settings.samples = n
-  ours = ("lr_psnr_truth", *(("lr_psnr_given",) if settings.data.lr_dir else ()))
-  names = tuple(dict.fromkeys((*ours, *settings.metrics)))
+  given = ("lr_psnr_given",) if settings.data.lr_dir else ()
+  names = tuple(dict.fromkeys(("lr_psnr_truth", "lr_psnr_worst", *given, *settings.metrics)))
   protocol = Protocol(operator, settings.border, settings.luma, settings.best_by)
   weights = jax.device_put(read_weights(names, settings))
   lpips = jax.device_put(read_lpips(settings)) if settings.lpips.backbone or settings.lpips.heads else None
@@ -80,11 +76,11 @@ def score(folder: str | Path, config: ConfigDict, out: str | Path = "", command:
   for batch in test_batches(source, settings.data, batch=1, factor=operator.factor):
     truth = batch["hr"][0]
     samples = [_read(path, truth, operator.factor) for path in files[int(batch["index"][0])]]
-    given = {key: batch[key] for key in ("hr", "lr") if key in batch}
-    found.append(jax.device_get(_measure(np.stack(samples)[:, None], given, weights, lpips, protocol, names)))
+    pair = {key: batch[key] for key in ("hr", "lr") if key in batch}
+    found.append(jax.device_get(_measure(np.stack(samples)[:, None], pair, weights, lpips, protocol, names)))
   values, curves = jax.tree.map(lambda *parts: np.concatenate(parts, axis=-1), *found)
   # JAX sorts names; the table has the challenge's first.
-  order = ["lpips_map", "s_n", "lr_psnr_worst", *columns(names)]
+  order = ["lpips_spatial", "s_n", *columns(names)]
   values = {name: values[name] for name in sorted(values, key=lambda name: order.index(name.split("/")[0]))}
   rows = rows_of(title, n, {name: float(v.mean(dtype=float)) for name, v in values.items()})
   firsts = {
@@ -104,7 +100,7 @@ def score(folder: str | Path, config: ConfigDict, out: str | Path = "", command:
     "eval": json.loads(settings.to_json()),
     "firsts": firsts,
   }
-  shown = METRICS | columns(names) | SHOWN
+  shown = METRICS | columns(names)
   text = report_text("table", rows, meta, shown) + "\n" + report_text("best", firsts, {}, shown)
   if out:
     target = Path(out) / "evaluation"
@@ -159,7 +155,7 @@ def _read(path: Path, truth: np.ndarray, factor: tuple[int, int]) -> np.ndarray:
 @partial(jax.jit, static_argnames=("protocol", "names"))
 def _measure(
   samples: Array,
-  given: dict[str, Array],
+  pair: dict[str, Array],
   weights: dict[str, Any],
   lpips: dict[str, Any] | None,
   protocol: Protocol,
@@ -167,14 +163,14 @@ def _measure(
 ) -> tuple[dict[str, Array], dict[str, Array]]:
   """Of bytes [n, B, H, W, C]: metrics [B], and [n, B] those of the best of the first 1 to n samples."""
   drawn = to_float(samples)
-  batch = {"hr": to_float(given["hr"]), "lr": protocol.operator.lr(given)}
+  batch = {"hr": to_float(pair["hr"]), "lr": protocol.operator.lr(pair)}
   values = measure(names, drawn, batch, protocol, weights)
-  values["lr_psnr_worst"] = lr_psnr_truth(drawn, batch, protocol).min(axis=0)
   maps = mse_maps(drawn, batch, protocol)
   curves = {"mse": jax.lax.cummin(maps.mean((-2, -1))), "s_n_mse": diversity_scores(maps)}
   if lpips:
     maps = lpips_maps(drawn, batch, protocol, lpips)
     whole = maps.mean((-2, -1))
-    curves |= {"lpips_map": jax.lax.cummin(whole), "s_n": diversity_scores(maps)}
-    values |= {"lpips_map": whole.mean(axis=0), "lpips_map/best": whole.min(axis=0), "s_n": curves["s_n"][-1]}
+    curves |= {"lpips_spatial": jax.lax.cummin(whole), "s_n": diversity_scores(maps)}
+    values |= {"s_n": curves["s_n"][-1]}
+    values |= {"lpips_spatial": whole.mean(axis=0), "lpips_spatial/best": whole.min(axis=0)}
   return values, curves

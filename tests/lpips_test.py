@@ -6,6 +6,7 @@ of the size, 0.172590 for a part of coffee with uniform noise of +-20 levels (bo
 """
 
 import hashlib
+import sys
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,8 +16,12 @@ from scipy.signal import correlate2d
 
 from sr_jax.configs import base
 from sr_jax.errors import UserError
-from sr_jax.metrics import Protocol, measure, read_weights
+from sr_jax.images import save_png, save_samples
+from sr_jax.metrics import METRICS, Protocol, measure, read_weights
+from sr_jax.metrics.diversity import diversity_scores
 from sr_jax.ops import Operator, quantise
+from sr_jax.report.tables import read_per_image
+from sr_jax.score import default_config, score
 
 # (input, squeeze, expand) of each Fire module, by its number.
 FIRES = {
@@ -63,8 +68,8 @@ def keys(arrays, tmp_path_factory) -> ConfigDict:
   return keys
 
 
-def oracle(arrays, a: np.ndarray, b: np.ndarray) -> float:
-  """LPIPS of two images [H, W, 3] in [0, 1], channel by channel."""
+def layers(arrays, a: np.ndarray, b: np.ndarray) -> list[np.ndarray]:
+  """The distances [h, w] of each layer of two images [H, W, 3] in [0, 1], channel by channel."""
   backbone, heads = arrays
 
   def conv(x, layer, pad=0, stride=1):
@@ -97,11 +102,24 @@ def oracle(arrays, a: np.ndarray, b: np.ndarray) -> float:
         found.append(x)
     return [f / (np.sqrt((f**2).sum(axis=0)) + 1e-10) for f in found]
 
-  total = 0.0
+  found = []
   for i, (p, q) in enumerate(zip(features(a), features(b), strict=True)):
     head = heads[f"v0.1/squeeze/lin{i}.model.1.weight"].reshape(-1, 1, 1)
-    total += (head * (p - q) ** 2).sum(axis=0).mean()
-  return total
+    found.append((head * (p - q) ** 2).sum(axis=0))
+  return found
+
+
+def oracle(arrays, a: np.ndarray, b: np.ndarray) -> float:
+  """LPIPS of two images [H, W, 3] in [0, 1]."""
+  return sum(part.mean() for part in layers(arrays, a, b))
+
+
+def enlarged(part: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+  """[h, w] at a larger size, interpolated between the centres of its pixels along each axis in turn."""
+  for axis, length in enumerate(size):
+    places = (np.arange(length) + 0.5) * part.shape[axis] / length - 0.5
+    part = np.apply_along_axis(lambda v, x=places: np.interp(x, np.arange(len(v)), v), axis, part)
+  return part
 
 
 def measured(keys, samples, hr):
@@ -121,6 +139,36 @@ def test_lpips_and_its_diversity_are_those_of_the_network_written_out(arrays, ke
   np.testing.assert_allclose(found["lpips/best"], values.min(axis=0), rtol=1e-4)
   between = oracle(arrays, files[0, 0], files[1, 0])
   np.testing.assert_allclose(found["lpips_diversity"], between, rtol=1e-4)
+
+
+def test_a_score_is_of_the_sum_of_the_enlarged_layers(arrays, keys, tmp_path):
+  rng = np.random.default_rng(4)
+  truth, noise = rng.integers(40, 216, (20, 24, 3)), rng.integers(-40, 40, (2, 20, 24, 3))
+  (tmp_path / "truth").mkdir()
+  (tmp_path / "samples").mkdir()
+  save_png(tmp_path / "truth" / "a.png", truth.astype(np.uint8))
+  save_samples(tmp_path / "samples", 0, (truth + noise).astype(np.uint8))
+  config = default_config()
+  config.eval.lpips = keys.lpips
+  config.eval.metrics = ("psnr",)
+  config.eval.data.dir = str(tmp_path / "truth")
+  score(tmp_path / "samples", config, tmp_path)
+  _, rows = read_per_image(tmp_path / "evaluation")
+  files = (truth + noise) / 255
+  maps = np.array([sum(enlarged(v, (20, 24)) for v in layers(arrays, f, truth / 255)) for f in files])
+  whole, local = maps.mean((1, 2)), maps.min(axis=0).mean()
+  assert rows["samples"]["lpips_spatial"] == pytest.approx(whole.mean(), rel=1e-4)
+  assert rows["samples, best of 2"]["lpips_spatial"] == pytest.approx(whole.min(), rel=1e-4)
+  assert rows["samples"]["s_n"] == pytest.approx(100 * (1 - local / whole.min()), rel=1e-3)
+  assert rows["samples"]["s_n"] > 1
+
+
+def test_the_metrics_of_maps_are_their_mean_and_their_diversity_score(monkeypatch):
+  maps = jnp.asarray(np.random.default_rng(0).random((3, 2, 5, 4)), jnp.float32)
+  monkeypatch.setattr(sys.modules["sr_jax.metrics.lpips"], "lpips_maps", lambda *_: maps)
+  arguments = (None, {}, Protocol(Operator(), 0, "bt601"), {})
+  np.testing.assert_allclose(METRICS["lpips_spatial"].fn(*arguments), maps.mean((2, 3)), rtol=1e-6)
+  np.testing.assert_allclose(METRICS["s_n"].fn(*arguments), diversity_scores(maps)[2], rtol=1e-6)
 
 
 def test_diversity_is_the_mean_over_all_pairs_of_samples(keys):

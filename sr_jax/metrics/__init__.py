@@ -16,6 +16,7 @@ from sr_jax.metrics.consistency import (
   lr_psnr_8bit,
   lr_psnr_given,
   lr_psnr_truth,
+  lr_psnr_worst,
 )
 from sr_jax.metrics.diversity import s_n_mse, std
 from sr_jax.metrics.fidelity import (
@@ -29,7 +30,7 @@ from sr_jax.metrics.fidelity import (
   ssim_y,
   swiss_roll_nll,
 )
-from sr_jax.metrics.lpips import lpips, lpips_diversity, read_lpips, s_n
+from sr_jax.metrics.lpips import lpips, lpips_diversity, lpips_spatial, read_lpips, s_n
 from sr_jax.metrics.protocol import Array, Batch, Protocol
 
 __all__ = ["METRICS", "Batch", "Metric", "Protocol", "columns", "lookup", "measure", "read_weights"]
@@ -68,12 +69,14 @@ METRICS: dict[str, Metric] = {
   "lr_psnr_8bit": Metric(lr_psnr_8bit, "higher", ".2f"),
   "lr_psnr_given": Metric(lr_psnr_given, "higher", ".2f"),
   "lr_psnr_truth": Metric(lr_psnr_truth, "higher", ".2f"),
+  "lr_psnr_worst": Metric(lr_psnr_worst, "", ".2f"),
   "lr_mse": Metric(lr_mse, "lower", SCIENTIFIC),
   "lr_l2": Metric(lr_l2, "lower", ".4g"),
   "lr_l1": Metric(lr_l1, "lower", SCIENTIFIC),
   "swiss_roll_nll": Metric(swiss_roll_nll, "lower", ".4g"),
   "std": Metric(std, "", ".2f"),
   "lpips": Metric(lpips, "lower", ".4f", read_lpips),
+  "lpips_spatial": Metric(lpips_spatial, "lower", ".4f", read_lpips),
   "lpips_diversity": Metric(lpips_diversity, "", ".4f", read_lpips),
   "s_n": Metric(s_n, "", ".2f", read_lpips),
   "s_n_mse": Metric(s_n_mse, "", ".2f"),

@@ -1,6 +1,6 @@
 """Distance in low resolution between A of a sample and the input: does Ay = x hold?
 
-Every function: samples [n, B, H, W, C] -> [n, B]; the whole image counts, no border is cut. The
+Samples [n, B, H, W, C] -> [n, B] if not said otherwise; the whole image counts, no border is cut. The
 sample is unclipped unless the name says 8bit: clipping moves it off {y : Ay = x} by itself.
 """
 
@@ -35,6 +35,11 @@ def lr_psnr_truth(samples: Array, batch: Batch, protocol: Protocol) -> Array:
   It says less where the given input was made otherwise. The challenge asks for 45 dB.
   """
   return _lr_psnr_rounded(samples, protocol.operator.degrade(batch["hr"]), protocol)
+
+
+def lr_psnr_worst(samples: Array, batch: Batch, protocol: Protocol) -> Array:
+  """`lr_psnr_truth` of the worst of an input's samples: [B]."""
+  return lr_psnr_truth(samples, batch, protocol).min(axis=0)
 
 
 def _lr_psnr_rounded(samples: Array, lr: Array, protocol: Protocol) -> Array:

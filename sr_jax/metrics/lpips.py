@@ -126,6 +126,11 @@ def lpips_maps(samples: Array, batch: Batch, protocol: Protocol, weights: dict[s
   return jax.lax.map(lambda one: lpips_map(weights, one, truths), images)
 
 
+def lpips_spatial(samples: Array, batch: Batch, protocol: Protocol, weights: dict[str, Any]) -> Array:
+  """Mean of `lpips_map` -> [n, B]: what NTIRE 2021 calls LPIPS, with AlexNet and no border."""
+  return lpips_maps(samples, batch, protocol, weights).mean((-2, -1))
+
+
 def s_n(samples: Array, batch: Batch, protocol: Protocol, weights: dict[str, Any]) -> Array:
   """Diversity score of the NTIRE 2021 challenge on learning the super-resolution space, in percent -> [B].
 

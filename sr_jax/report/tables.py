@@ -47,6 +47,11 @@ def table(rows: Rows, metrics: Mapping[str, Metric] = METRICS) -> str:
     [name, *(number(column, row[column]) if column in row else "" for column in columns)]
     for name, row in rows.items()
   ]
+  return markdown(cells)
+
+
+def markdown(cells: Sequence[Sequence[str]]) -> str:
+  """A Markdown table, the first row its heading, all columns but the first aligned to the right."""
   widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
   rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
   lines = []
