@@ -1,0 +1,149 @@
+"""Evaluations of one test set beside each other."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import small_runs
+from sr_jax import cli
+from sr_jax.compare import compare, paired
+from sr_jax.configs import base
+from sr_jax.errors import UserError
+from sr_jax.report.tables import read_per_image, write_per_image, write_report
+
+SHIFT = 0.3
+RNG = np.random.default_rng(0)
+PSNR, STD = RNG.normal(30, 3, 40), RNG.random(40)
+CHANGE = SHIFT + RNG.normal(0, 0.2, 40)
+CHANGE[17] = -4
+
+
+def write(folder, rows, consistency="none", names=tuple(f"{i}.png" for i in range(40)), **settings):
+  """What an evaluation of a method "m" leaves, with rows {kind: {column: [N]}}."""
+  config = base.get_config()
+  config.eval.metrics = ("psnr", "std")
+  config.eval.update(settings)
+  rows = {"bicubic": {"psnr": np.zeros(len(names))}, **{f"m{kind}": values for kind, values in rows.items()}}
+  means = {row: {column: float(v.mean()) for column, v in values.items()} for row, values in rows.items()}
+  meta = {
+    "operator": f"Operator(factor=(4, 4), consistency='{consistency}', antialias=True)",
+    "single": {"": "m"},
+    "eval": json.loads(config.eval.to_json()),
+  }
+  write_report(folder / "evaluation", "table", means, meta)
+  write_per_image(folder / "evaluation", names, rows)
+  return str(folder)
+
+
+@pytest.fixture
+def runs(tmp_path):
+  best = {"psnr": PSNR + 1}
+  return [
+    write(tmp_path / "a", {"": {"psnr": PSNR, "loss_x": PSNR}, ", best of 10": best}),
+    write(tmp_path / "b", {"": {"psnr": PSNR + CHANGE}, ", best of 10": best}, consistency="project"),
+  ]
+
+
+def test_the_interval_of_a_known_shift_covers_it_has_the_right_width_and_is_deterministic():
+  rng = np.random.default_rng(1)
+  covered, widths = 0, []
+  for trial in range(40):
+    ours = rng.normal(30, 3, (60, 1))
+    theirs = ours + SHIFT + rng.normal(0, 0.2, (60, 1))
+    mean, low, high = paired(theirs - ours, seed=trial)
+    covered += int(low[0] < SHIFT < high[0])
+    assert low < mean < high
+    widths.append(high - low)
+  assert covered >= 35
+  # 1.96 standard errors on either side: those of the differences, not of the values.
+  assert np.mean(widths) == pytest.approx(2 * 1.96 * 0.2 / np.sqrt(60), rel=0.07)
+  assert paired(theirs - ours, seed=trial) == (mean, low, high)
+  assert paired(theirs - ours, seed=trial + 1) != (mean, low, high)
+
+
+def test_means_differences_and_the_images_that_differ_most_are_told(runs):
+  text = compare(runs, count=2)
+  means, differences, most = text.split("\n# ")
+  assert f"| a, best of 10 | {PSNR.mean() + 1:6.2f} |" in means
+  assert "bicubic" not in text
+  assert "loss_x" not in text, "not of both"
+  mean, low, high = (float(v[0]) for v in paired(CHANGE[:, None], 0))
+  assert f"| b             | {mean:+.2f} [{low:+.2f}, {high:+.2f}] |" in differences
+  assert "| b, best of 10 | +0.00 [+0.00, +0.00] |" in differences
+  named = re.findall(r"^\| (\d+)\.png", most, re.MULTILINE)
+  assert named == [str(i) for i in np.argsort(-np.abs(CHANGE))[:2]]
+  assert f"| {PSNR[17]:.2f} | {PSNR[17] - 4:.2f} |      -4.00 |" in most
+  assert compare(runs, count=2) == text
+
+
+def test_metrics_of_a_set_of_samples_are_compared_only_between_sets_of_equal_size(tmp_path):
+  rows = {"": {"psnr": PSNR, "std": STD}}
+  a, b = write(tmp_path / "a", rows), write(tmp_path / "b", rows)
+  assert "std" in compare([a, b])
+  assert "std" not in compare([a, write(tmp_path / "c", rows, samples=5)])
+
+
+def test_a_number_that_is_not_finite_is_told_and_other_images_are_still_ordered(tmp_path):
+  broken = PSNR + CHANGE
+  broken[3] = np.nan
+  folders = [write(tmp_path / name, {"": {"psnr": v}}) for name, v in (("a", PSNR), ("b", broken))]
+  text = compare(folders, count=1)
+  assert "diverged" in text
+  assert "| 17.png" in text
+
+
+def test_names_of_folders_that_are_alike_are_told_apart(tmp_path):
+  folders = [write(tmp_path / name / "run", {"": {"psnr": PSNR}}) for name in "ab"]
+  assert f"| {folders[1]} |" in compare(folders)
+
+
+def test_what_cannot_be_compared_raises_one_sentence(runs, tmp_path):
+  single = {"": {"psnr": PSNR}}
+  for other, words in (
+    (write(tmp_path / "c", single, border=0), "border is 4 in a and 0 in c"),
+    (write(tmp_path / "d", single, names=tuple(f"{i}.jpg" for i in range(40))), "not the same"),
+    (write(tmp_path / "e", {", greedy": {"psnr": PSNR}}), "same temperatures"),
+    (str(tmp_path / "gone"), "run `sr-jax evaluate"),
+  ):
+    with pytest.raises(UserError, match=re.escape(words)):
+      compare([runs[0], other])
+  (Path(runs[1]) / "evaluation" / "per_image.jsonl").unlink()
+  with pytest.raises(UserError, match="keeps the metrics of each image"):
+    compare(runs)
+  with pytest.raises(UserError, match="two or more"):
+    compare(runs[:1])
+
+
+def test_a_run_evaluated_and_its_samples_scored_are_the_same(tmp_path, monkeypatch, capsys):
+  """From the command line: what `evaluate` saves, `score` reads, and `compare` finds no difference."""
+  images = small_runs.write_images(tmp_path / "images")
+  monkeypatch.setenv("SR_JAX_TRAIN_DIR", str(images))
+  shutil.copytree(Path(__file__).with_name("saved_run"), tmp_path / "run")
+  run, metrics = tmp_path / "run", "--config.eval.metrics=('psnr','lr_psnr_truth','lr_psnr_worst','std')"
+  saving = [f"--workdir={run}", f"--save-samples={tmp_path / 'samples'}", metrics]
+  assert cli.main(["evaluate", *saving, "--config.eval.baselines=()"]) == 0
+  assert len(list((tmp_path / "samples").iterdir())) == 6 * 3
+  names, rows = read_per_image(run / "evaluation")
+  table = json.loads((run / "evaluation" / "table.json").read_text())["rows"]
+  assert names == [f"{i}.png" for i in range(6)]
+  assert list(rows) == list(table)
+  for row, values in table.items():
+    for column, mean in values.items():
+      assert np.ptp(rows[row][column]) > 0, "of each image"
+      assert rows[row][column].mean() == pytest.approx(mean, rel=1e-6)
+  words = [f"--truth={images}", f"--out={tmp_path / 'scored'}", metrics]
+  keys = ["--config.eval.border=2", "--config.operator.border=replicate"]
+  assert cli.main(["score", str(tmp_path / "samples"), *words, *keys]) == 0
+  _, scored = read_per_image(tmp_path / "scored" / "evaluation")
+  for kind in ("", ", best of 3"):
+    for column in ("psnr", "lr_psnr_truth"):
+      np.testing.assert_allclose(scored["samples" + kind][column], rows["srim" + kind][column], atol=0.02)
+  capsys.readouterr()
+  assert (
+    cli.main(["compare", str(run), str(tmp_path / "scored"), "--metric=lr_psnr_truth", "--images=1"]) == 0
+  )
+  assert "| scored, best of 3 |" in capsys.readouterr().out
