@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -177,3 +178,8 @@ def test_a_truth_that_is_no_multiple_of_the_factor_is_cut_as_its_samples_are(tmp
     Image.fromarray(pixels[: size[0], : size[1]]).save(tmp_path / "samples" / "a.png")
     assert score(tmp_path / "samples", tmp_path / "truth", f"--out={tmp_path / 'out'}") == 0
     assert rows(tmp_path / "out")["samples"]["psnr"] == pytest.approx(100)
+
+
+def test_the_documents_tell_the_convention_of_every_metric():
+  text = (Path(__file__).parents[1] / "docs" / "metrics.md").read_text()
+  assert [name for name in METRICS if f"`{name}`" not in text] == []
