@@ -85,6 +85,10 @@ def _parser() -> argparse.ArgumentParser:
   compare.add_argument("--images", type=_positive, default=5, help="how many of these are named")
   compare.add_argument("--seed", type=_seed, default=0, help="of the bootstrap")
 
+  report = verb("report", commands.report, "write runs, a sweep or a comparison as one HTML page")
+  report.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run or a sweep, or --out of score")
+  report.add_argument("--out", default="report.html", help="the page")
+
   upscale = verb("upscale", commands.upscale, "plausible enlargements of one image")
   upscale.add_argument("image", help="a PNG, JPEG, ... file")
   upscale.add_argument("--workdir", required=True, help="folder of a trained run", **no_default)

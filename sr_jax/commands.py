@@ -136,6 +136,35 @@ def compare(arguments: argparse.Namespace, overrides: list[str]) -> int:
   return 0
 
 
+def report(arguments: argparse.Namespace, overrides: list[str]) -> int:
+  _refuse(overrides, "report")
+  from sr_jax.compare import compare
+  from sr_jax.files import write_text
+  from sr_jax.report.html import page, read_material
+
+  folders, texts = [], []
+  for folder in map(Path, arguments.runs):
+    if (folder / "sweep.md").exists():
+      texts.append((folder / "sweep.md").read_text())
+      folders += sorted(path.parent for path in folder.glob("*/config.json"))
+    else:
+      folders.append(folder)
+  runs = [read_material(folder) for folder in folders]
+  evaluated = [str(folder) for folder, run in zip(folders, runs, strict=True) if run.table]
+  if len(evaluated) > 1:
+    try:
+      texts.append(compare(evaluated))
+    except UserError as error:
+      texts.append(f"No comparison: {error}")
+  title = ", ".join(Path(name).resolve().name for name in arguments.runs)
+  try:
+    write_text(Path(arguments.out), page(title, runs, texts))
+  except OSError as error:
+    raise UserError(f"--out {arguments.out} cannot be written ({error.strerror}): choose another.") from error
+  print(arguments.out)
+  return 0
+
+
 def upscale(arguments: argparse.Namespace, overrides: list[str]) -> int:
   _refuse(overrides, "upscale")
   from sr_jax.upscale import upscale_file

@@ -18,12 +18,11 @@ from sr_jax.baselines import BASELINES, Sampler, bicubic
 from sr_jax.data import open_source, test_batches
 from sr_jax.data.sources import Source
 from sr_jax.errors import UserError, find, short_name
-from sr_jax.files import replacing
 from sr_jax.images import save_samples
 from sr_jax.metrics import Protocol, columns, measure, read_weights
 from sr_jax.metrics.classes import class_metrics
 from sr_jax.ops import Operator, quantise, to_float, to_uint8
-from sr_jax.report.grids import comparison_grid, image_grid
+from sr_jax.report.grids import comparison_grid, image_grid, read_images, save_images
 from sr_jax.report.tables import rows_of, write_per_image, write_report
 from sr_jax.run import Run, load_run
 from sr_jax.tiles import MEMORY, Budget
@@ -284,9 +283,7 @@ def evaluate_run(
   write_per_image(folder, [Path(source.name(int(i))).name for i in found.places], each)
   image_grid(images, folder / "samples.png")
   comparison_grid(shown, folder / "rows.png")
-  flat = {f"{i}/{name}": array for i, image in enumerate(images) for name, array in image.items()}
-  with replacing(folder / "images.npz") as path, path.open("wb") as file:
-    np.savez(file, allow_pickle=False, **flat)
+  save_images(images, folder / "images.npz")
   log.info("Tables and images are in %s.", folder)
   return Report(text, table, rows, images)
 
@@ -327,12 +324,7 @@ def read_report(config: ConfigDict, workdir: str | Path) -> Report | None:
     meta, rows = content["meta"], content["rows"]
     if (meta["round"], meta["eval"]) != (config.train.rounds, json.loads(config.eval.to_json())):
       return None
-    images: list[dict[str, np.ndarray]] = []
-    with np.load(folder / "images.npz") as arrays:
-      for key in arrays.files:
-        number, _, name = key.partition("/")
-        images += [{} for _ in range(int(number) + 1 - len(images))]
-        images[int(number)][name] = arrays[key]
+    images = read_images(folder / "images.npz")
   except (OSError, ValueError, KeyError):
     return None
   numbers = {row: {c: np.nan if v is None else v for c, v in values.items()} for row, values in rows.items()}

@@ -2,15 +2,44 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from sr_jax.files import replacing
 from sr_jax.images import as_bytes, save_png
 
 CELL = 256  # pixels of a grid's image at most; the centre of a larger one is shown
 SAMPLES = 4  # of an image in a grid, at most
 MARGIN = 4  # pixels around the cells of a grid
+
+
+def save_images(images: Sequence[Mapping[str, np.ndarray]], path: str | os.PathLike) -> None:
+  """Writes images as for `image_grid`, as they are, to an .npz file that `read_images` reads."""
+  flat = {f"{i}/{name}": array for i, image in enumerate(images) for name, array in image.items()}
+  with replacing(Path(path)) as temporary, temporary.open("wb") as file:
+    np.savez(file, allow_pickle=False, **flat)
+
+
+def read_images(path: str | os.PathLike) -> list[dict[str, np.ndarray]]:
+  """What `save_images` wrote. Raises OSError, ValueError or KeyError if it cannot be read."""
+  images: list[dict[str, np.ndarray]] = []
+  with np.load(path) as arrays:
+    for key in arrays.files:
+      number, _, name = key.partition("/")
+      images += [{} for _ in range(int(number) + 1 - len(images))]
+      images[int(number)][name] = arrays[key]
+  return images
+
+
+def deviation(images: Sequence[Mapping[str, np.ndarray]]) -> tuple[list[np.ndarray], float]:
+  """Standard deviation of each image's samples, mean over the channels, [H, W, 1] in [0, 1], and its white.
+
+  White is the 99th percentile over all images, because the largest would leave the rest black.
+  """
+  spreads = [np.std(np.clip(row["samples"], 0, 1), axis=0).mean(axis=-1, keepdims=True) for row in images]
+  return spreads, float(np.percentile(np.concatenate([spread.ravel() for spread in spreads]), 99))
 
 
 def image_grid(rows: Sequence[Mapping[str, np.ndarray]], path: str | os.PathLike) -> None:
@@ -29,9 +58,7 @@ def image_grid(rows: Sequence[Mapping[str, np.ndarray]], path: str | os.PathLike
   if not rows:
     return
   grid: list[dict[str, np.ndarray]] = []
-  spreads = [np.std(np.clip(row["samples"], 0, 1), axis=0).mean(axis=-1, keepdims=True) for row in rows]
-  # The largest would leave the rest black.
-  white = float(np.percentile(np.concatenate([spread.ravel() for spread in spreads]), 99))
+  spreads, white = deviation(rows)
   for row, spread in zip(rows, spreads, strict=True):
     columns = {"input": _enlarged(row["input"], row["truth"]), "bicubic": _rgb(row["bicubic"])}
     samples = list(row["samples"])
