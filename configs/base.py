@@ -107,8 +107,8 @@ def get_config(
         # "best of n" is the sample that is best by this metric; "": each metric takes its own best. Metrics
         # with weights always do.
         "best_by": "",
-        # Weights of the metrics lpips and lpips_diversity: files (.npz), and their digests, checked when
-        # given.
+        # Weights of the metrics lpips, lpips_spatial, lpips_diversity and s_n: files (.npz), and their
+        # digests, checked when given.
         "lpips": {
           "net": "squeeze",
           "backbone": "",  # torchvision's SqueezeNet 1.1, under its names

@@ -218,13 +218,14 @@ def evaluate_run(
   """
   config, settings = run.config, run.config.eval
   source = source or open_source(settings.data, "config.eval.data")
-  folder = Path(workdir) / "evaluation"
+  folder, draws = Path(workdir) / "evaluation", run.method.sample is not None
+  if save and not draws:
+    raise UserError(f"Method {config.method.name!r} draws no images to save: leave out --save-samples.")
   for needed in (folder, Path(save or folder)):
     try:
       needed.mkdir(parents=True, exist_ok=True)
     except OSError as error:
       raise UserError(f"{needed} cannot be written ({error.strerror}): choose another folder.") from error
-  draws = run.method.sample is not None
   own = jax.tree_util.Partial(run.method.objective, run.state)
   measured = partial(
     evaluate,

@@ -1,6 +1,7 @@
 """Image files: decoding and encoding."""
 
 import io
+import itertools
 import os
 from pathlib import Path
 
@@ -71,9 +72,15 @@ def save_png(path: str | os.PathLike, image: np.ndarray) -> None:
 
 
 def save_samples(folder: str | os.PathLike, number: int, samples: np.ndarray) -> None:
-  """Writes samples [n, H, W, C] as NTIRE 2021 names those of a test set's image: 000012_sample00003.png."""
-  for i, sample in enumerate(samples):
-    save_png(Path(folder) / f"{number:06d}_sample{i:05d}.png", sample)
+  """Writes samples [n, H, W, C] as NTIRE 2021 names those of a test set's image: 000012_sample00003.png.
+
+  Further samples that are there from an earlier time are deleted.
+  """
+  paths = (Path(folder) / f"{number:06d}_sample{i:05d}.png" for i in itertools.count())
+  for sample, path in zip(samples, paths, strict=False):
+    save_png(path, sample)
+  for path in itertools.takewhile(Path.exists, paths):
+    path.unlink()
 
 
 def as_bytes(image: np.ndarray) -> np.ndarray:

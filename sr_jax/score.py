@@ -5,7 +5,6 @@ Lugmayr, Danelljan & Timofte, NTIRE 2021 Learning the Super-Resolution Space Cha
 """
 
 import json
-import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -104,8 +103,11 @@ def score(folder: str | Path, config: ConfigDict, out: str | Path = "", command:
   text = report_text("table", rows, meta, shown) + "\n" + report_text("best", firsts, {}, shown)
   if out:
     target = Path(out) / "evaluation"
-    write_report(target, "table", rows, meta, shown)
-    write_per_image(target, [truth.name for truth in truths], rows_of(title, n, values))
+    try:
+      write_report(target, "table", rows, meta, shown)
+      write_per_image(target, [truth.name for truth in truths], rows_of(title, n, values))
+    except OSError as error:
+      raise UserError(f"--out {out} cannot be written ({error.strerror}): choose another folder.") from error
   return text
 
 
@@ -119,8 +121,10 @@ def find_samples(folder: str | Path, truths: list[Path]) -> list[list[Path]]:
     raise UserError(f"{folder} is no folder: give one of samples NAME_sample00000.png, NAME_sample00001.png.")
   found: dict[str, dict[int, Path]] = {}
   for path in Path(folder).glob("*.png"):
-    name, _, number = re.sub(r"_sample(\d+)$", r"\n\1", path.stem).partition("\n")
-    found.setdefault(name, {})[int(number or 0)] = path
+    name, _, number = path.stem.rpartition("_sample")
+    if not (name and number.isdecimal()):
+      name, number = path.stem, "0"
+    found.setdefault(name, {})[int(number)] = path
   stems = [truth.stem for truth in truths]
   places = [f"{i:06d}" for i in range(len(truths))]
   wanted = stems if len(set(stems)) == len(stems) and found.keys() & set(stems) else places

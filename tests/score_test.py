@@ -164,9 +164,18 @@ def test_other_mistakes_raise_one_sentence(folders, tmp_path, capsys):
     ((folders / "truth", "--config.train.rounds=3"), "no option of score"),
     ((folders / "truth", "--config.eval.limit=3"), "no option of score"),
     ((folders / "truth", "--config.eval.lpips.heads=x.npz"), "config.eval.lpips.backbone"),
+    ((folders / "truth", f"--out={folders / 'truth' / '0.png'}"), "cannot be written"),
   ):
     assert score(samples, *words) == 2
     assert expected in capsys.readouterr().err
+
+
+def test_saved_samples_replace_all_earlier_ones_of_their_image_alone(tmp_path):
+  for number, n in ((0, 3), (1, 2), (0, 1)):
+    save_samples(tmp_path, number, np.full((n, 2, 2, 3), n, np.uint8))
+  names = ["000000_sample00000.png", "000001_sample00000.png", "000001_sample00001.png"]
+  assert sorted(path.name for path in tmp_path.iterdir()) == names
+  assert read_image(tmp_path / names[0], 3)[0, 0, 0] == 1
 
 
 def test_a_truth_that_is_no_multiple_of_the_factor_is_cut_as_its_samples_are(tmp_path):

@@ -123,7 +123,10 @@ def write_per_image(folder: str | os.PathLike, names: Sequence[str], rows: PerIm
   """
   lines = []
   for i, name in enumerate(names):
-    values = {row: finite({c: v[i] for c, v in columns.items()}) for row, columns in rows.items()}
+    # All the digits that a float32 has.
+    values = {
+      row: finite({c: float(f"{v[i]:.8g}") for c, v in columns.items()}) for row, columns in rows.items()
+    }
     lines.append(json.dumps({"image": name, "rows": values}) + "\n")
   files.write_text(Path(folder) / PER_IMAGE, "".join(lines))
 
