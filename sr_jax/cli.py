@@ -49,6 +49,21 @@ def _parser() -> argparse.ArgumentParser:
   sweep.add_argument(
     "--workdir", required=True, help="folder of the sweep: a folder for each run, and the table", **no_default
   )
+  sweep.set_defaults(trial=None, table=None)
+  part = sweep.add_mutually_exclusive_group()
+  part.add_argument("--jobs", type=_positive, default=1, metavar="K", help="trials at once on this machine")
+  part.add_argument("--trial", type=int, metavar="N", help="this trial alone", **no_default)
+  part.add_argument(
+    "--list", action="store_true", help="print number, id and state of every trial; run nothing"
+  )
+  part.add_argument(
+    "--table",
+    nargs="?",
+    const="",
+    metavar="METRIC",
+    help="write the table of what is finished and a plot of METRIC, or of the first one; run nothing",
+    **no_default,
+  )
 
   evaluate = verb("evaluate", commands.evaluate, "measure a trained run beside the baselines", epilog=any_key)
   evaluate.add_argument("--workdir", required=True, help="folder of a trained run", **no_default)
@@ -57,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     "--save-samples", default="", metavar="FOLDER", help="write all samples there, as `score` reads them"
   )
 
-  for several in (train, evaluate):
+  for several in (train, sweep, evaluate):
     several.add_argument(
       "--distributed",
       nargs="?",
@@ -217,7 +232,7 @@ def _seed(text: str) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  """Run the command line; returns the exit code: 0, 2 for what the user can mend, 75 for a stopped run."""
+  """Run the command line; returns the exit code: 0, 2 for what the user can mend, 143 for a stopped run."""
   argv = list(sys.argv[1:] if argv is None else argv)
   arguments, overrides = _parser().parse_known_args(argv)
   arguments.command = shlex.join(["sr-jax", *argv])

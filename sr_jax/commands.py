@@ -7,6 +7,8 @@ import logging
 import os
 import platform
 import re
+import signal
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -15,7 +17,9 @@ import sr_jax
 from sr_jax import config as configs
 from sr_jax.errors import UserError
 
-STOPPED = 75  # sysexits' EX_TEMPFAIL: the same command goes on
+# Of a run that SIGTERM or Ctrl-C ended well: the same command goes on. A process killed by SIGTERM has the
+# same code, so a cluster needs one rule to start either again.
+STOPPED = 128 + signal.SIGTERM
 
 log = logging.getLogger(__name__)
 
@@ -73,27 +77,64 @@ def train(arguments: argparse.Namespace, overrides: list[str]) -> int:
 
 
 def sweep(arguments: argparse.Namespace, overrides: list[str]) -> int:
+  from sr_jax import ledger, parallel, sweep_table
   from sr_jax import sweep as sweeps
+  from sr_jax.stages import Sources
 
-  module = configs.load_module(arguments.config)
-  if "sweep" not in module:
-    raise UserError(
-      f"--config {arguments.config} defines no sweep(): see configs/amap_swiss_roll.py for one that does."
-    )
-  trials = [sweeps.Trial(*trial) for trial in module["sweep"]()]
+  if arguments.distributed and arguments.trial is None:
+    raise UserError("sweep takes --distributed only with --trial N: the processes share one trial.")
+  trials = [ledger.Trial(*trial) for trial in _sweep_of(arguments.config)()]
 
-  def configure(trial: sweeps.Trial) -> ConfigDict:
+  def configure(trial: ledger.Trial) -> ConfigDict:
     name = arguments.config + (f":{trial.variant}" if trial.variant else "")
     ours = [f"--config.{key}={value}" for key, value in trial.overrides.items()]
     return configs.override(configs.load(name), [*ours, *overrides])
 
-  begin()
-  text = sweeps.sweep(trials, configure, arguments.workdir, arguments.command)
-  if not text:
+  runs = sweeps.plan(trials, configure, arguments.workdir)
+  if arguments.list:
+    reports = sweeps.read_reports(runs)
+    for run in runs:
+      print(run.entry.number, run.entry.id, sweeps.state(run, reports), sep="\t")
+    return 0
+  if arguments.table is not None:
+    print(sweep_table.tabulate(runs, arguments.workdir, arguments.command, arguments.table))
+    return 0
+  chosen = [run for run in runs if arguments.trial in (None, run.entry.number)]
+  if not chosen:
+    raise UserError(f"--trial {arguments.trial} is none of this sweep: --list tells the numbers.")
+  if arguments.jobs > 1:
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")  # the devices are for the trials
+  begin(arguments.distributed)
+  sources = Sources()
+  sweeps.check(chosen, sources)
+  process, processes = parallel.process()
+  if process == 0:
+    ledger.write([run.entry for run in runs], arguments.workdir)
+  if arguments.trial is not None:
+    # Several processes may find different trials finished, but must measure the same baselines.
+    reports = sweeps.read_reports(runs if processes == 1 else chosen)
+    done = sweeps.run_trial(chosen[0], reports, sources, arguments.command) is not None
+  elif arguments.jobs > 1:
+    words = ["sweep", "--config", arguments.config, "--workdir", arguments.workdir, *overrides]
+    done = sweeps.run_programs(runs, words, arguments.jobs)
+  else:
+    done = sweeps.run_here(runs, sources, arguments.command)
+  if not done:
     print("Stopped; the same command goes on from there.")
     return STOPPED
-  print(text)
-  return 0
+  if process == 0:
+    print(sweep_table.tabulate(runs, arguments.workdir, arguments.command))
+  reports = sweeps.read_reports(chosen)
+  return 1 if any(sweeps.state(run, reports) == "failed" for run in chosen) else 0
+
+
+def _sweep_of(name: str) -> Callable[[], Iterable[tuple]]:
+  module = configs.load_module(name)
+  if "sweep" not in module:
+    raise UserError(f"--config {name} defines no sweep(): see configs/amap_swiss_roll.py for one that does.")
+  return module["sweep"]
 
 
 def evaluate(arguments: argparse.Namespace, overrides: list[str]) -> int:

@@ -20,6 +20,10 @@ class Diverged(UserError):  # noqa: N818 (it says what happened)
   """A training whose loss or state is not finite."""
 
 
+class Busy(UserError):  # noqa: N818 (it says what it is)
+  """A folder in which another program is training."""
+
+
 def choose(table: Mapping[str, T], name: str, key: str) -> T:
   """The entry `name` of a table, where `key` says which config key or flag holds the name."""
   if name in table:

@@ -22,7 +22,7 @@ from sr_jax.images import save_samples
 from sr_jax.metrics import Protocol, columns, measure, read_weights
 from sr_jax.metrics.classes import class_metrics
 from sr_jax.ops import Operator, quantise, to_float, to_uint8
-from sr_jax.report.grids import comparison_grid, image_grid, read_images, save_images
+from sr_jax.report.grids import comparison_grid, image_grid, save_images
 from sr_jax.report.tables import rows_of, write_per_image, write_report
 from sr_jax.run import Run, load_run
 from sr_jax.tiles import MEMORY, Budget
@@ -189,12 +189,14 @@ class Report(NamedTuple):
     rows: {row: {metric: mean over the images}}, of the baselines and of the run.
     single: {name of a temperature: the run's row of single samples}; the name is "" if there is only 1.
     images: the first ones, at the first temperature: "input", "samples" [n, H, W, C], "truth", "bicubic".
+    baselines: names of those asked for, of which `rows` has none if the method draws nothing.
   """
 
   text: str
   rows: dict[str, dict[str, float]]
   single: dict[str, dict[str, float]]
   images: Images
+  baselines: tuple[str, ...]
 
 
 def evaluate_run(
@@ -267,8 +269,9 @@ def evaluate_run(
     x = jnp.asarray(image["input"])[None]
     image["bicubic"] = np.asarray(enlarge(x, jax.random.key(0), 1)[0, 0])
   rows = {label: table[title] for label, title in single.items()}
+  report = Report("", table, rows, images, tuple(settings.baselines))
   if parallel.process()[0] != 0:
-    return Report("", table, rows, images)
+    return report
   count = min(settings.limit or len(source), len(source))
   meta = {
     "command": command,
@@ -286,7 +289,7 @@ def evaluate_run(
   comparison_grid(shown, folder / "rows.png")
   save_images(images, folder / "images.npz")
   log.info("Tables and images are in %s.", folder)
-  return Report(text, table, rows, images)
+  return report._replace(text=text)
 
 
 def _baseline(name: str, run: Run) -> Sampler:
@@ -312,21 +315,23 @@ def _other_run(folder: str, config: ConfigDict) -> Sampler:
 
 
 def read_report(config: ConfigDict, workdir: str | Path) -> Report | None:
-  """What an earlier `evaluate_run` wrote about the finished run of `config`.
+  """What an earlier `evaluate_run` wrote about the finished run of `config`, without the images.
 
-  None if it was trained or measured otherwise, or not to its end.
+  None if it was trained or measured otherwise, or not to its end; baselines may be others.
   """
-  folder = Path(workdir) / "evaluation"
   try:
     trained = configs.from_json((Path(workdir) / "config.json").read_text())
     if configs.differences(trained, config, configs.MEASURING):
       return None
-    content = json.loads((folder / "table.json").read_text())
+    content = json.loads((Path(workdir) / "evaluation" / "table.json").read_text())
     meta, rows = content["meta"], content["rows"]
-    if (meta["round"], meta["eval"]) != (config.train.rounds, json.loads(config.eval.to_json())):
+    baselines = meta["eval"]["baselines"]
+    wanted = json.loads(config.eval.to_json()) | {"baselines": baselines}
+    images = Path(workdir) / "evaluation" / "images.npz"  # written last
+    if (meta["round"], meta["eval"]) != (config.train.rounds, wanted) or not images.exists():
       return None
-    images = read_images(folder / "images.npz")
   except (OSError, ValueError, KeyError):
     return None
   numbers = {row: {c: np.nan if v is None else v for c, v in values.items()} for row, values in rows.items()}
-  return Report("", numbers, {label: numbers[title] for label, title in meta["single"].items()}, images)
+  single = {label: numbers[title] for label, title in meta["single"].items()}
+  return Report("", numbers, single, [], tuple(baselines))

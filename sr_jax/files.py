@@ -6,13 +6,14 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from sr_jax.errors import UserError
+from sr_jax.errors import Busy
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
   """A temporary file beside `path` that takes its place once the block has ended well."""
-  temporary = path.with_name(f".{path.name}.{os.getpid()}")
+  # Programs on other machines may write the same file, with the same process number.
+  temporary = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}")
   try:
     yield temporary
     os.replace(temporary, path)
@@ -27,19 +28,19 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, wait: bool = False) -> Iterator[None]:
   """A lock on `folder` for the time of the block; it ends with the process, however that ends.
 
   Raises:
-    UserError: another program has it.
+    Busy: another program has it, and we do not `wait` for it.
   """
   path = folder / ".lock"
   while True:
     with path.open("a") as file:
       try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
       except BlockingIOError as error:
-        raise UserError(
+        raise Busy(
           f"Another training is working in {folder}: wait for it, or choose another --workdir."
         ) from error
       # The one before may have removed the file between the two lines above.

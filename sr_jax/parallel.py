@@ -6,7 +6,10 @@ of the global batch whatever the number of devices.
 """
 
 import functools
+import glob
 import itertools
+import math
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -161,6 +164,25 @@ def training_options(platform: str) -> dict[str, str]:
   except jax.errors.JaxRuntimeError:
     return {}
   return options
+
+
+def share_of_gpus(slot: int, jobs: int) -> dict[str, str]:
+  """Environment of one of `jobs` programs that run on this machine at once: its GPUs, or its part of one."""
+  visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+  if visible is None:
+    gpus = [str(i) for i in range(len(glob.glob("/dev/nvidia[0-9]*")))]
+  else:
+    gpus = [gpu for gpu in visible.split(",") if gpu]
+  if not gpus:
+    return {}
+  if each := len(gpus) // jobs:
+    return {"CUDA_VISIBLE_DEVICES": ",".join(gpus[slot * each : (slot + 1) * each])}
+  # JAX takes three quarters of a GPU's memory, which leaves too little for a second program.
+  share = 0.9 / math.ceil(jobs / len(gpus))
+  return {
+    "CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)],
+    "XLA_PYTHON_CLIENT_MEM_FRACTION": f"{share:.2f}",
+  }
 
 
 def gather_sums(totals: Any) -> Any:

@@ -1,25 +1,27 @@
-"""Runs one after another on this machine: the stages of a run, and the trials of a sweep in one table."""
+"""Runs on this machine: the stages of one, and the trials of a sweep, one by one or several at once."""
 
 import logging
-import math
-from collections.abc import Callable, Iterable, Mapping
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 from ml_collections import ConfigDict
 
-from sr_jax import parallel
-from sr_jax.errors import Diverged, UserError, short_name
-from sr_jax.evaluate import Images, Report, evaluate_run, make_watch, read_report
-from sr_jax.metrics import METRICS, columns
-from sr_jax.report.grids import comparison_grid
-from sr_jax.report.tables import write_report
+from sr_jax import files, parallel
+from sr_jax.errors import Busy, Diverged, UserError, short_name
+from sr_jax.evaluate import Report, evaluate_run, make_watch, read_report
+from sr_jax.ledger import Entry, Trial, number_trials
 from sr_jax.run import Run
 from sr_jax.stages import Sources, check_evaluation, check_stages, plan_stages
 from sr_jax.train import train
 
 log = logging.getLogger(__name__)
+
+FAILURE = "failure.txt"  # in the folder of a trial: why it failed when it was last run
 
 
 def train_stages(config: ConfigDict, workdir: str | Path, sources: Sources | None = None) -> Run:
@@ -44,117 +46,158 @@ def train_stages(config: ConfigDict, workdir: str | Path, sources: Sources | Non
   return run
 
 
-class Trial(NamedTuple):
-  """One run of a sweep: what the sweep() of a config file yields, as a tuple.
+class Planned(NamedTuple):
+  """A trial of a sweep, ready to run: its line of the ledger, its config, its folder."""
 
-  Attributes:
-    row: its row in the table; trials that share a row (other seeds) are averaged.
-    variant: what get_config is called with; "" for nothing.
-    overrides: {"seed": 3, "optim.generator.learning_rate": 1e-3}, as --config.KEY=VALUE would set them.
-  """
-
-  row: str
-  variant: str = ""
-  overrides: Mapping[str, Any] = {}
+  entry: Entry
+  config: ConfigDict
+  folder: Path
 
 
-def sweep(
-  trials: Iterable[Trial], configure: Callable[[Trial], ConfigDict], workdir: str | Path, command: str = ""
-) -> str:
-  """Train and evaluate every trial in a folder of its own; go on where an earlier call stopped.
-
-  Args:
-    trials: what to run; all are checked before the first is.
-    configure: trial -> its config.
-    workdir: where the runs, sweep.md, sweep.json and sweep.png (the first trial of each row) go.
-    command: kept in the JSON file.
-
-  Returns:
-    The table: the mean of each row's trials and, where there are several, their standard deviation; baselines
-    as in the first trial that has them. A row of which trials diverged says how many, and is the mean of the
-    others. "" if Ctrl-C or SIGTERM stopped it.
+def plan(
+  trials: Iterable[Trial], configure: Callable[[Trial], ConfigDict], workdir: str | Path
+) -> list[Planned]:
+  """The trials of a sweep in `workdir`; nothing is written.
 
   Raises:
-    UserError: a config that cannot be run, or two trials that are the same.
+    UserError: two trials are the same, or one's config cannot be made.
   """
-  runs = {name: (trial, configure(trial)) for name, trial in _folders(list(trials)).items()}
-  sources = Sources()
+  entries = number_trials(trials, workdir)
+  return [Planned(entry, configure(entry.trial), Path(workdir) / entry.id) for entry in entries]
+
+
+def check(runs: Iterable[Planned], sources: Sources) -> None:
+  """Refuse what would stop a trial at its beginning, before the first is trained.
+
+  Raises:
+    UserError: a config that cannot be run.
+  """
   checked: set[str] = set()
-  for name, (_, config) in runs.items():
-    alike = config.copy_and_resolve_references()
+  for run in runs:
+    alike = run.config.copy_and_resolve_references()
     alike.seed = 0
     if alike.to_json() not in checked:
-      check_evaluation(config, sources)
-      check_stages(plan_stages(config, Path(workdir) / name), sources)
+      check_evaluation(run.config, sources)
+      check_stages(plan_stages(run.config, run.folder), sources)
       checked.add(alike.to_json())
-  measured: dict[str, list[dict[str, float]]] = {}
-  diverged: dict[str, int] = {}
-  baselines: dict[str, dict[str, float]] = {}
-  images: dict[str, Images] = {}
-  for number, (name, (trial, config)) in enumerate(runs.items()):
-    log.info("Trial %d of %d: %s", number + 1, len(runs), name)
-    # Baselines do not depend on the trial: once is enough, where no model judges them.
-    known = () if config.eval.judge else baselines
-    config.eval.baselines = tuple(name for name in config.eval.baselines if short_name(name) not in known)
-    try:
-      report = _report(config, Path(workdir) / name, sources, command)
-    except Diverged as error:
-      log.warning("%s diverged: %s", name, error)
-      diverged[trial.row] = diverged.get(trial.row, 0) + 1
-      continue
-    if report is None:
-      return ""
-    for label, values in report.single.items():
-      measured.setdefault(trial.row + (label and f", {label}"), []).append(values)
-    images.setdefault(trial.row, report.images)
-    ours = {row: report.rows[row] for row in map(short_name, config.eval.baselines) if row in report.rows}
-    baselines = ours | baselines
-  table = dict(baselines)
-  for row, trials_of_row in measured.items():
-    numbers = {c: np.array([v[c] for v in trials_of_row], float) for c in trials_of_row[0]}
-    table[row] = {c: float(v.mean()) for c, v in numbers.items()}
-    if len(trials_of_row) > 1:
-      table[f"{row}, +- over {len(trials_of_row)}"] = {c: float(v.std(ddof=1)) for c, v in numbers.items()}
-  first = next(iter(table.values()), {})
-  for row, count in diverged.items():
-    table[f"{row}, {count} diverged"] = dict.fromkeys(list(first)[:1], math.nan)
-  comparison_grid(images, Path(workdir) / "sweep.png")
-  shown = {
-    **METRICS,
-    **{k: v for _, config in runs.values() for k, v in columns(config.eval.metrics).items()},
-  }
-  return write_report(workdir, "sweep", table, {"command": command, "trials": len(runs)}, shown)
 
 
-def _report(config: ConfigDict, folder: Path, sources: Sources, command: str) -> Report | None:
-  """What a trial gave, trained and measured if that was not done before; None if it was stopped."""
-  if report := read_report(config, folder):
-    return report
-  run = train_stages(config, folder, sources)
-  if int(run.state.step) < run.config.train.rounds:
-    return None
-  run = run._replace(state=parallel.localise(run.state))
-  return evaluate_run(run, folder, command, sources(config.eval.data, "config.eval.data"))
+def read_reports(runs: Iterable[Planned]) -> dict[str, Report]:
+  """What is measured already of the trials, by their ids."""
+  found = {run.entry.id: read_report(run.config, run.folder) for run in runs}
+  return {name: report for name, report in found.items() if report}
 
 
-def _folders(trials: list[Trial]) -> dict[str, Trial]:
-  """The trials by the names of their folders: the row, and the overrides that tell apart its trials.
+def state(run: Planned, reports: Mapping[str, Report]) -> str:
+  """finished | diverged | failed | unfinished | not begun, as the trial's folder tells."""
+  mine = reports.get(run.entry.id)
+  if mine and _baselines(run, reports) <= set(map(short_name, mine.baselines)):
+    return "finished"
+  if reason := failure(run):
+    return "diverged" if reason.startswith(Diverged.__name__) else "failed"
+  return "unfinished" if run.folder.exists() else "not begun"
 
-  Raises:
-    UserError: two are the same.
+
+def failure(run: Planned) -> str:
+  """Why the trial failed when it was last run; "" if it did not."""
+  path = run.folder / FAILURE
+  return path.read_text().strip().splitlines()[0] if path.exists() else ""
+
+
+def run_trial(run: Planned, reports: Mapping[str, Report], sources: Sources, command: str) -> Report | None:
+  """What a trial gave, trained and measured if that was not done before; None if it was stopped.
+
+  Baselines that the other trials' reports have are left out. The reason of a failure is kept in the trial's
+  folder until it is run again.
   """
-  folders: dict[str, Trial] = {}
-  for trial in trials:
-    alike = [other for other in trials if other.row == trial.row]
-    differing = [
-      key
-      for key, value in trial.overrides.items()
-      if any(str(other.overrides.get(key)) != str(value) for other in alike)
-    ]
-    words = [trial.row, *([trial.variant] if any(o.variant != trial.variant for o in alike) else [])]
-    words += [f"{key.rsplit('.', 1)[-1]}={trial.overrides[key]}" for key in differing]
-    name = "_".join("".join(c if c.isalnum() or c in "=.-" else "-" for c in word) for word in words)
-    if name in folders:
-      raise UserError(f"sweep() lists {name} twice: give each trial its row or its own overrides.")
-    folders[name] = trial
-  return folders
+  if state(run, reports) == "finished":
+    return reports[run.entry.id]
+  config = run.config.copy_and_resolve_references()
+  wanted = _baselines(run, reports)
+  config.eval.baselines = tuple(name for name in config.eval.baselines if short_name(name) in wanted)
+  reason = run.folder / FAILURE
+  reason.unlink(missing_ok=True)
+  try:
+    trained = train_stages(config, run.folder, sources)
+    if int(trained.state.step) < config.train.rounds:
+      return None
+    trained = trained._replace(state=parallel.localise(trained.state))
+    test = sources(config.eval.data, "config.eval.data")
+    return evaluate_run(trained, run.folder, command, test)._replace(images=[])
+  except Busy:
+    raise
+  except Exception as error:
+    run.folder.mkdir(parents=True, exist_ok=True)
+    files.write_text(reason, f"{type(error).__name__}: {error}\n")
+    raise
+
+
+def run_here(runs: Iterable[Planned], sources: Sources, command: str) -> bool:
+  """Run the trials one after another in this program; a failure does not stop the others.
+
+  Returns:
+    False if Ctrl-C or SIGTERM stopped it.
+  """
+  runs = list(runs)
+  reports = read_reports(runs)
+  for number, run in enumerate(runs):
+    log.info("Trial %d of %d: %s", number + 1, len(runs), run.entry.id)
+    try:
+      report = run_trial(run, reports, sources, command)
+    except UserError as error:
+      log.warning("%s: %s", run.entry.id, error)
+    except Exception:
+      log.exception("%s failed.", run.entry.id)
+    else:
+      if report is None:
+        return False
+      reports[run.entry.id] = report
+  return True
+
+
+def run_programs(runs: Iterable[Planned], words: Sequence[str], jobs: int) -> bool:
+  """Run the trials as programs of their own, `jobs` at once, whose output goes into `<id>.log`.
+
+  Args:
+    runs: the trials; those that are finished are left out.
+    words: the command line, to which `--trial N` is added.
+    jobs: how many at once; the GPUs of this machine are shared out among them.
+
+  Returns:
+    False if Ctrl-C or SIGTERM stopped it; the programs were stopped too.
+  """
+  runs = list(runs)
+  reports = read_reports(runs)
+  waiting = [run for run in runs if state(run, reports) != "finished"]
+  running: dict[int, tuple[Planned, subprocess.Popen]] = {}
+  told = False
+  with parallel.stop_signals() as asked_to_stop:
+    while running or (waiting and not told):
+      for slot in range(jobs) if not told else ():
+        if slot not in running and waiting:
+          run = waiting.pop(0)
+          argv = [sys.executable, "-m", "sr_jax.cli", *words, f"--trial={run.entry.number}"]
+          with run.folder.with_name(f"{run.entry.id}.log").open("a") as out:
+            program = subprocess.Popen(
+              argv, stdout=out, stderr=out, env=os.environ | parallel.share_of_gpus(slot, jobs)
+            )
+          running[slot] = run, program
+          log.info("Trial %s begins.", run.entry.id)
+      if asked_to_stop() and not told:
+        told = True
+        for _, program in running.values():
+          program.terminate()
+      time.sleep(0.1)
+      for slot, (run, program) in list(running.items()):
+        if program.poll() is not None:
+          del running[slot]
+          log.info("Trial %s ends with exit code %d.", run.entry.id, program.returncode)
+  return not told
+
+
+def _baselines(run: Planned, reports: Mapping[str, Report]) -> set[str]:
+  """The baselines that this trial measures: they do not depend on it, so once is enough, but for a judge."""
+  wanted = set(map(short_name, run.config.eval.baselines))
+  if run.config.eval.judge:
+    return wanted
+  return wanted.difference(*(report.rows for name, report in reports.items() if name != run.entry.id))

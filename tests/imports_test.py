@@ -8,6 +8,7 @@ import sr_jax
 FLOORS = [
   {"cli"},
   {"commands"},
+  {"sweep_table"},
   {"sweep"},
   {"train", "evaluate", "score", "compare", "upscale", "edit", "plan"},
   {"stages"},
@@ -17,7 +18,8 @@ FLOORS = [
   {"parallel", "checkpoint", "versions", "data", "metrics", "methods"},
   {"config", "images", "method", "networks"},
   {"losses"},
-  {"ops", "files", "configs", "hlo", "targets"},
+  {"ops", "ledger", "configs", "hlo", "targets"},
+  {"files"},
   {"errors"},
 ]
 

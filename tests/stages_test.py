@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from sr_jax import cli, graft, parallel
+from sr_jax import cli, commands, graft, parallel
 from sr_jax import config as configs
 from sr_jax.config import stage_config
 from sr_jax.configs import base
@@ -102,7 +102,7 @@ def test_a_run_stopped_within_a_stage_ends_as_if_it_had_not_been(config, trained
 
   monkeypatch.setattr(parallel, "stop_signals", stop_signals)
   words = ["train", "--config", config, "--workdir", str(tmp_path)]
-  assert cli.main(words) == cli.STOPPED
+  assert cli.main(words) == commands.STOPPED
   assert int(state(tmp_path / "prior").step) == 4
   assert not (tmp_path / "checkpoints").exists()
   stops.clear()

@@ -86,7 +86,7 @@ def test_sigterm_saves_and_says_how_to_go_on(uninterrupted, tmp_path):
   wait_for(tmp_path / "checkpoints" / "8", process)
   process.send_signal(signal.SIGTERM)
   output, errors = process.communicate(timeout=120)
-  assert process.returncode == 75, errors
+  assert process.returncode == 143, errors
   assert "the same command goes on" in output
   stopped = int(output.split("round ")[1].split()[0])
   assert (tmp_path / "checkpoints" / str(stopped)).is_dir()

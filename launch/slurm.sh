@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# SLURM:
+#   launch/slurm.sh --dry-run --nodes=2 --gpus-per-node=8 --time=12:00:00 -- train --config NAME --workdir FOLDER
+#
+# Options before "--" are sbatch's (--partition, --account, --array=0-9%4, ...). One process for each GPU of
+# --gpus-per-node, which is what JAX expects on SLURM; without it, one for each node. Of a sweep every trial that is
+# not finished is a task of a job array. Two minutes before the time limit, and when it is preempted, a job saves
+# and goes back into the queue; scancel ends it.
+#
+# Data and --workdir: folders that all nodes see, such as the cluster's NFS or Lustre. Run it with the environment of
+# sr-jax active: sbatch hands it on.
+# shellcheck disable=SC2154  # `take` sets variables
+set -euo pipefail
+. "$(dirname "$0")/words.sh"
+take gpus-per-node gpus
+take job-name name
+
+command="$(quoted sr-jax "${words[@]}") --distributed"
+array=()
+if ((${#trials[@]})); then
+  command+=" --trial \"\$SLURM_ARRAY_TASK_ID\""
+  array=("--array=$(IFS=, && echo "${trials[*]}")")
+fi
+# 143: it was told to stop, and saved.
+script="#!/usr/bin/env bash
+srun --kill-on-bad-exit=1 $command
+code=\$?
+if [ \$code = 143 ]; then scontrol requeue \"\$SLURM_JOB_ID\"; fi
+exit \$code"
+tasks=${gpus##*:} # of "8" or "h100:8"
+feed "$script" sbatch "--job-name=${name:-sr-jax}" --requeue --open-mode=append --signal=TERM@120 \
+  "--ntasks-per-node=${tasks:-1}" ${gpus:+"--gpus-per-node=$gpus"} "${array[@]}" "${options[@]}"

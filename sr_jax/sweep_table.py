@@ -1,0 +1,87 @@
+"""One table, one grid of images and one plot of what is finished of a sweep."""
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sr_jax import files
+from sr_jax.errors import UserError, choose, short_name
+from sr_jax.metrics import METRICS, columns
+from sr_jax.report.grids import comparison_grid, read_images
+from sr_jax.report.plots import plot
+from sr_jax.report.tables import write_report
+from sr_jax.sweep import Planned, failure, read_reports, state
+
+Rows = dict[str, dict[str, float]]
+
+
+def tabulate(runs: Iterable[Planned], workdir: str | Path, command: str = "", metric: str = "") -> str:
+  """Write sweep.md, sweep.json, sweep.png (images of the first trial of each row) and sweep_plot.png.
+
+  The table: the mean of each row's finished trials and, where there are several, their standard deviation;
+  baselines as in the first trial that has them. A row of which trials diverged says how many. What is missing
+  is named below, with what is known of it.
+
+  Args:
+    runs: the trials.
+    workdir: of the sweep.
+    command: kept in the JSON file.
+    metric: the column that is plotted; "": the first.
+
+  Returns:
+    The table as text.
+
+  Raises:
+    UserError: `metric` is no column, or there is no such folder.
+  """
+  if not Path(workdir).is_dir():
+    raise UserError(f"--workdir {workdir} does not exist: give the folder of a sweep.")
+  # Of two programs that end at once, the second must see the first one's trial.
+  with files.locked(Path(workdir), wait=True):
+    return _tabulate(list(runs), Path(workdir), command, metric)
+
+
+def _tabulate(runs: list[Planned], workdir: Path, command: str, metric: str) -> str:
+  reports = read_reports(runs)
+  means: Rows = {}
+  measured: dict[str, list[dict[str, float]]] = {}
+  first: dict[str, Path] = {}
+  for run in runs:
+    if report := reports.get(run.entry.id):
+      first.setdefault(run.entry.trial.row, run.folder)
+      for name in map(short_name, run.config.eval.baselines):
+        if name in report.rows:
+          means.setdefault(name, report.rows[name])
+      for label, values in report.single.items():
+        measured.setdefault(run.entry.trial.row + (label and f", {label}"), []).append(values)
+  table, spreads = dict(means), Rows()
+  for row, trials in measured.items():
+    numbers = {c: np.array([v[c] for v in trials], float) for c in trials[0]}
+    table[row] = means[row] = {c: float(v.mean()) for c, v in numbers.items()}
+    if len(trials) > 1:
+      spreads[row] = {c: float(v.std(ddof=1)) for c, v in numbers.items()}
+      table[f"{row}, +- over {len(trials)}"] = spreads[row]
+  names = list(dict.fromkeys(c for values in means.values() for c in values))
+  metric = choose({name: name for name in names}, metric, "--table") if metric else next(iter(names), "")
+  missing = [(run, found) for run in runs if (found := state(run, reports)) != "finished"]
+  diverged = [run.entry.trial.row for run, found in missing if found == "diverged"]
+  for row in dict.fromkeys(diverged):
+    table[f"{row}, {diverged.count(row)} diverged"] = dict.fromkeys(names[:1], math.nan)
+  meta: dict[str, Any] = {"command": command, "trials": len(runs)}
+  if missing:
+    meta["missing"] = "; ".join(f"{run.entry.id} ({failure(run) or found})" for run, found in missing)
+  shown = {**METRICS, **{k: v for run in runs for k, v in columns(run.config.eval.metrics).items()}}
+  comparison_grid(
+    {row: read_images(folder / "evaluation" / "images.npz") for row, folder in first.items()},
+    workdir / "sweep.png",
+  )
+  points = {
+    row: (values[metric], spreads.get(row, {}).get(metric, 0.0))
+    for row, values in means.items()
+    if metric in values
+  }
+  plot(points, metric, workdir / "sweep_plot.png")
+  return write_report(workdir, "sweep", table, meta, shown)

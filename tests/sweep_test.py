@@ -1,0 +1,227 @@
+"""Trials of a sweep on many machines and at many times, and the one table of them."""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sr_jax import cli, commands, ledger, parallel, sweep
+from sr_jax import config as configs
+from sr_jax.errors import UserError
+from sr_jax.files import locked
+from sr_jax.ledger import Trial
+from sr_jax.report.plots import plot
+
+CONFIG = """
+from sr_jax.configs import amap_swiss_roll
+
+
+def get_config(variant="mse"):
+  config = amap_swiss_roll.get_config(variant)
+  config.networks.generator.widths = (8,)
+  config.train.update({"rounds": 4, "batch": 20, "log_every": 2, "checkpoint_every": 2})
+  config.eval.update({"limit": 8, "batch": 8})
+  return config
+
+
+def sweep():
+  yield "MSE", "mse", {"seed": 0}
+  yield "MSE", "mse", {"seed": 1}
+  yield "slow", "mse", {"optim.generator.learning_rate": 1e-5}
+"""
+IDS = ["MSE_seed=0", "MSE_seed=1", "slow"]
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+  path = tmp_path_factory.mktemp("config") / "roll.py"
+  path.write_text(CONFIG)
+  return str(path)
+
+
+def run(config, workdir, *words) -> int:
+  return cli.main(["sweep", "--config", config, "--workdir", str(workdir), *words])
+
+
+def rows(workdir):
+  return json.loads((workdir / "sweep.json").read_text())["rows"]
+
+
+def states(capsys, config, workdir) -> list[str]:
+  capsys.readouterr()
+  assert run(config, workdir, "--list") == 0
+  lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+  assert [line[:2] for line in lines] == [[str(n), name] for n, name in enumerate(IDS)]
+  return [line[2] for line in lines]
+
+
+@pytest.fixture(scope="module")
+def whole(config, tmp_path_factory):
+  """The sweep in one command."""
+  workdir = tmp_path_factory.mktemp("whole")
+  assert run(config, workdir) == 0
+  return workdir
+
+
+def test_trials_run_one_by_one_give_the_table_of_one_command_at_any_time(config, whole, tmp_path, capsys):
+  assert states(capsys, config, tmp_path) == ["not begun"] * 3
+  assert list(tmp_path.iterdir()) == []
+  assert run(config, tmp_path, "--trial=1") == 0
+  assert states(capsys, config, tmp_path) == ["not begun", "finished", "not begun"]
+  assert list(rows(tmp_path)) == ["swiss_roll_map", "MSE"]
+  for trial in (2, 0):
+    assert run(config, tmp_path, f"--trial={trial}") == 0
+  measured = [
+    list(json.loads((tmp_path / name / "evaluation/table.json").read_text())["rows"]) for name in IDS
+  ]
+  assert [("swiss_roll_map" in names) for names in measured] == [False, True, False], "once is enough"
+  for name in ("sweep.json", "sweep.md", "sweep_plot.png"):
+    (tmp_path / name).unlink()
+  capsys.readouterr()
+  assert run(config, tmp_path, "--table") == 0
+  assert "missing" not in capsys.readouterr().out
+  assert rows(tmp_path) == rows(whole)
+  assert list(rows(tmp_path)) == ["swiss_roll_map", "MSE", "MSE, +- over 2", "slow"]
+  assert (tmp_path / "sweep_plot.png").exists()
+  lines = json.loads((tmp_path / "ledger.json").read_text())
+  assert [line["id"] for line in lines] == IDS
+  assert lines[1] == {"id": "MSE_seed=1", "row": "MSE", "variant": "mse", "overrides": {"seed": "1"}}
+
+
+def test_several_at_once_give_the_same_table_and_do_nothing_twice(config, whole, tmp_path, capsys):
+  shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+  for name in IDS[1:]:
+    shutil.rmtree(tmp_path / name)
+  assert run(config, tmp_path, "--jobs=2") == 0
+  assert rows(tmp_path) == rows(whole)
+  kept = {path: path.stat().st_mtime_ns for name in IDS for path in (tmp_path / name).rglob("*.json*")}
+  logs = {path: path.read_text() for path in tmp_path.glob("*.log")}
+  assert run(config, tmp_path, "--jobs=2") == run(config, tmp_path) == run(config, tmp_path, "--trial=0") == 0
+  assert {path: path.stat().st_mtime_ns for path in kept} == kept
+  assert {path: path.read_text() for path in logs} == logs
+  assert len(logs) == 2
+
+
+def test_a_trial_that_failed_is_named_and_run_again_alone(config, whole, tmp_path, capsys, monkeypatch):
+  train = sweep.train_stages
+
+  def failing(config, folder, sources):
+    if folder.name == IDS[0]:
+      raise RuntimeError("no memory left\nin the middle")
+    return train(config, folder, sources)
+
+  monkeypatch.setattr(sweep, "train_stages", failing)
+  (tmp_path / IDS[1]).mkdir()
+  with locked(tmp_path / IDS[1]):  # as if another machine were at it
+    assert run(config, tmp_path) == 1
+  assert (
+    "missing: MSE_seed=0 (RuntimeError: no memory left); MSE_seed=1 (unfinished)" in capsys.readouterr().out
+  )
+  assert states(capsys, config, tmp_path) == ["failed", "unfinished", "finished"]
+  with pytest.raises(RuntimeError, match="no memory"):
+    sweep.run_trial(*planned(config, tmp_path), {}, None, "")
+  monkeypatch.undo()
+  trained = []
+  monkeypatch.setattr(sweep, "train_stages", lambda *args: trained.append(args[1].name) or train(*args))
+  assert run(config, tmp_path) == 0
+  assert trained == IDS[:2]
+  assert states(capsys, config, tmp_path) == ["finished"] * 3
+  assert rows(tmp_path) == rows(whole)
+
+
+def planned(config, workdir):
+  trial = Trial("MSE", "mse", {"seed": 0})
+  return sweep.plan([trial], lambda trial: configs.load(config), workdir)
+
+
+def test_sigterm_stops_all_programs_and_starts_no_more(tmp_path, config, monkeypatch):
+  (tmp_path / "python").write_text("#!/bin/sh\necho $5 >> started\nexec sleep 60\n")
+  (tmp_path / "python").chmod(0o755)
+  monkeypatch.setattr(sweep.sys, "executable", str(tmp_path / "python"))
+  monkeypatch.chdir(tmp_path)
+  trials = [Trial("row", "mse", {"seed": seed}) for seed in range(3)]
+  runs = sweep.plan(trials, lambda trial: configs.load(config), tmp_path)
+
+  def stop() -> None:
+    while not (tmp_path / "started").exists() or (tmp_path / "started").read_text().count("\n") < 2:
+      time.sleep(0.05)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+  threading.Thread(target=stop, daemon=True).start()
+  assert sweep.run_programs(runs, ["sweep", "words"], jobs=2) is False
+  assert sorted((tmp_path / "started").read_text().split()) == ["--trial=0", "--trial=1"]
+
+
+def test_numbers_and_ids_stay_when_trials_join_and_leave(tmp_path):
+  first = [Trial("MSE", "", {"seed": 0}), Trial("MAE")]
+  entries = ledger.number_trials(first, tmp_path)
+  assert [(e.number, e.id) for e in entries] == [(0, "MSE"), (1, "MAE")]
+  assert not (tmp_path / "ledger.json").exists()
+  ledger.write(entries, tmp_path)
+  later = [Trial("MAE", "", {"seed": 5}), Trial("MSE", "", {"seed": 1}), Trial("MSE", "", {"seed": 0})]
+  entries = ledger.number_trials(later, tmp_path)
+  assert [(e.number, e.id) for e in entries] == [(2, "MAE_2"), (3, "MSE_seed=1"), (0, "MSE")]
+  ledger.write(entries, tmp_path)
+  ledger.write(entries, tmp_path)
+  assert [line["id"] for line in json.loads((tmp_path / "ledger.json").read_text())] == [
+    *("MSE", "MAE", "MAE_2", "MSE_seed=1")
+  ]
+  assert ledger.number_trials(first, tmp_path)[1][:2] == (1, "MAE")
+
+
+@pytest.mark.parametrize(
+  ("words", "sentence"),
+  [
+    (["--trial=7"], "--trial 7 is none of this sweep"),
+    (["--table"], "does not exist"),
+  ],
+)
+def test_what_a_sweep_cannot_do_is_one_sentence_and_writes_nothing(config, tmp_path, capsys, words, sentence):
+  assert run(config, tmp_path / "new", *words) == 2
+  (line,) = capsys.readouterr().err.strip().splitlines()
+  assert sentence in line
+  assert not (tmp_path / "new").exists()
+
+
+def test_processes_share_a_trial_and_no_sweep():
+  with pytest.raises(UserError, match="--distributed only with --trial"):
+    commands.sweep(argparse.Namespace(distributed="auto", trial=None), [])
+
+
+def test_a_metric_that_is_no_column_cannot_be_plotted(config, whole, capsys):
+  assert run(config, whole, "--table=pnsr") == 2
+  assert "--table is 'pnsr'" in capsys.readouterr().err
+  assert run(config, whole, "--table=swiss_roll_nll") == 0
+
+
+def test_programs_at_once_share_the_gpus_of_a_machine(monkeypatch):
+  monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3,5,7")
+  shares = [parallel.share_of_gpus(slot, 2) for slot in range(2)]
+  assert shares == [{"CUDA_VISIBLE_DEVICES": "2,3"}, {"CUDA_VISIBLE_DEVICES": "5,7"}]
+  shares = [parallel.share_of_gpus(slot, 6) for slot in range(6)]
+  assert [share["CUDA_VISIBLE_DEVICES"] for share in shares] == ["2", "3", "5", "7", "2", "3"]
+  assert {share["XLA_PYTHON_CLIENT_MEM_FRACTION"] for share in shares} == {"0.45"}
+  monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+  assert parallel.share_of_gpus(0, 2) == {}
+
+
+def test_a_stopped_run_has_the_code_of_one_that_sigterm_killed():
+  assert commands.STOPPED == 143
+
+
+def test_a_plot_puts_means_in_order_and_draws_spreads(tmp_path):
+  plot({"low": (1.0, 0.0), "high": (3.0, 1.0), "gone": (float("nan"), 0.0)}, "psnr", tmp_path / "a.png")
+  dark = np.asarray(Image.open(tmp_path / "a.png").convert("L")) < 64
+  low, high = (np.flatnonzero(dark[line, 40:]) for line in (36, 60))  # the middles of the two rows
+  assert 5 < len(low) < 12, "a dot"
+  assert low.max() < high.min()
+  assert len(high) > 200, "two standard deviations of the four between the ends"
+  plot({}, "psnr", tmp_path / "b.png")
+  assert not (tmp_path / "b.png").exists()
