@@ -39,8 +39,6 @@ class State(struct.PyTreeNode):
   stats: dict[str, Any]  # batch statistics, per network
   opt: dict[str, optax.OptState]  # a network without an entry is frozen
   aux: Any = ()  # private to the method
-  # Averages of the trained networks, if `config.average` asks for them: see `averaged`.
-  average: dict[str, Params] = struct.field(default_factory=dict)
 
 
 class Sample(Protocol):
@@ -133,11 +131,18 @@ def first_state(
   )
 
 
+class Averaged(struct.PyTreeNode):
+  """What an averaged method remembers: the averages by role, and what the method itself does."""
+
+  average: dict[str, Params]
+  own: Any
+
+
 def averaged(method: Method, decay: float) -> Method:
   """The method with an exponential average of its trained networks' weights, which then draws and is judged.
 
-  It is training without it that goes on in every round. The average of round t decays by at most
-  (1 + t) / (10 + t), so that it forgets the first weights soon.
+  Training goes on without it. The average of round t decays by at most (1 + t) / (10 + t), so that it forgets
+  the first weights soon.
 
   Args:
     method: any.
@@ -146,14 +151,14 @@ def averaged(method: Method, decay: float) -> Method:
 
   def init(key: Key, batch: Batch) -> State:
     state = method.init(key, batch)
-    return state.replace(average={role: state.params[role] for role in state.opt})
+    return state.replace(aux=Averaged({role: state.params[role] for role in state.opt}, state.aux))
 
   def step(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
-    moved, metrics = method.step(state, batch, key)
+    moved, metrics = method.step(state.replace(aux=state.aux.own), batch, key)
     kept = jnp.minimum(decay, (1 + state.step) / (10 + state.step))
-    new = {role: moved.params[role] for role in state.average}
-    average = jax.tree.map(lambda a, b: kept * a + (1 - kept) * b, state.average, new)
-    return moved.replace(average=average), metrics
+    new = {role: moved.params[role] for role in state.aux.average}
+    average = jax.tree.map(lambda a, b: kept * a + (1 - kept) * b, state.aux.average, new)
+    return moved.replace(aux=Averaged(average, moved.aux)), metrics
 
   def of_average(function: Callable[..., Any] | None) -> Any:
     if function is None:
@@ -161,21 +166,19 @@ def averaged(method: Method, decay: float) -> Method:
 
     @functools.wraps(function)
     def call(state: State, *args: Any, **keys: Any) -> Any:
-      return function(state.replace(params=state.params | state.average), *args, **keys)
+      params = state.params | state.aux.average
+      return function(state.replace(params=params, aux=state.aux.own), *args, **keys)
 
     return call
 
-  return method._replace(
-    init=init,
-    step=step,
-    objective=of_average(method.objective),
-    sample=of_average(method.sample),
-    classify=of_average(method.classify),
-    latents=method.latents
-    and method.latents._replace(
-      **{name: of_average(getattr(method.latents, name)) for name in ("draw", "decode", "prior", "posterior")}
-    ),
+  latents = method.latents and method.latents._replace(
+    draw=of_average(method.latents.draw),
+    decode=of_average(method.latents.decode),
+    prior=of_average(method.latents.prior),
+    posterior=of_average(method.latents.posterior),
   )
+  drawing = {name: of_average(getattr(method, name)) for name in ("objective", "sample", "classify")}
+  return method._replace(init=init, step=step, latents=latents, **drawing)
 
 
 def optimiser(config: ConfigDict, updates: int) -> optax.GradientTransformation:
