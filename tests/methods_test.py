@@ -313,9 +313,8 @@ def test_an_average_follows_the_weights_and_is_what_draws():
     state, _ = step(state, batch(), jax.random.key(number))
     kept = min(0.5, (1 + number) / (10 + number))
     expected = jax.tree.map(lambda a, b, k=kept: k * a + (1 - k) * b, expected, state.params)
-  jax.tree.map(
-    functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), state.aux.average, expected
-  )
+  close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
+  jax.tree.map(close, state.aux.average, expected)
   assert not equal(state.aux.average, state.params)
   x = operator.lr(batch())
   draw = jax.jit(method.sample, static_argnames="n")(state, x, jax.random.key(0), n=2)
