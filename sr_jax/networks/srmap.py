@@ -19,6 +19,9 @@ from sr_jax.ops.resize import resize
 Array = jax.Array
 
 
+HE = nn.initializers.he_normal()  # keeps the size of activations behind a rectifier
+
+
 def act(h: Array) -> Array:
   """The nonlinearity of both networks."""
   return nn.leaky_relu(h, 0.2)
@@ -158,20 +161,22 @@ class SRMAPCritic(nn.Module):
   @nn.compact
   def __call__(self, y: Array, train: bool) -> Array:
     del train
-    h = y.astype(self.dtype)
+    # Natural images have a mean of about 1/2 and a deviation of about 1/4.
+    h = (4 * (y - 0.5)).astype(self.dtype)
     for width in self.widths:
       if min(h.shape[1:3]) < 2 or h.shape[1] % 2 or h.shape[2] % 2:
         raise UserError(
           f"config.networks.critic.widths halves its images of {y.shape[1]}x{y.shape[2]} {len(self.widths)} "
           "times: take fewer, or a config.data.crop that this divides."
         )
-      h = blur_halve(act(nn.Conv(width, (3, 3), dtype=self.dtype)(h)))
+      h = blur_halve(act(nn.Conv(width, (3, 3), dtype=self.dtype, kernel_init=HE)(h)))
       for _ in range(self.blocks):
         h = Block(self.ratio, 3, False, self.dtype)(h)
-    # The global depthwise convolution: a weight for each position and channel.
-    scale = nn.initializers.normal(1 / (h.shape[1] * h.shape[2]) ** 0.5)
-    weight = self.param("depthwise", scale, h.shape[1:], jnp.float32)
+    # The global depthwise convolution: a weight for each position and channel. It begins as a mean: with
+    # random signs the gradients of all positions cancel in the layers before, and nothing is learned.
+    mean = nn.initializers.constant(1 / (h.shape[1] * h.shape[2]))
+    weight = self.param("depthwise", mean, h.shape[1:], jnp.float32)
     h = act(jnp.sum(h * weight.astype(self.dtype), axis=(1, 2)))
-    h = act(nn.Dense(self.head, dtype=self.dtype)(h))
+    h = act(nn.Dense(self.head, dtype=self.dtype, kernel_init=HE)(h))
     # A constant would cancel between real and generated images.
     return nn.Dense(1, use_bias=False, dtype=self.dtype)(h).astype(jnp.float32)[:, 0]
