@@ -134,6 +134,13 @@ def test_noise_starts_without_effect_and_each_plane_enters_its_own_block():
     assert [bool(jnp.abs(slope[..., i]).max() > 0) for i in range(4)] == [i <= number for i in range(4)]
 
 
+def test_the_strength_of_the_noise_is_reported():
+  state, metrics = after(1)
+  weights = [state.params["generator"][f"Block_{i}"]["noise_weight"] for i in range(2)]
+  np.testing.assert_allclose(metrics["noise_weight"], np.sqrt(np.mean(np.square(weights))), rtol=1e-5)
+  assert metrics["noise_weight"] > 0
+
+
 def test_the_full_size_has_the_papers_number_of_parameters():
   net = network("srmap")
   x = jnp.zeros((1, 8, 8, 3))

@@ -33,6 +33,12 @@ from sr_jax.ops import Operator, to_float
 LEAST_DIVERSITY = 1e-4
 
 
+def noise_weight(params: Params) -> Metrics:
+  """{"noise_weight": root mean square of a generator's learned noise weights}; {} if it has none."""
+  leaves = [v for path, v in jax.tree_util.tree_leaves_with_path(params) if "noise_weight" in str(path[-1])]
+  return {"noise_weight": jnp.sqrt(jnp.mean(jnp.concatenate(leaves) ** 2))} if leaves else {}
+
+
 def srmap(config: ConfigDict, operator: Operator) -> Method:
   """Keys: `configs/papers/srmap.py`."""
   settings, rounds, half = config.method, config.train.rounds, config.train.batch // 2
@@ -105,7 +111,7 @@ def srmap(config: ConfigDict, operator: Operator) -> Method:
     state, judged = update_critic(state, real, x, critic_key)
     state, metrics = update_generator(state, real, x, jnp.stack(keys))
     metrics |= {f"critic_{name}": judged[name] for name in ("loss", "r1")}
-    return state, metrics | {"images": jnp.float32(half)}
+    return state, metrics | noise_weight(state.params["generator"]) | {"images": jnp.float32(half)}
 
   def objective(state: State, batch: Batch, key: Key) -> dict[str, Array]:
     """Fidelity of one sample, and the prior's loss beside its own truth; the critic sees centres."""
