@@ -4,8 +4,8 @@
   sr-jax train --config digit_classifier --workdir runs/classifier
   sr-jax sweep --config varsr_mnist --workdir runs/varsr_mnist --config.eval.classifier=runs/classifier
 
-On one H200, nine runs at a time, a run takes two minutes. To expect (three seeds): deterministic 22.8 dB, best
-of 5 22.8; aliased 17.6 and 17.9 dB, with the KL at 2.9 and 13.4 nats.
+On one H200, nine runs at a time, a run takes two minutes. To expect (three seeds): deterministic 22.8 dB,
+best of 5 22.8; aliased 17.6 and 17.9 dB, with the KL at 2.9 and 13.4 nats.
 
 Variants: varsr (its pixel stage alone), deterministic (the same network without a latent), adversarial and
 srgan (both with the critic after the pixel stage), mr_gan, prsr; each also as NAME-aliased. Aliased inputs
