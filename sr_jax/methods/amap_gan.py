@@ -15,7 +15,6 @@ of D, each on a minibatch of its own, and one of G.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,13 +25,14 @@ from sr_jax.errors import UserError, choose
 from sr_jax.method import Array, Batch, Key, Method, Metrics, Params, State, descend, first_state, optimiser
 from sr_jax.methods.generator import (
   centre_crop,
+  generate,
+  init_players,
   is_deterministic,
   make_latents,
   make_sample,
   split_columns,
-  train_images,
 )
-from sr_jax.networks import eval_pass, init, make_generator, make_network, normal_latent, train_pass
+from sr_jax.networks import eval_pass, make_generator, make_network, train_pass
 from sr_jax.ops import Operator, to_float
 
 
@@ -82,12 +82,9 @@ def amap_gan(config: ConfigDict, operator: Operator) -> Method:
   def noisy(y: Array, sigma: Array, key: Key) -> Array:
     return y + sigma * jax.random.normal(key, y.shape)
 
-  def generate(state: State, params: Params, x: Array, key: Key) -> tuple[Array, Any]:
-    return train_images(net, operator, state, params, x, normal_latent(net, x, key))
-
   def update_discriminator(state: State, y: Array, x: Array, keys: Array) -> tuple[State, Metrics]:
     latent_key, real_key, fake_key, _ = keys
-    fake, _ = generate(state, state.params["generator"], x, latent_key)
+    fake, _ = generate(net, operator, state, state.params["generator"], x, latent_key)
     real, fake = noisy(y, state.aux["noise"], real_key), noisy(fake, state.aux["noise"], fake_key)
 
     def loss_fn(params: Params):
@@ -102,7 +99,7 @@ def amap_gan(config: ConfigDict, operator: Operator) -> Method:
     judge = partial(train_pass, discriminator, state.params["discriminator"], state.stats["discriminator"])
 
     def loss_fn(params: Params):
-      y, stats = generate(state, params, x, latent_key)
+      y, stats = generate(net, operator, state, params, x, latent_key)
       logit, _ = judge(noisy(y, state.aux["noise"], noise_key))
       distance = losses.lr_l1(operator, y, x).mean()
       loss = config.method.soft_weight * distance - logit.mean()  # Eq. 10, G
@@ -111,11 +108,8 @@ def amap_gan(config: ConfigDict, operator: Operator) -> Method:
     return descend(state, "generator", loss_fn, tx["generator"])
 
   def first(key: Key, batch: Batch) -> State:
-    x = operator.lr(batch)
-    networks = {
-      "generator": init(net, jax.random.fold_in(key, 0), x, normal_latent(net, x, key)),
-      "discriminator": init(discriminator, jax.random.fold_in(key, 1), to_float(batch["hr"])),
-    }
+    x, y = operator.lr(batch), to_float(batch["hr"])
+    networks = init_players(net, "discriminator", discriminator, key, x, y)
     return first_state(networks, tx, {"noise": jnp.float32(config.method.noise.start)})
 
   def step(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:

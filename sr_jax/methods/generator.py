@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from sr_jax.method import Array, Batch, Key, Latents, Params, Sample, State
-from sr_jax.networks import eval_pass, normal_latent, train_pass
+from sr_jax.method import Array, Batch, Key, Latents, Network, Params, Sample, State
+from sr_jax.networks import eval_pass, init, normal_latent, train_pass
 from sr_jax.ops import Operator
 
 
@@ -25,6 +25,29 @@ def train_images(
   """
   y, stats = train_pass(net, params, state.stats["generator"], x, latent)
   return operator.head(y, x), stats
+
+
+def generate(
+  net: Any, operator: Operator, state: State, params: Params, x: Array, key: Key
+) -> tuple[Array, Any]:
+  """`train_images` with latents N(0, I)."""
+  return train_images(net, operator, state, params, x, normal_latent(net, x, key))
+
+
+def init_players(net: Any, role: str, opponent: Any, key: Key, x: Array, y: Array) -> dict[str, Network]:
+  """A fresh generator and its opponent, a critic or discriminator that plays `role`.
+
+  Args:
+    net, opponent: the modules.
+    role: of the opponent.
+    key: of their weights.
+    x: inputs [B, h, w, C].
+    y: images [B, H, W, C].
+  """
+  return {
+    "generator": init(net, jax.random.fold_in(key, 0), x, normal_latent(net, x, key)),
+    role: init(opponent, jax.random.fold_in(key, 1), y),
+  }
 
 
 def split_columns(batch: Batch, columns: int) -> list[Batch]:

@@ -15,9 +15,9 @@ from ml_collections import ConfigDict
 
 from sr_jax.errors import UserError, choose
 from sr_jax.method import Array, Batch, Key, Method, Metrics, Params, State, descend, first_state, optimiser
-from sr_jax.methods.generator import is_deterministic, make_latents, make_sample, train_images
+from sr_jax.methods.generator import generate, init_players, is_deterministic, make_latents, make_sample
 from sr_jax.methods.wgan import critic_value, update_critic
-from sr_jax.networks import init, make_generator, make_network, normal_latent
+from sr_jax.networks import make_generator, make_network
 from sr_jax.ops import Operator, to_float
 
 
@@ -47,33 +47,29 @@ def mr_gan(config: ConfigDict, operator: Operator) -> Method:
   latents = make_latents(net)
   sample = make_sample(operator, latents)
 
-  def generate(state: State, params: Params, x: Array, key: Key) -> tuple[Array, Any]:
+  def generate_set(state: State, params: Params, x: Array, key: Key) -> tuple[Array, Any]:
     """K images of each input -> [B, K, H, W, C]; K lies inside B, which devices share."""
     inputs = jnp.repeat(x, settings.samples, axis=0)
-    y, stats = train_images(net, operator, state, params, inputs, normal_latent(net, inputs, key))
+    y, stats = generate(net, operator, state, params, inputs, key)
     return y.reshape(len(x), settings.samples, *y.shape[1:]), stats
 
   def loss(images: Array, y: Array) -> Array:
     return moment_loss(images, y, moments, settings.variance_floor)
 
   def first(key: Key, batch: Batch) -> State:
-    x = operator.lr(batch)
-    networks = {
-      "generator": init(net, jax.random.fold_in(key, 0), x, normal_latent(net, x, key)),
-      "critic": init(critic, jax.random.fold_in(key, 1), to_float(batch["hr"])),
-    }
-    return first_state(networks, tx)
+    x, y = operator.lr(batch), to_float(batch["hr"])
+    return first_state(init_players(net, "critic", critic, key, x, y), tx)
 
   def step(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
     x, y = operator.lr(batch), to_float(batch["hr"])
     fake_key, penalty_key, latent_key = jax.random.split(key, 3)
-    fake, _ = generate(state, state.params["generator"], x, fake_key)
+    fake, _ = generate_set(state, state.params["generator"], x, fake_key)
     state, judged = update_critic(
       critic, state, y, fake[:, 0], penalty_key, settings.penalty_weight, tx["critic"]
     )
 
     def loss_fn(params: Params):
-      images, stats = generate(state, params, x, latent_key)
+      images, stats = generate_set(state, params, x, latent_key)
       terms = {
         "moments": loss(images, y).mean(),
         # Of one image of each input: the others have the same distribution.

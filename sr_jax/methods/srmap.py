@@ -9,7 +9,6 @@ part of the real images; `diversity_weight` asks that two images of one input di
 """
 
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,13 +19,14 @@ from sr_jax.errors import UserError
 from sr_jax.method import Array, Batch, Key, Method, Metrics, Params, State, descend, first_state, optimiser
 from sr_jax.methods.generator import (
   centre_crop,
+  generate,
+  init_players,
   is_deterministic,
   make_latents,
   make_sample,
   split_columns,
-  train_images,
 )
-from sr_jax.networks import eval_pass, init, make_generator, make_network, normal_latent
+from sr_jax.networks import eval_pass, make_generator, make_network
 from sr_jax.ops import Operator, to_float
 
 # In [0, 1]; below it the diversity of two images no longer counts.
@@ -62,11 +62,8 @@ def srmap(config: ConfigDict, operator: Operator) -> Method:
   def judge(params: dict[str, Params], y: Array) -> Array:
     return eval_pass(critic, params["critic"], {}, y)
 
-  def generate(state: State, params: Params, x: Array, key: Key) -> tuple[Array, Any]:
-    return train_images(net, operator, state, params, x, normal_latent(net, x, key))
-
   def update_critic(state: State, real: Array, x: Array, key: Key) -> tuple[State, Metrics]:
-    fake, _ = generate(state, state.params["generator"], x, key)
+    fake, _ = generate(net, operator, state, state.params["generator"], x, key)
     penalised = real.reshape(-1, settings.r1_every, *real.shape[1:])[:, 0]
 
     def loss_fn(params: Params):
@@ -81,14 +78,14 @@ def srmap(config: ConfigDict, operator: Operator) -> Method:
     on_real = judge(state.params, real)
 
     def loss_fn(params: Params):
-      y, stats = generate(state, params, x, keys[0])
+      y, stats = generate(net, operator, state, params, x, keys[0])
       terms = {
         "fidelity": losses.lr_l1(operator, y, x).mean(),  # Eq. 4
         "adversarial": losses.relativistic(judge(state.params, y), on_real).mean(),  # Eq. 5
       }
       loss = settings.fidelity_weight * terms["fidelity"] + terms["adversarial"]  # Eq. 6
       if settings.diversity_weight:
-        other, _ = generate(state, params, x, keys[1])
+        other, _ = generate(net, operator, state, params, x, keys[1])
         terms["diversity"] = jnp.mean(jnp.abs(y - other))
         # Of its logarithm, whose slope does not depend on how far the images are apart already.
         loss -= settings.diversity_weight * jnp.log(terms["diversity"] + LEAST_DIVERSITY)
@@ -97,12 +94,8 @@ def srmap(config: ConfigDict, operator: Operator) -> Method:
     return descend(state, "generator", loss_fn, tx["generator"])
 
   def first(key: Key, batch: Batch) -> State:
-    x = operator.lr(batch)
-    networks = {
-      "generator": init(net, jax.random.fold_in(key, 0), x, normal_latent(net, x, key)),
-      "critic": init(critic, jax.random.fold_in(key, 1), to_float(batch["hr"])),
-    }
-    return first_state(networks, tx)
+    x, y = operator.lr(batch), to_float(batch["hr"])
+    return first_state(init_players(net, "critic", critic, key, x, y), tx)
 
   def step(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
     generators, critics = split_columns(batch, 2)
