@@ -89,6 +89,9 @@ CASES = (
   Case("amap_grass:affll", draws=()),
   Case("prsr_celeba:regression"),
   Case("amap_celeba:affmse", draws=()),
+  Case("varsr_celeba:adversarial", draws=(64,)),
+  Case("srmap_div2k:scratch", draws=(4,)),
+  Case("srmap_div2k:l1", draws=()),
 )
 # The train steps that torch_peers.py has too.
 PEERS = {"srim": "srim_imagenet:regression", "prsr": "prsr_celeba:prsr", "amap": "amap_celeba:affgan"}
