@@ -148,6 +148,18 @@ def test_the_full_size_has_the_papers_number_of_parameters():
   assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == pytest.approx(81.5e6, rel=0.01)
 
 
+def test_a_fresh_critic_sees_detail_and_not_brightness():
+  net = network("srmap_critic", widths=(8, 8), head=8)
+  flat = jnp.linspace(0, 1, 5)[:, None, None, None] * jnp.ones((5, 16, 16, 3))
+  params, _ = init(net, KEY, flat)
+  kernel = params["Conv_0"]["kernel"]
+  np.testing.assert_allclose(kernel.mean((0, 1)), 0, atol=1e-6)
+  np.testing.assert_allclose(kernel.std(), (2 / 27) ** 0.5, rtol=0.3)  # less what the mean takes
+  detailed = flat + 0.1 * jax.random.normal(KEY, flat.shape)
+  inside = [net.apply({"params": params}, y, train=False) for y in (flat[1:4], detailed[1:4])]
+  assert jnp.std(inside[0]) < 0.1 * jnp.abs(inside[1] - inside[0]).mean()
+
+
 def test_the_reduction_keeps_flat_images_and_removes_the_finest_pattern():
   flat = jnp.full((1, 8, 8, 2), 0.3)
   np.testing.assert_allclose(blur_halve(flat), jnp.full((1, 4, 4, 2), 0.3), rtol=1e-6)

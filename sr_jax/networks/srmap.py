@@ -144,6 +144,16 @@ def blur_halve(h: Array) -> Array:
   return (rows[:, :, :-2:2] + 3 * rows[:, :, 1:-1:2] + 3 * rows[:, :, 2::2] + rows[:, :, 3::2]) / 8
 
 
+def _band_pass(key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
+  """Kernels [h, w, C, features] that answer 0 to flat images.
+
+  What tells real images from generated ones is fine detail, a small part of an image's values: behind the
+  others' response a rectifier would hardly see it, and the reduction would blur it away.
+  """
+  kernel = HE(key, shape, dtype)
+  return kernel - kernel.mean((0, 1), keepdims=True)
+
+
 class SRMAPCritic(nn.Module):
   """Figure 1, right: images [B, H, W, C] of one size -> a number each [B].
 
@@ -163,13 +173,15 @@ class SRMAPCritic(nn.Module):
     del train
     # Natural images have a mean of about 1/2 and a deviation of about 1/4.
     h = (4 * (y - 0.5)).astype(self.dtype)
+    start: Any = _band_pass
     for width in self.widths:
       if min(h.shape[1:3]) < 2 or h.shape[1] % 2 or h.shape[2] % 2:
         raise UserError(
           f"config.networks.critic.widths halves its images of {y.shape[1]}x{y.shape[2]} {len(self.widths)} "
           "times: take fewer, or a config.data.crop that this divides."
         )
-      h = blur_halve(act(nn.Conv(width, (3, 3), dtype=self.dtype, kernel_init=HE)(h)))
+      h = blur_halve(act(nn.Conv(width, (3, 3), dtype=self.dtype, kernel_init=start)(h)))
+      start = HE
       for _ in range(self.blocks):
         h = Block(self.ratio, 3, False, self.dtype)(h)
     # The global depthwise convolution: a weight for each position and channel. It begins as a mean: with
