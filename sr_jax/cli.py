@@ -232,7 +232,7 @@ def _seed(text: str) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  """Run the command line; returns the exit code: 0, 2 for what the user can mend, 143 for a stopped run."""
+  """Run the command line; returns the exit code: 0, 2 for what the user can mend, or STOPPED."""
   argv = list(sys.argv[1:] if argv is None else argv)
   arguments, overrides = _parser().parse_known_args(argv)
   arguments.command = shlex.join(["sr-jax", *argv])
@@ -244,21 +244,22 @@ def main(argv: Sequence[str] | None = None) -> int:
   try:
     return arguments.run(arguments, overrides)
   except UserError as error:
-    print(f"sr-jax: {error}", file=sys.stderr)
-    code = 2
+    code, reason = 2, str(error)
+    shown = f"sr-jax: {reason}"
   except BrokenPipeError:  # whoever reads the output has seen enough
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    code = 0
+    return 0
   except KeyboardInterrupt:
-    print("sr-jax: interrupted; what was saved stays, and the same command goes on.", file=sys.stderr)
-    code = 130
-  except Exception:
-    traceback.print_exc()
-    code = 1
+    code, reason = 130, "interrupted; what was saved stays, and the same command goes on."
+    shown = f"sr-jax: {reason}"
+  except Exception as error:
+    code, reason = 1, f"{type(error).__name__}: {error}"
+    shown = traceback.format_exc().rstrip()
   if getattr(arguments, "distributed", None):
-    # The other processes wait for this one in a collective: only its end wakes them.
-    sys.stderr.flush()
-    os._exit(code)
+    from sr_jax import processes
+
+    processes.end(code, reason, shown)
+  print(shown, file=sys.stderr)
   return code
 
 

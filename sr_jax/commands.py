@@ -7,7 +7,6 @@ import logging
 import os
 import platform
 import re
-import signal
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -15,32 +14,35 @@ from ml_collections import ConfigDict
 
 import sr_jax
 from sr_jax import config as configs
-from sr_jax.errors import UserError
-
-# Of a run that SIGTERM or Ctrl-C ended well: the same command goes on. A process killed by SIGTERM has the
-# same code, so a cluster needs one rule to start either again.
-STOPPED = 128 + signal.SIGTERM
+from sr_jax.errors import STOPPED, UserError
 
 log = logging.getLogger(__name__)
 
 
-def begin(distributed: str = "") -> None:
-  """Join the other processes, keep what is compiled for later programs, and say what this one runs on."""
+def join(distributed: str) -> None:
+  """Join the other processes of a job, if there are any, so that they hear of every mistake that follows."""
+  if distributed:
+    from sr_jax import parallel, processes
+
+    parallel.start_processes(distributed)
+    processes.listen()
+
+
+def begin() -> None:
+  """Keep what is compiled for later programs, and say what this one runs on."""
   import jax
 
   from sr_jax import parallel
 
   if not (os.environ.get("JAX_COMPILATION_CACHE_DIR") or jax.config.values["jax_compilation_cache_dir"]):
     jax.config.update("jax_compilation_cache_dir", str(_cache_folder()))
-  if distributed:
-    parallel.start_processes(distributed)
-  process, processes = parallel.process()
+  process, count = parallel.process()
   if process:
     logging.getLogger("sr_jax").setLevel(logging.WARNING)
   log.info(
     "sr_jax %s, jax %s, %d x %s, process %d of %d",
     *(sr_jax.__version__, jax.__version__, jax.device_count(), jax.devices()[0].device_kind),
-    *(process + 1, processes),
+    *(process + 1, count),
   )
 
 
@@ -56,13 +58,14 @@ def _cache_folder() -> Path:
 
 
 def train(arguments: argparse.Namespace, overrides: list[str]) -> int:
+  join(arguments.distributed)
   config = configs.override(configs.load(arguments.config), overrides)
-  from sr_jax import parallel
+  from sr_jax import parallel, processes
   from sr_jax.evaluate import evaluate_run
   from sr_jax.stages import Sources, check_evaluation
   from sr_jax.sweep import train_stages
 
-  begin(arguments.distributed)
+  begin()
   sources = Sources()
   check_evaluation(config, sources)
   run = train_stages(config, arguments.workdir, sources)
@@ -70,6 +73,7 @@ def train(arguments: argparse.Namespace, overrides: list[str]) -> int:
   if done < rounds:
     print(f"Stopped after round {done} of {rounds}; the same command goes on from there.")
     return STOPPED
+  processes.end_on_sigterm()
   run = run._replace(state=parallel.localise(run.state))
   test = sources(config.eval.data, "config.eval.data")
   print(evaluate_run(run, arguments.workdir, arguments.command, test).text)
@@ -83,6 +87,7 @@ def sweep(arguments: argparse.Namespace, overrides: list[str]) -> int:
 
   if arguments.distributed and arguments.trial is None:
     raise UserError("sweep takes --distributed only with --trial N: the processes share one trial.")
+  join(arguments.distributed)
   trials = [ledger.Trial(*trial) for trial in _sweep_of(arguments.config)()]
 
   def configure(trial: ledger.Trial) -> ConfigDict:
@@ -106,15 +111,15 @@ def sweep(arguments: argparse.Namespace, overrides: list[str]) -> int:
     import jax
 
     jax.config.update("jax_platforms", "cpu")  # the devices are for the trials
-  begin(arguments.distributed)
+  begin()
   sources = Sources()
   sweeps.check(chosen, sources)
-  process, processes = parallel.process()
+  process, count = parallel.process()
   if process == 0:
     ledger.write([run.entry for run in runs], arguments.workdir)
   if arguments.trial is not None:
     # Several processes may find different trials finished, but must measure the same baselines.
-    reports = sweeps.read_reports(runs if processes == 1 else chosen)
+    reports = sweeps.read_reports(runs if count == 1 else chosen)
     done = sweeps.run_trial(chosen[0], reports, sources, arguments.command) is not None
   elif arguments.jobs > 1:
     words = ["sweep", "--config", arguments.config, "--workdir", arguments.workdir, *overrides]
@@ -138,15 +143,21 @@ def _sweep_of(name: str) -> Callable[[], Iterable[tuple]]:
 
 
 def evaluate(arguments: argparse.Namespace, overrides: list[str]) -> int:
+  join(arguments.distributed)
+  from sr_jax import processes
+  from sr_jax.checkpoint import digest
   from sr_jax.evaluate import evaluate_run
   from sr_jax.run import load_run, saved_config
-  from sr_jax.stages import Sources, check_evaluation
+  from sr_jax.stages import Sources, check_evaluation, facts
 
-  begin(arguments.distributed)
+  begin()
   config = configs.override(saved_config(arguments.workdir), overrides)
   run, sources = load_run(arguments.workdir, config), Sources()
   check_evaluation(config, sources)
   test = sources(config.eval.data, "config.eval.data")
+  if arguments.distributed:
+    processes.agree(facts(config, {"config.eval.data": test}) | {"the run's state": digest(run.state)[:12]})
+    processes.end_on_sigterm()
   out = arguments.out or arguments.workdir
   print(evaluate_run(run, out, arguments.command, test, arguments.save_samples).text)
   return 0

@@ -28,6 +28,7 @@ LEAST = {
   "train.keep": 1,
   "train.eval_every": 0,
   "train.eval_limit": 1,
+  "train.watchdog": 0,
   "data.threads": 1,
   "data.cache_mb": 0,
   "data.max_corrupt": 0,
@@ -45,7 +46,7 @@ MEASURING = ("eval", "data.dir", "data.cache_mb", "data.threads", "data.max_corr
 RESUMING = (
   *MEASURING,
   *(f"train.{key}" for key in ("rounds", "log_every", "checkpoint_every", "keep", "profile_from")),
-  *("train.eval_every", "train.eval_limit", "init_from", "stages"),
+  *("train.watchdog", "train.eval_every", "train.eval_limit", "init_from", "stages"),
 )
 
 

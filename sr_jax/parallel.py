@@ -11,6 +11,8 @@ import itertools
 import math
 import os
 import signal
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -24,6 +26,8 @@ from sr_jax.errors import UserError
 from sr_jax.method import Batch, Key, Method, Metrics, State, run_round
 
 AXIS = "batch"
+JOIN = 300  # seconds in which all processes must have started
+HEARTBEAT = 30  # seconds without a sign of life after which JAX takes a process for dead, and ends the others
 
 
 def start_processes(where: str) -> None:
@@ -38,16 +42,45 @@ def start_processes(where: str) -> None:
   """
   if where == "auto":
     try:
-      jax.distributed.initialize()
-    except ValueError as error:
-      raise UserError("--distributed finds no cluster here: give it HOST:PORT,NUMBER,COUNT.") from error
+      _initialize()
+    except (ValueError, KeyError) as error:
+      kubernetes = "KUBERNETES_SERVICE_HOST" in os.environ
+      hint = " (on Kubernetes it needs the extra: pip install sr_jax[k8s])" if kubernetes else ""
+      raise UserError(
+        f"--distributed finds neither SLURM, nor a TPU, Open MPI or Kubernetes here{hint}: start it by the "
+        "cluster's launcher (srun, mpirun), or give it HOST:PORT,NUMBER,COUNT."
+      ) from error
     return
   try:
     address, number, count = where.split(",")
     process_id, num_processes = int(number), int(count)
   except ValueError as error:
     raise UserError(f"--distributed is {where!r}: give nothing, or HOST:PORT,NUMBER,COUNT.") from error
-  jax.distributed.initialize(address, num_processes=num_processes, process_id=process_id)
+  _initialize(coordinator_address=address, num_processes=num_processes, process_id=process_id)
+
+
+def _initialize(**job: Any) -> None:
+  """Join the others, or end with a sentence: where JAX gives up waiting, it aborts the process."""
+
+  def late() -> None:
+    print(
+      f"sr-jax: the processes of --distributed did not find each other within {JOIN} seconds: start all of "
+      "them, with an address of process 0 that all can reach.",
+      file=sys.stderr,
+      flush=True,
+    )
+    os._exit(1)
+
+  timer = threading.Timer(JOIN, late)
+  timer.daemon = True
+  timer.start()
+  try:
+    jax.distributed.initialize(**job, initialization_timeout=2 * JOIN, heartbeat_timeout_seconds=HEARTBEAT)
+  except RuntimeError as error:
+    reason = str(error).splitlines()[0].rstrip(".")
+    raise UserError(f"--distributed cannot join the other processes ({reason}): mend that.") from error
+  finally:
+    timer.cancel()
 
 
 def process() -> tuple[int, int]:
@@ -202,11 +235,9 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
   """Inside, Ctrl-C and SIGTERM do not end the process: the yielded `asked_to_stop()` turns true.
 
   A second Ctrl-C interrupts at once. With several processes JAX itself catches SIGTERM, and all of them are
-  told in the same round; Ctrl-C ends them as ever.
+  told in the same round, whichever process had it; Ctrl-C is passed on as SIGTERM.
   """
-  if jax.process_count() > 1:
-    yield lambda: multihost_utils.reached_preemption_sync_point(next(_asked))
-    return
+  several = jax.distributed.is_initialized()
   asked = False
 
   def note(number: int, frame: Any) -> None:
@@ -214,10 +245,13 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
     if asked and number == signal.SIGINT:
       raise KeyboardInterrupt
     asked = True
+    if several:
+      signal.raise_signal(signal.SIGTERM)
 
-  previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+  caught = (signal.SIGINT,) if several else (signal.SIGINT, signal.SIGTERM)
+  previous = {number: signal.signal(number, note) for number in caught}
   try:
-    yield lambda: asked
+    yield lambda: multihost_utils.reached_preemption_sync_point(next(_asked)) if several else asked
   finally:
     for number, handler in previous.items():
       signal.signal(number, handler)

@@ -1,7 +1,9 @@
 """A run in stages: which are needed, in what order, and what would stop them, before any is trained."""
 
+import hashlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +20,10 @@ from sr_jax.methods import make_method
 from sr_jax.metrics import METRICS, Protocol, measure, read_weights
 from sr_jax.ops import LUMA, Operator, make_operator
 from sr_jax.run import load_run, saved_config
+from sr_jax.versions import code, versions
+
+# What each process of a job may have for itself.
+OWN = ("data.dir", "data.cache_mb", "data.threads", "eval.data.dir", "eval.data.lr_dir")
 
 
 class Stage(NamedTuple):
@@ -104,6 +110,22 @@ def check_stages(stages: list[Stage], sources: Sources) -> None:
     test = next(test_batches(source, config.eval.data, batch=1, factor=operator.factor, limit=1))
     _trace(config, method, operator, state, batch, test)
     states[stage.name] = state
+
+
+def facts(config: ConfigDict, sources: Mapping[str, Source]) -> dict[str, Any]:
+  """What the processes of a job must have in common (`processes.agree`).
+
+  Args:
+    config: of the run. Where its images are, and what a machine spends on reading them, may differ.
+    sources: the images by their key in the config, of which number and names must agree.
+  """
+  found = {f"config.{key}": value for key, value in configs.flatten(config).items() if key not in OWN}
+  for key, source in sources.items():
+    names = hashlib.sha256()
+    for i in range(len(source)):
+      names.update(f"{source.name(i).rpartition('/')[2]}\n".encode())
+    found[key] = f"{len(source)} images, digest of their names {names.hexdigest()[:12]}"
+  return found | versions() | {"the code of sr_jax": code()}
 
 
 def _trace(

@@ -11,12 +11,13 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from sr_jax import files, parallel
+from sr_jax import files, parallel, processes
+from sr_jax.data.sources import Source
 from sr_jax.errors import Busy, Diverged, UserError, short_name
 from sr_jax.evaluate import Report, evaluate_run, make_watch, read_report
 from sr_jax.ledger import Entry, Trial, number_trials
 from sr_jax.run import Run
-from sr_jax.stages import Sources, check_evaluation, check_stages, plan_stages
+from sr_jax.stages import Sources, check_evaluation, check_stages, facts, plan_stages
 from sr_jax.train import train
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,13 @@ def train_stages(config: ConfigDict, workdir: str | Path, sources: Sources | Non
   sources = sources or Sources()
   stages = plan_stages(config, workdir)
   check_stages(stages, sources)
+  if parallel.process()[1] > 1:
+    images: dict[str, Source] = {}
+    for stage in stages:
+      key = f"config.stages.{stage.name}." * bool(stage.name) or "config."
+      images[f"{key}data"] = sources(stage.config.data)
+      images[f"{key}eval.data"] = sources(stage.config.eval.data)
+    processes.agree(facts(config, images), Path(workdir).expanduser().absolute())
   for stage in stages:
     own = stage.config
     test = sources(own.eval.data, "config.eval.data")
@@ -121,6 +129,7 @@ def run_trial(run: Planned, reports: Mapping[str, Report], sources: Sources, com
     trained = train_stages(config, run.folder, sources)
     if int(trained.state.step) < config.train.rounds:
       return None
+    processes.end_on_sigterm()
     trained = trained._replace(state=parallel.localise(trained.state))
     test = sources(config.eval.data, "config.eval.data")
     return evaluate_run(trained, run.folder, command, test)._replace(images=[])

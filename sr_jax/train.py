@@ -19,6 +19,7 @@ from sr_jax.data.sources import Source
 from sr_jax.method import Batch, Metrics
 from sr_jax.methods import make_method
 from sr_jax.ops import make_operator
+from sr_jax.processes import watchdog
 from sr_jax.report.log import Writer, mean_metrics, progress_line
 from sr_jax.run import Run
 from sr_jax.versions import write_versions
@@ -26,6 +27,7 @@ from sr_jax.versions import write_versions
 log = logging.getLogger(__name__)
 
 PROFILED_ROUNDS = 10
+SLOW = 6  # times the watchdog's seconds for all that is not a round: compiling, saving, measuring
 
 Watch = Callable[[Run], dict[str, float]]
 
@@ -80,9 +82,11 @@ def train(
   fixed_length = method.fixed_length or configs.fixed_length(config)
   free = [key for key in configs.RESUMING if not (fixed_length and key == "train.rounds")]
   with (
+    watchdog(config.train.watchdog) as alive,
     parallel.stop_signals() as asked_to_stop,  # until the last checkpoint is written
     Checkpoints(workdir, config.train.keep, create=True, lock=process == 0) as checkpoints,
   ):
+    alive(times=SLOW)
     state = checkpoints.restore(target, config, free)
     if state is None:
       state = parallel.compile_init(method, mesh, config.seed)(batch)
@@ -118,6 +122,7 @@ def train(
           profiler.stop()
         stopping = asked_to_stop()
         saves = stopping or step == rounds or step % config.train.checkpoint_every == 0
+        alive(times=SLOW if saves else 1)
         if saves or step % config.train.log_every == 0:
           means, count = mean_metrics(history, step)
           pace = (step - clocked) / (time.perf_counter() - clock) or math.nan  # rounds a second
@@ -127,6 +132,7 @@ def train(
           writer.write(step, means | {"images_per_second": count * pace})
           history, clock, clocked = [], time.perf_counter(), step
         if watch and step % config.train.eval_every == 0:
+          alive(times=SLOW)
           writer.write(step, {f"eval/{k}": v for k, v in watch(Run(config, operator, method, state)).items()})
           clock, clocked = time.perf_counter(), step
         if saves:

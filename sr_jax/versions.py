@@ -1,6 +1,7 @@
 """What a run was made with: its config, versions, commit and devices."""
 
 import functools
+import hashlib
 import importlib.metadata
 import json
 import platform
@@ -40,6 +41,15 @@ def versions() -> dict[str, Any]:
     "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
     "processes": jax.process_count(),
   }
+
+
+def code() -> str:
+  """The start of a SHA-256 over the package's files: a commit does not tell what was changed since."""
+  total = hashlib.sha256()
+  for folder in (*sr_jax.__path__, *sr_jax.configs.__path__):
+    for path in sorted(Path(folder).rglob("*.py")):
+      total.update(path.read_bytes())
+  return total.hexdigest()[:12]
 
 
 def _commit() -> str:

@@ -15,7 +15,7 @@ FLOORS = [
   {"graft"},
   {"run"},
   {"baselines", "report", "tiles"},
-  {"parallel", "checkpoint", "versions", "data", "metrics", "methods"},
+  {"parallel", "processes", "checkpoint", "versions", "data", "metrics", "methods"},
   {"config", "images", "method", "networks"},
   {"losses"},
   {"ops", "ledger", "configs", "hlo", "targets"},
