@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-# Exit code of a run that SIGTERM or Ctrl-C ended well: the same command goes on. A process killed by SIGTERM has
-# the same code, so a cluster needs one rule to start either again.
+# Exit code of a run that SIGTERM or Ctrl-C ended well: the same command goes on. A process killed by SIGTERM
+# has the same code, so a cluster needs one rule to start either again.
 STOPPED = 128 + signal.SIGTERM
 
 
