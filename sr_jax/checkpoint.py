@@ -5,13 +5,17 @@ another
 over themselves: one that is damaged anywhere is passed over for the one before it.
 """
 
+import functools
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -20,11 +24,18 @@ import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
 from sr_jax import config as configs
-from sr_jax.errors import Diverged, UserError
-from sr_jax.files import locked
+from sr_jax.errors import Diverged, UserError, explain
+from sr_jax.files import check_writable, local_folder, locked
 from sr_jax.method import Batch, State
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+NONE_GOOD = "there is no checkpoint"
+LOOKS = 5  # how often a reader looks for a whole checkpoint, while a training beside it deletes what it saw
+# One process waits for nobody: only a clock that jumps would make Orbax give up a save.
+PATIENCE = 2_000_000  # seconds
 
 
 def digest(state: State) -> str:
@@ -50,6 +61,27 @@ def not_finite(state: State) -> str:
   return ""
 
 
+def _looked(look: Callable[[], T]) -> T:
+  """What Orbax finds in a folder, while a training there deletes what it is looking at."""
+  for _ in range(LOOKS):
+    with suppress(FileNotFoundError):
+      return look()
+    time.sleep(0.1)
+  return look()
+
+
+@functools.cache
+def _drop_late_work() -> None:
+  """Let Python not print the reads and writes that Orbax leaves behind when one fails, a traceback each."""
+  previous = sys.unraisablehook
+
+  def hook(found: Any) -> None:
+    if "Event loop is closed" not in str(found.exc_value) and "_read_array_index" not in repr(found.object):
+      previous(found)
+
+  sys.unraisablehook = hook
+
+
 class Checkpoints:
   """The checkpoints of one work directory; a context manager that waits for the last write.
 
@@ -64,10 +96,12 @@ class Checkpoints:
   """
 
   def __init__(self, workdir: str | Path, keep: int = 2, create: bool = False, lock: bool = False):
-    self.folder, self.create = Path(workdir).expanduser().absolute() / "checkpoints", create
-    self.made = [p for p in (self.folder, *self.folder.parents) if not p.exists()]
+    self.folder, self.create = local_folder(workdir, "--workdir") / "checkpoints", create
+    self.made: list[Path] = []
     self.open = ExitStack()
     if create:
+      check_writable(self.folder, "--workdir")
+      self.made = [p for p in (self.folder, *self.folder.parents) if not p.exists()]
       try:
         self.folder.mkdir(parents=True, exist_ok=True)
         if lock:
@@ -78,21 +112,49 @@ class Checkpoints:
         ) from error
     elif not self.folder.is_dir():
       raise UserError(f"--workdir {workdir} holds no checkpoints: give the folder of a trained run.")
+    _drop_late_work()
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=False)
-    self.manager = ocp.CheckpointManager(self.folder, options=options)
+    if jax.process_count() == 1:
+      options.async_options = ocp.options.AsyncOptions(
+        timeout_secs=PATIENCE, create_directories_asynchronously=False
+      )
+    self.manager = _looked(lambda: ocp.CheckpointManager(self.folder, options=options))
 
   def __enter__(self) -> "Checkpoints":
     return self
 
-  def __exit__(self, kind: type[BaseException] | None, *error: Any) -> None:
-    self.manager.wait_until_finished()
-    self.manager.close()
+  def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+    try:
+      self.manager.wait_until_finished()
+    except Exception as failure:  # of the last save, in the words of whatever library wrote it
+      error = error or failure
+    with suppress(Exception):  # it tells the same again
+      self.manager.close()
     self.open.close()
-    if kind is not None:
-      # A run that failed before it wrote anything leaves nothing.
-      with suppress(OSError):
-        for folder in self.made:
-          folder.rmdir()
+    if error is None:
+      return
+    if self.create:
+      for unfinished in self.folder.glob("*.orbax-checkpoint-tmp"):
+        shutil.rmtree(unfinished, ignore_errors=True)
+    # A run that failed before it wrote anything leaves nothing.
+    with suppress(OSError):
+      for folder in self.made:
+        folder.rmdir()
+    refused, mend = ("", "") if isinstance(error, UserError) else explain(error)
+    if self.create and refused:
+      raise UserError(
+        f"The training in {self.folder.parent} cannot go on ({refused}); {self.last_good()}: {mend}, and the "
+        "same command goes on."
+      ) from error
+    if kind is None:
+      raise error
+
+  def last_good(self) -> str:
+    """Which checkpoint a run could go on from, in words."""
+    with suppress(Exception):  # of a save that failed; closing tells it
+      self.manager.wait_until_finished()
+    step = next(iter(self._steps()), None)
+    return f"the checkpoint of round {step} is the last good one" if step else NONE_GOOD
 
   def save(self, state: State, config: ConfigDict, batch: Batch) -> None:
     """Write `state` in the background.
@@ -104,12 +166,7 @@ class Checkpoints:
     """
     step = int(jax.device_get(state.step))
     if path := not_finite(state):
-      last = next(iter(self._steps()), None)
-      kept = f"the checkpoint of round {last} is the last good one" if last else "there is no checkpoint"
-      raise Diverged(
-        f"After round {step} the state{path} is not finite and was not saved; {kept}: lower the learning "
-        "rate in config.optim or set its clip, and start anew in another --workdir."
-      )
+      raise Diverged(f"After round {step} the state{path} is not finite and was not saved")
     content = json.dumps(
       {
         "config": json.loads(config.to_json()),
@@ -128,11 +185,11 @@ class Checkpoints:
 
     Keys that are newer than the run have their defaults.
     """
-    for step in self._steps():
-      if about := self._about(step):
-        batch = {k: jax.ShapeDtypeStruct(shape, dtype) for k, (dtype, shape) in about["batch"].items()}
-        return self._config(about), batch
-    raise UserError(f"{self.folder} holds no whole checkpoint: train the run first.")
+    about = self._newest(self._about)
+    if not about:
+      raise UserError(f"{self.folder} holds no whole checkpoint: train the run first.")
+    batch = {k: jax.ShapeDtypeStruct(shape, dtype) for k, (dtype, shape) in about["batch"].items()}
+    return self._config(about), batch
 
   def restore(self, target: State, config: ConfigDict, free: Sequence[str] | None = None) -> State | None:
     """The newest whole checkpoint on the shapes and shardings of `target`, None if there is none at all.
@@ -148,27 +205,30 @@ class Checkpoints:
     Raises:
       UserError: the checkpoint does not fit the config, or none is whole.
     """
-    steps = self._steps()
-    for i, step in enumerate(steps):
+
+    def read(step: int) -> State | None:
       about = self._about(step)
       if about is None:
-        continue
+        return None
       self._check_fit(about, target, config, free)
       try:
         args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
         state = self.manager.restore(step, args=args)["state"]
       except Exception as error:  # a damaged file raises whatever its reader raises, down to Exception itself
-        log.warning("Checkpoint %d in %s cannot be read (%s).", step, self.folder, type(error).__name__)
-        continue
+        self._pass_over(step, f"cannot be read ({type(error).__name__})")
+        return None
       if digest(state) != about["sha256"]:
-        log.warning("Checkpoint %d in %s is damaged: its digest differs.", step, self.folder)
-        continue
-      for newer in steps[:i] if self.create else []:
-        self.manager.delete(newer)
+        self._pass_over(step, "is damaged: its digest differs")
+        return None
+      for newer in self._steps() if self.create else []:
+        if newer > step:
+          self.manager.delete(newer)
       return state
-    if steps:
+
+    state = self._newest(read)
+    if state is None and self._steps():
       raise UserError(f"No checkpoint in {self.folder} can be read: choose another --workdir to start anew.")
-    return None
+    return state
 
   def _check_fit(
     self, about: dict[str, Any], target: State, config: ConfigDict, free: Sequence[str] | None
@@ -196,7 +256,22 @@ class Checkpoints:
     return configs.complete(saved, str(self.folder.parent))
 
   def _steps(self) -> list[int]:
-    return sorted(self.manager.all_steps(), reverse=True)
+    """The rounds of the checkpoints that are on disk now, the newest first."""
+    names = [path.name for path in self.folder.iterdir()] if self.folder.is_dir() else []
+    return sorted((int(name) for name in names if name.isdecimal()), reverse=True)
+
+  def _newest(self, read: Callable[[int], T | None]) -> T | None:
+    """What `read` makes of the newest checkpoint of which it makes anything."""
+    for _ in range(LOOKS):
+      steps = self._steps()
+      _looked(self.manager.reload)
+      for step in steps:
+        if (found := read(step)) is not None:
+          return found
+      if self._steps() == steps:
+        break
+      time.sleep(0.1)  # a training goes on there, and deletes the old ones
+    return None
 
   def _about(self, step: int) -> dict[str, Any] | None:
     """What was saved beside the state; None, with a warning, if it is incomplete or damaged."""
@@ -208,5 +283,11 @@ class Checkpoints:
       return json.loads(content)
     except Exception as error:  # as in `restore`
       reason = error if isinstance(error, ValueError) else type(error).__name__
-      log.warning("Checkpoint %d in %s is incomplete or damaged (%s).", step, self.folder, reason)
+      self._pass_over(step, f"is incomplete or damaged ({reason})")
       return None
+
+  def _pass_over(self, step: int, reason: str) -> None:
+    if not self.create:
+      time.sleep(0.1)  # a training beside us may be deleting it
+    if (self.folder / str(step)).exists():
+      log.warning("Checkpoint %d in %s %s.", step, self.folder, reason)

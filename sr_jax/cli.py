@@ -12,7 +12,8 @@ from typing import Any
 
 import sr_jax
 from sr_jax import commands
-from sr_jax.errors import UserError
+from sr_jax.commands import STOPPED
+from sr_jax.errors import Stopped, UserError, explain
 from sr_jax.targets import TARGETS
 
 
@@ -231,30 +232,50 @@ def _seed(text: str) -> int:
   return value
 
 
+def printable(text: str, kept: str = "") -> str:
+  """The text, with escapes for what a terminal would obey and not show: a file's name may hold anything."""
+  return "".join(c if c.isprintable() or c in kept else repr(c)[1:-1] for c in text)
+
+
+class _Lines(logging.Formatter):
+  def format(self, record: logging.LogRecord) -> str:
+    return printable(super().format(record), kept="\n\t")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
   """Run the command line; returns the exit code: 0, 2 for what the user can mend, or STOPPED."""
   argv = list(sys.argv[1:] if argv is None else argv)
   arguments, overrides = _parser().parse_known_args(argv)
   arguments.command = shlex.join(["sr-jax", *argv])
-  # Our own lines, without the libraries' chatter.
-  logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+  # Our own lines, without the libraries' chatter; what Orbax logs by absl is raised as well.
+  logging.basicConfig(level=logging.WARNING)
+  for handler in logging.getLogger().handlers:
+    handler.setFormatter(_Lines("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
   logging.getLogger("sr_jax").setLevel(logging.INFO)
+  for library in ("absl", "asyncio"):
+    logging.getLogger(library).setLevel(logging.CRITICAL)
   # Modules of the user's in the folder where the command runs, after all installed ones.
   sys.path.append(os.getcwd())
   try:
     return arguments.run(arguments, overrides)
   except UserError as error:
     code, reason = 2, str(error)
-    shown = f"sr-jax: {reason}"
+    shown = f"sr-jax: {printable(reason)}"
   except BrokenPipeError:  # whoever reads the output has seen enough
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
+  except Stopped:  # of a single process
+    print("Stopped; the same command goes on from there.")
+    return STOPPED
   except KeyboardInterrupt:
     code, reason = 130, "interrupted; what was saved stays, and the same command goes on."
     shown = f"sr-jax: {reason}"
   except Exception as error:
-    code, reason = 1, f"{type(error).__name__}: {error}"
-    shown = traceback.format_exc().rstrip()
+    code, reason, shown = 1, f"{type(error).__name__}: {error}", traceback.format_exc().rstrip()
+    refused, mend = explain(error)
+    if refused:
+      code, reason = 2, f"{refused}: {mend}, then give the same command again."
+      shown = f"sr-jax: {printable(reason)}"
   if getattr(arguments, "distributed", None):
     from sr_jax import processes
 

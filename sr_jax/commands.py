@@ -67,7 +67,7 @@ def train(arguments: argparse.Namespace, overrides: list[str]) -> int:
 
   begin()
   sources = Sources()
-  check_evaluation(config, sources)
+  check_evaluation(config, sources, arguments.workdir, "--workdir")
   run = train_stages(config, arguments.workdir, sources)
   done, rounds = int(run.state.step), run.config.train.rounds
   if done < rounds:
@@ -153,12 +153,12 @@ def evaluate(arguments: argparse.Namespace, overrides: list[str]) -> int:
   begin()
   config = configs.override(saved_config(arguments.workdir), overrides)
   run, sources = load_run(arguments.workdir, config), Sources()
-  check_evaluation(config, sources)
+  out = arguments.out or arguments.workdir
+  check_evaluation(config, sources, out, "--out" if arguments.out else "--workdir")
   test = sources(config.eval.data, "config.eval.data")
   if arguments.distributed:
     processes.agree(facts(config, {"config.eval.data": test}) | {"the run's state": digest(run.state)[:12]})
     processes.end_on_sigterm()
-  out = arguments.out or arguments.workdir
   print(evaluate_run(run, out, arguments.command, test, arguments.save_samples).text)
   return 0
 
@@ -191,9 +191,10 @@ def compare(arguments: argparse.Namespace, overrides: list[str]) -> int:
 def report(arguments: argparse.Namespace, overrides: list[str]) -> int:
   _refuse(overrides, "report")
   from sr_jax.compare import compare
-  from sr_jax.files import write_text
+  from sr_jax.files import local_folder, write_text
   from sr_jax.report.html import page, read_material
 
+  page_file = local_folder(arguments.out, "--out")
   folders, texts = [], []
   for folder in map(Path, arguments.runs):
     if (folder / "sweep.md").exists():
@@ -210,7 +211,7 @@ def report(arguments: argparse.Namespace, overrides: list[str]) -> int:
       texts.append(f"No comparison: {error}")
   title = ", ".join(Path(name).resolve().name for name in arguments.runs)
   try:
-    write_text(Path(arguments.out), page(title, runs, texts))
+    write_text(page_file, page(title, runs, texts))
   except OSError as error:
     raise UserError(f"--out {arguments.out} cannot be written ({error.strerror}): choose another.") from error
   print(arguments.out)
@@ -241,12 +242,14 @@ def upscale(arguments: argparse.Namespace, overrides: list[str]) -> int:
 def edit(arguments: argparse.Namespace, overrides: list[str]) -> int:
   from sr_jax import edit as edits
   from sr_jax.data import open_source
+  from sr_jax.files import check_writable
   from sr_jax.report.grids import labelled_grid
   from sr_jax.run import load_run, saved_config
 
   name = arguments.attribute
   if (name is not None) != bool(arguments.attributes):
     raise UserError("--attribute NAME and --attributes FILE go together: give both.")
+  check_writable(arguments.out, "--out")
   has = {} if name is None else edits.read_attribute(arguments.attributes, name)
   begin()
   if arguments.images:
@@ -271,13 +274,8 @@ def edit(arguments: argparse.Namespace, overrides: list[str]) -> int:
     rows = edits.interpolation_rows(run, lr, hr, arguments.steps, seed)
     file = f"interpolation_{arguments.interpolate}.png"
   path = Path(arguments.out) / file
-  try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    labelled_grid(rows, path)
-  except OSError as error:
-    raise UserError(
-      f"--out {arguments.out} cannot be written ({error.strerror}): choose another folder."
-    ) from error
+  path.parent.mkdir(parents=True, exist_ok=True)
+  labelled_grid(rows, path)
   print(path)
   return 0
 

@@ -16,28 +16,9 @@ from ml_collections import ConfigDict, config_flags
 from sr_jax.configs import base
 from sr_jax.configs.papers import METHODS, NETWORKS
 from sr_jax.errors import UserError, choose
+from sr_jax.ranges import check_values
 
 log = logging.getLogger(__name__)
-
-MAX_SEED = 2**31 - 1
-LEAST = {
-  "train.rounds": 1,
-  "train.batch": 1,
-  "train.log_every": 1,
-  "train.checkpoint_every": 1,
-  "train.keep": 1,
-  "train.eval_every": 0,
-  "train.eval_limit": 1,
-  "train.watchdog": 0,
-  "data.threads": 1,
-  "data.cache_mb": 0,
-  "data.max_corrupt": 0,
-  "eval.samples": 1,
-  "eval.batch": 1,
-  "eval.border": 0,
-  "eval.limit": 0,
-  "eval.images": 0,
-}
 
 # What may change when a trained run is measured: how, and where its data is.
 MEASURING = ("eval", "data.dir", "data.cache_mb", "data.threads", "data.max_corrupt")
@@ -138,24 +119,15 @@ def check(config: ConfigDict) -> None:
   """Refuse values that no method could work with.
 
   Raises:
-    UserError: a number out of its range, or a crop that is none.
+    UserError: a value that cannot be saved, a number out of its range, or two keys that do not go together.
   """
-  for path, least in LEAST.items():
-    section, key = path.split(".")
-    if config[section][key] < least:
-      raise UserError(f"config.{path} is {config[section][key]}: make it {least} or more.")
-  for seed in (config.seed, config.eval.seed):
-    if not 0 <= seed <= MAX_SEED:
-      raise UserError(f"A seed is {seed}: choose one from 0 to {MAX_SEED}.")
+  own = [role for role, net in config.networks.items() if ":" in net.name]
+  foreign = [f"networks.{role}." for role in own] + ["method."] * (":" in config.method.name)
+  check_values(flatten(config), tuple(foreign))
   if not config.eval.temperatures:
     raise UserError("config.eval.temperatures is empty: give one or more.")
-  for temperature in config.eval.temperatures:
-    check_temperature(temperature)
   if len({f"{t:.3g}" for t in config.eval.temperatures}) < len(config.eval.temperatures):
     raise UserError(f"config.eval.temperatures is {config.eval.temperatures}: give each once.")
-  crop = config.data.crop
-  if not isinstance(crop, tuple) or (crop and (len(crop) != 2 or min(crop) < 1)):
-    raise UserError(f"config.data.crop is {crop}: give (rows, columns), or () for whole images.")
   if config.eval.data.channels != config.data.channels:
     raise UserError(
       f"config.data.channels is {config.data.channels} and config.eval.data.channels is "

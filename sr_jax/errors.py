@@ -1,7 +1,10 @@
 """What people are told when something they gave is wrong."""
 
 import difflib
+import errno
 import importlib
+import os
+import re
 import signal
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -27,6 +30,42 @@ class Diverged(UserError):  # noqa: N818 (it says what happened)
 
 class Busy(UserError):  # noqa: N818 (it says what it is)
   """A folder in which another program is training."""
+
+
+class Stopped(KeyboardInterrupt):
+  """Ctrl-C or SIGTERM came when a training was at its end: its state is saved, what follows is not done."""
+
+
+# What the machine may refuse, and what helps.
+MENDS = {
+  errno.ENOSPC: "free some space",
+  errno.EDQUOT: "free some of your quota",
+  errno.EFBIG: "allow larger files",
+  errno.EROFS: "choose a folder that can be written",
+  errno.EACCES: "choose a folder that is yours",
+  errno.EPERM: "choose a folder that is yours",
+  errno.ENAMETOOLONG: "choose a shorter name",
+  errno.EIO: "check the disk",
+  errno.ESTALE: "mount the folder again",
+  errno.EMFILE: "raise the limit of `ulimit -n`",
+  errno.ENOMEM: "take a smaller batch, or more memory",
+}
+
+
+def explain(error: BaseException | None) -> tuple[str, str]:
+  """What the machine refused, from the errors that led to `error`, and what helps; two "" if it did not."""
+  while error is not None:
+    number, name = None, ""
+    if isinstance(error, OSError):
+      number, name = error.errno, error.filename or ""
+    elif isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED: Out of memory" in str(error):
+      number = errno.ENOMEM
+    elif found := re.search(r"os_error_code='(\d+)'", str(error)):  # TensorStore's, by which Orbax writes
+      number = int(found[1])
+    if number in MENDS:
+      return os.strerror(number) + (name and f": {name}"), MENDS[number]
+    error = error.__cause__ or error.__context__
+  return "", ""
 
 
 def choose(table: Mapping[str, T], name: str, key: str) -> T:

@@ -18,6 +18,7 @@ from sr_jax.baselines import BASELINES, Sampler, bicubic
 from sr_jax.data import open_source, test_batches
 from sr_jax.data.sources import Source
 from sr_jax.errors import UserError, find, short_name
+from sr_jax.files import check_writable
 from sr_jax.images import save_samples
 from sr_jax.metrics import Protocol, columns, measure, read_weights
 from sr_jax.metrics.classes import class_metrics
@@ -174,7 +175,7 @@ def make_watch(config: ConfigDict, source: Source) -> Callable[[Run], dict[str, 
     run = run._replace(state=parallel.localise(run.state))
     objective = jax.tree_util.Partial(run.method.objective, run.state)
     draws = run.method.sample is not None
-    sampler = run.sampler(config.eval.temperatures[0], _budget(config)) if draws else None
+    sampler = run.sampler(config.eval.temperatures[0], _budget(config, source)) if draws else None
     found = evaluate(sampler, source, config, run.operator, samples=1, objective=objective)
     return rows_of("", 1, found.means)[""]
 
@@ -223,11 +224,8 @@ def evaluate_run(
   folder, draws = Path(workdir) / "evaluation", run.method.sample is not None
   if save and not draws:
     raise UserError(f"Method {config.method.name!r} draws no images to save: leave out --save-samples.")
-  for needed in (folder, Path(save or folder)):
-    try:
-      needed.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-      raise UserError(f"{needed} cannot be written ({error.strerror}): choose another folder.") from error
+  for needed, flag in ((folder, "The evaluation's folder"), (Path(save or folder), "--save-samples")):
+    check_writable(needed, flag).mkdir(parents=True, exist_ok=True)
   own = jax.tree_util.Partial(run.method.objective, run.state)
   measured = partial(
     evaluate,
@@ -242,7 +240,7 @@ def evaluate_run(
   single: dict[str, str] = {}
   shown: dict[str, Images] = {}
   others = {short_name(name): partial(_baseline, name, run) for name in settings.baselines}
-  others |= {Path(other).name: partial(_other_run, other, config) for other in settings.beside}
+  others |= {Path(other).name: partial(_other_run, other, config, source) for other in settings.beside}
   for name, make_sampler in others.items() if draws else ():
     found = measured(make_sampler(), samples=1)
     shown[name] = found.images
@@ -253,7 +251,7 @@ def evaluate_run(
     # The losses do not depend on the temperature: they stand in the first row. They are all that a helper
     # has.
     objective = own if number == 0 and (settings.losses or not draws) else None
-    sampler = run.sampler(temperature, _budget(config)) if draws else None
+    sampler = run.sampler(temperature, _budget(config, source)) if draws else None
     count = run.count(settings.samples, temperature)
     to = "" if number else save
     found = measured(sampler, samples=count, objective=objective, save=to)
@@ -305,13 +303,13 @@ def _classifier(folder: str) -> Classify | None:
   return jax.tree_util.Partial(run.method.classify, run.state)
 
 
-def _budget(config: ConfigDict) -> Budget:
+def _budget(config: ConfigDict, source: Source) -> Budget:
   """The share of each image of a batch."""
-  return Budget((MEMORY << 20) // config.eval.batch)
+  return Budget((MEMORY << 20) // min(config.eval.batch, len(source)))
 
 
-def _other_run(folder: str, config: ConfigDict) -> Sampler:
-  return load_run(folder).sampler(budget=_budget(config))
+def _other_run(folder: str, config: ConfigDict, source: Source) -> Sampler:
+  return load_run(folder).sampler(budget=_budget(config, source))
 
 
 def read_report(config: ConfigDict, workdir: str | Path) -> Report | None:

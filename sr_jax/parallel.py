@@ -10,6 +10,7 @@ import glob
 import itertools
 import math
 import os
+import re
 import signal
 import sys
 import threading
@@ -22,7 +23,7 @@ import numpy as np
 from jax.experimental import multihost_utils, topologies
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from sr_jax.errors import UserError
+from sr_jax.errors import Stopped, UserError
 from sr_jax.method import Batch, Key, Method, Metrics, State, run_round
 
 AXIS = "batch"
@@ -51,11 +52,15 @@ def start_processes(where: str) -> None:
         "cluster's launcher (srun, mpirun), or give it HOST:PORT,NUMBER,COUNT."
       ) from error
     return
-  try:
-    address, number, count = where.split(",")
-    process_id, num_processes = int(number), int(count)
-  except ValueError as error:
-    raise UserError(f"--distributed is {where!r}: give nothing, or HOST:PORT,NUMBER,COUNT.") from error
+  found = re.fullmatch(r"([^,]+:(\d{1,5})),(\d{1,9}),(\d{1,9})", where)
+  if not found or not 0 < int(found[2]) < 2**16:
+    raise UserError(f"--distributed is {where!r}: give nothing, or HOST:PORT,NUMBER,COUNT.")
+  address, process_id, num_processes = found[1], int(found[3]), int(found[4])
+  if process_id >= num_processes:
+    raise UserError(
+      f"--distributed is {where!r}, but {num_processes} processes have the numbers from 0 to "
+      f"{num_processes - 1}: correct NUMBER or COUNT."
+    )
   _initialize(coordinator_address=address, num_processes=num_processes, process_id=process_id)
 
 
@@ -236,9 +241,12 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
 
   A second Ctrl-C interrupts at once. With several processes JAX itself catches SIGTERM, and all of them are
   told in the same round, whichever process had it; Ctrl-C is passed on as SIGTERM.
+
+  Raises:
+    Stopped: at the end, in a single process, if a signal came after `asked_to_stop` was last called.
   """
   several = jax.distributed.is_initialized()
-  asked = False
+  asked = heard = False
 
   def note(number: int, frame: Any) -> None:
     nonlocal asked
@@ -248,10 +256,19 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
     if several:
       signal.raise_signal(signal.SIGTERM)
 
+  def asked_to_stop() -> bool:
+    nonlocal heard
+    if several:
+      return multihost_utils.reached_preemption_sync_point(next(_asked))
+    heard = asked
+    return asked
+
   caught = (signal.SIGINT,) if several else (signal.SIGINT, signal.SIGTERM)
   previous = {number: signal.signal(number, note) for number in caught}
   try:
-    yield lambda: multihost_utils.reached_preemption_sync_point(next(_asked)) if several else asked
+    yield asked_to_stop
   finally:
     for number, handler in previous.items():
       signal.signal(number, handler)
+  if asked and not heard:
+    raise Stopped

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from sr_jax.configs import base
 from sr_jax.data import open_source, test_batches
 from sr_jax.errors import UserError
+from sr_jax.files import check_writable
 from sr_jax.images import read_image
 from sr_jax.metrics import METRICS, Protocol, columns, measure, read_weights
 from sr_jax.metrics.diversity import diversity_scores, mse_maps
@@ -56,9 +57,11 @@ def score(folder: str | Path, config: ConfigDict, out: str | Path = "", command:
     Two tables in Markdown: the metrics, and those of the first 1 to n samples.
 
   Raises:
-    UserError: a file that is missing, belongs to no truth or has another size, or a config that cannot be
-      used.
+    UserError: a file that is missing, belongs to no truth or has another size, a config that cannot be used,
+      or a folder that cannot be written.
   """
+  if out:
+    check_writable(Path(out) / "evaluation", "--out")
   config = config.copy_and_resolve_references()
   settings, operator = config.eval, make_operator(config)
   source = open_source(settings.data, "config.eval.data")
@@ -103,11 +106,8 @@ def score(folder: str | Path, config: ConfigDict, out: str | Path = "", command:
   text = report_text("table", rows, meta, shown) + "\n" + report_text("best", firsts, {}, shown)
   if out:
     target = Path(out) / "evaluation"
-    try:
-      write_report(target, "table", rows, meta, shown)
-      write_per_image(target, [truth.name for truth in truths], rows_of(title, n, values))
-    except OSError as error:
-      raise UserError(f"--out {out} cannot be written ({error.strerror}): choose another folder.") from error
+    write_report(target, "table", rows, meta, shown)
+    write_per_image(target, [truth.name for truth in truths], rows_of(title, n, values))
   return text
 
 

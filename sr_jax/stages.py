@@ -12,9 +12,10 @@ from ml_collections import ConfigDict
 from sr_jax import config as configs
 from sr_jax import graft, parallel
 from sr_jax.baselines import BASELINES
-from sr_jax.data import open_source, test_batches, train_batches
+from sr_jax.data import check_test_images, open_source, test_batches, train_batches
 from sr_jax.data.sources import Source
 from sr_jax.errors import UserError, choose, find
+from sr_jax.files import check_writable
 from sr_jax.method import Method, State, run_round
 from sr_jax.methods import make_method
 from sr_jax.metrics import METRICS, Protocol, measure, read_weights
@@ -43,10 +44,11 @@ class Stage(NamedTuple):
 
 
 class Sources:
-  """Opens each set of images once, however often it is asked for."""
+  """Opens each set of images once, however often it is asked for, and reads the test images once."""
 
   def __init__(self) -> None:
     self._opened: dict[str, Source] = {}
+    self._read: set[tuple[Any, ...]] = set()
 
   def __call__(self, config: ConfigDict, key: str = "config.data") -> Source:
     """The source of `config.data` or `config.eval.data`, see `open_source`."""
@@ -54,6 +56,14 @@ class Sources:
     if name not in self._opened:
       self._opened[name] = open_source(config, key)
     return self._opened[name]
+
+  def check_images(self, settings: ConfigDict, factor: tuple[int, int]) -> None:
+    """Read the test images of `config.eval`, see `check_test_images`."""
+    asked = (settings.data.to_json(), factor, settings.limit)
+    if asked not in self._read:
+      source = self(settings.data, "config.eval.data")
+      check_test_images(source, settings.data, factor=factor, limit=settings.limit)
+      self._read.add(asked)
 
 
 def plan_stages(config: ConfigDict, workdir: str | Path) -> list[Stage]:
@@ -153,14 +163,24 @@ def _trace(
       )
 
 
-def check_evaluation(config: ConfigDict, sources: Sources) -> None:
-  """Refuse what would stop an evaluation at its first image, before a training is spent on it.
+def check_evaluation(config: ConfigDict, sources: Sources, workdir: str | Path = "", flag: str = "") -> None:
+  """Refuse what would stop an evaluation, before a training is spent on it.
+
+  Args:
+    config: the run's config.
+    sources: of the images.
+    workdir: where `evaluate_run` will write, if that is to be checked.
+    flag: what names that folder.
 
   Raises:
     UserError: a baseline, metric, luma or run that does not exist or does not fit, a test set that is not
-      there, or one whose first image cannot be read or measured.
+      there, whose images cannot be read or whose first one cannot be measured, or a folder that cannot be
+      written.
   """
   configs.check(config)
+  if workdir:
+    check_writable(workdir, flag)
+    check_writable(Path(workdir) / "evaluation", flag)
   settings = config.eval
   for name in settings.baselines:
     find(BASELINES, name, "config.eval.baselines")
@@ -169,6 +189,7 @@ def check_evaluation(config: ConfigDict, sources: Sources) -> None:
   choose(LUMA, settings.luma, "config.eval.luma")
   source, operator = sources(settings.data, "config.eval.data"), make_operator(config)
   first = next(test_batches(source, settings.data, batch=1, factor=operator.factor, limit=1))
+  sources.check_images(settings, operator.factor)
   if "nearest" in settings.baselines:
     given = next(test_batches(sources(config.data), config.data, batch=1, factor=operator.factor, limit=1))[
       "hr"

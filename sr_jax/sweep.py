@@ -85,7 +85,7 @@ def check(runs: Iterable[Planned], sources: Sources) -> None:
     alike = run.config.copy_and_resolve_references()
     alike.seed = 0
     if alike.to_json() not in checked:
-      check_evaluation(run.config, sources)
+      check_evaluation(run.config, sources, run.folder, "--workdir")
       check_stages(plan_stages(run.config, run.folder), sources)
       checked.add(alike.to_json())
 

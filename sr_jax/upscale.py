@@ -9,6 +9,7 @@ import numpy as np
 
 from sr_jax.baselines import Sampler
 from sr_jax.errors import UserError
+from sr_jax.files import check_writable
 from sr_jax.images import read_image, save_png
 from sr_jax.ops import to_float, to_uint8
 from sr_jax.run import Run, load_run
@@ -84,6 +85,7 @@ def upscale_file(
   Raises:
     UserError: as `upscale`, `read_image` and `load_run`; or `out` cannot be written.
   """
+  check_writable(out, "--out")
   run = load_run(workdir)
   image = read_image(path, run.config.data.channels)
   samples = run.count(samples, temperature)
@@ -93,10 +95,7 @@ def upscale_file(
   fy, fx = run.operator.factor
   scale = f"x{fy}" if fy == fx else f"x{fy}x{fx}"
   paths = [Path(out) / f"{Path(path).stem}_{scale}_{i}.png" for i in range(samples)]
-  try:
-    Path(out).mkdir(parents=True, exist_ok=True)
-    for target, enlarged in zip(paths, images, strict=True):
-      save_png(target, enlarged)
-  except OSError as error:
-    raise UserError(f"--out {out} cannot be written ({error.strerror}): choose another folder.") from error
+  Path(out).mkdir(parents=True, exist_ok=True)
+  for target, enlarged in zip(paths, images, strict=True):
+    save_png(target, enlarged)
   return paths

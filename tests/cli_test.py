@@ -190,7 +190,7 @@ def test_an_unknown_key_raises_a_user_error_with_the_nearest_right_one(capsys, t
     ("eval.border=-1", "config.eval.border is -1"),
     ("eval.border=12", "leaves nothing"),
     ("eval.data.name=photos", "set config.eval.data.name=folder"),
-    ("seed=99999999999", "A seed is 99999999999"),
+    ("seed=99999999999", "config.seed is 99999999999: make it 2147483647 or less"),
     ("eval.metrics=()", "config.eval.metrics is empty"),
     ("eval.metrics=('psnrr',)", "did you mean 'psnr'"),
     ("eval.luma=bt602", "did you mean 'bt601'"),

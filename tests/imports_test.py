@@ -18,7 +18,7 @@ FLOORS = [
   {"parallel", "processes", "checkpoint", "versions", "data", "metrics", "methods"},
   {"config", "images", "method", "networks"},
   {"losses"},
-  {"ops", "ledger", "configs", "hlo", "targets"},
+  {"ops", "ledger", "configs", "ranges", "hlo", "targets"},
   {"files"},
   {"errors"},
 ]

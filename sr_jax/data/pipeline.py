@@ -4,7 +4,9 @@ import contextlib
 import itertools
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grain
@@ -205,6 +207,33 @@ def test_batches(
       size = min(batch, 1 << (len(part) - 1).bit_length())
       padding = [part[-1] | {"mask": np.False_}] * (size - len(part))
       yield {key: np.stack([example[key] for example in part + padding]) for key in part[0]}
+
+
+def check_test_images(
+  source: Source, cfg: ConfigDict, *, factor: tuple[int, int], limit: int, seconds: float = 10
+) -> None:
+  """Read the test images as `test_batches` will, by threads, as many as `seconds` allow.
+
+  Raises:
+    UserError: as `test_batches`.
+  """
+  if isinstance(source, Arrays):
+    return
+  count, deadline = min(limit or len(source), len(source)), time.monotonic() + seconds
+
+  def read(i: int) -> bool:
+    if time.monotonic() > deadline:
+      return False
+    with contextlib.suppress(Unwanted):
+      _test_example(source, cfg, i, factor, True)
+    return True
+
+  with ThreadPoolExecutor(8) as pool:
+    done = sum(pool.map(read, range(count)))
+  if done < count:
+    logging.getLogger(__name__).info(
+      "%d of %d test images were read before the training, in %g seconds.", done, count, seconds
+    )
 
 
 def _test_examples(

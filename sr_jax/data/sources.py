@@ -98,6 +98,12 @@ class Folder:
     self, folders: str, lr_folders: str, channels: int, key: str, split: str = "", min_bytes: int = 0
   ):
     self.channels = channels
+    for kind, given in (("dir", folders), ("lr_dir", lr_folders)):
+      if "://" in expand(given):
+        raise UserError(
+          f"{key}.{kind} is {expand(given)!r}, and only folders of this machine can be read: mount it there, "
+          "gs:// by gcsfuse for example, and give that folder"
+        )
     roots = [self._root(part, f"{key}.dir") for part in expand(folders).split(":")]
     files = []
     for root in roots:

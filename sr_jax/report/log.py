@@ -12,12 +12,15 @@ from typing import Any
 
 import jax
 import numpy as np
-from tensorboardX import SummaryWriter
+from tensorboardX import RecordWriter, summary
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from sr_jax import files
 from sr_jax.errors import Diverged
 from sr_jax.method import Metrics
 from sr_jax.report.tables import finite
+
+FLUSH = 10  # seconds between two flushes of the TensorBoard files
 
 
 class Writer:
@@ -33,6 +36,7 @@ class Writer:
     self._files = contextlib.ExitStack()
     self._lines: Any = None
     self._events: Any = None
+    self._flushed = 0.0
 
   def __enter__(self) -> "Writer":
     return self
@@ -49,7 +53,11 @@ class Writer:
     now = time.time()
     self._lines.write(json.dumps({"step": step, "time": round(now, 3), **finite(metrics)}) + "\n")
     for name, value in metrics.items():
-      self._events.add_scalar(name, float(value), step, now)
+      scalar = summary.scalar(name, float(value))
+      self._events.write(Event(step=step, wall_time=now, summary=scalar).SerializeToString())
+    if now - self._flushed > FLUSH:
+      self._events.flush()
+      self._flushed = now
 
   def close(self) -> None:
     """Closes what is open; a later `write` is an error."""
@@ -62,15 +70,15 @@ class Writer:
       lines = path.read_text().splitlines(keepends=True)
       files.write_text(path, "".join(line for line in lines if _is_before(line, self._start)))
     self._lines = self._files.enter_context(path.open("a", buffering=1))
-    # tensorboardX names its files by the second and overwrites: the suffix keeps two apart.
-    self._events = self._files.enter_context(
-      SummaryWriter(
-        str(self._workdir / "events"),
-        purge_step=self._start + 1,
-        flush_secs=10,
-        filename_suffix=f".{time.time_ns()}",
-      )
-    )
+    # Not by tensorboardX's SummaryWriter: its thread dies on a full disk, and what is added waits for ever.
+    folder, now = self._workdir / "events", time.time_ns()
+    folder.mkdir(exist_ok=True)
+    self._events = RecordWriter(str(folder / f"events.out.tfevents.{now}"))
+    self._files.callback(self._events.close)
+    self._events.write(Event(wall_time=now / 1e9, file_version="brain.Event:2").SerializeToString())
+    # TensorBoard drops the old scalars of rounds that are done again.
+    start = SessionLog(status=SessionLog.START)
+    self._events.write(Event(step=self._start + 1, session_log=start).SerializeToString())
 
 
 def _is_before(line: str, start: int) -> bool:
@@ -103,8 +111,5 @@ def mean_metrics(history: Sequence[Metrics], step: int) -> tuple[dict[str, float
   means = {name: float(np.average([r[name] for r in rounds], weights=weights)) for name in rounds[0]}
   for name, value in means.items():
     if not np.isfinite(value):
-      raise Diverged(
-        f"{name} is {value} at round {step}, whose state was not saved: lower the learning rate in "
-        "config.optim or set its clip, and start anew in another --workdir."
-      )
+      raise Diverged(f"{name} is {value} at round {step}, whose state was not saved")
   return means, float(counts.mean())
