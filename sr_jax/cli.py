@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import sr_jax
-from sr_jax import commands
+from sr_jax import commands, inspection
 from sr_jax.commands import STOPPED
 from sr_jax.errors import Stopped, UserError, explain
 from sr_jax.targets import TARGETS
@@ -95,13 +95,13 @@ def _parser() -> argparse.ArgumentParser:
   score.add_argument("--lr", default="", help="folder of the given inputs; empty: reduced truths")
   score.add_argument("--out", default="", help="folder to write evaluation/ into; empty: none")
 
-  compare = verb("compare", commands.compare, "compare evaluations of one test set, image by image")
+  compare = verb("compare", inspection.compare, "compare evaluations of one test set, image by image")
   compare.add_argument("runs", nargs="+", metavar="RUN", help="folder of an evaluated run, or --out of score")
   compare.add_argument("--metric", default="", help="which images differ most by; empty: the first")
   compare.add_argument("--images", type=_positive, default=5, help="how many of these are named")
   compare.add_argument("--seed", type=_seed, default=0, help="of the bootstrap")
 
-  report = verb("report", commands.report, "write runs, a sweep or a comparison as one HTML page")
+  report = verb("report", inspection.report, "write runs, a sweep or a comparison as one HTML page")
   report.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run or a sweep, or --out of score")
   report.add_argument("--out", default="report.html", help="the page")
 
@@ -184,13 +184,15 @@ def _parser() -> argparse.ArgumentParser:
     help="of whole images, where the config says none",
   )
 
-  config = verb("config", commands.config, "print the keys of a config, or list all configs", epilog=any_key)
+  config = verb(
+    "config", inspection.config, "print the keys of a config, or list all configs", epilog=any_key
+  )
   config.add_argument(
     "name", nargs="?", default="", help="name of a config or path of a Python file [:VARIANT]"
   )
-  show = verb("show", commands.show, "tell what a run is: method, versions, results, config")
+  show = verb("show", inspection.show, "tell what a run is: method, versions, results, config")
   show.add_argument("workdir", help="folder of a trained run")
-  diff = verb("diff", commands.diff, "print the keys in which two runs or configs differ")
+  diff = verb("diff", inspection.diff, "print the keys in which two runs or configs differ")
   for name in ("a", "b"):
     diff.add_argument(name, help="folder of a run, or name of a config")
   return parser

@@ -1,8 +1,7 @@
-"""What each verb of the command line does: (its arguments, --config.KEY=VALUE words) -> exit code."""
+"""What the verbs of the command line do: (their arguments, --config.KEY=VALUE words) -> exit code."""
 
 import argparse
 import hashlib
-import json
 import logging
 import os
 import platform
@@ -15,6 +14,7 @@ from ml_collections import ConfigDict
 import sr_jax
 from sr_jax import config as configs
 from sr_jax.errors import STOPPED, UserError
+from sr_jax.inspection import refuse
 
 log = logging.getLogger(__name__)
 
@@ -180,46 +180,8 @@ def score(arguments: argparse.Namespace, overrides: list[str]) -> int:
   return 0
 
 
-def compare(arguments: argparse.Namespace, overrides: list[str]) -> int:
-  _refuse(overrides, "compare")
-  from sr_jax import compare as comparing
-
-  print(comparing.compare(arguments.runs, arguments.metric, arguments.images, arguments.seed))
-  return 0
-
-
-def report(arguments: argparse.Namespace, overrides: list[str]) -> int:
-  _refuse(overrides, "report")
-  from sr_jax.compare import compare
-  from sr_jax.files import local_folder, write_text
-  from sr_jax.report.html import page, read_material
-
-  page_file = local_folder(arguments.out, "--out")
-  folders, texts = [], []
-  for folder in map(Path, arguments.runs):
-    if (folder / "sweep.md").exists():
-      texts.append((folder / "sweep.md").read_text())
-      folders += sorted(path.parent for path in folder.glob("*/config.json"))
-    else:
-      folders.append(folder)
-  runs = [read_material(folder) for folder in folders]
-  evaluated = [str(folder) for folder, run in zip(folders, runs, strict=True) if run.table]
-  if len(evaluated) > 1:
-    try:
-      texts.append(compare(evaluated))
-    except UserError as error:
-      texts.append(f"No comparison: {error}")
-  title = ", ".join(Path(name).resolve().name for name in arguments.runs)
-  try:
-    write_text(page_file, page(title, runs, texts))
-  except OSError as error:
-    raise UserError(f"--out {arguments.out} cannot be written ({error.strerror}): choose another.") from error
-  print(arguments.out)
-  return 0
-
-
 def upscale(arguments: argparse.Namespace, overrides: list[str]) -> int:
-  _refuse(overrides, "upscale")
+  refuse(overrides, "upscale")
   from sr_jax.upscale import upscale_file
 
   begin()
@@ -281,7 +243,7 @@ def edit(arguments: argparse.Namespace, overrides: list[str]) -> int:
 
 
 def prepare(arguments: argparse.Namespace, overrides: list[str]) -> int:
-  _refuse(overrides, "prepare")
+  refuse(overrides, "prepare")
   from sr_jax.data import prepare
 
   print(prepare(arguments.name, arguments.data_dir, arguments.source))
@@ -306,51 +268,3 @@ def plan(arguments: argparse.Namespace, overrides: list[str]) -> int:
       f"{' and '.join(large)}: take more chips, a smaller batch or --config.dtype=bfloat16."
     )
   return 0
-
-
-def config(arguments: argparse.Namespace, overrides: list[str]) -> int:
-  if arguments.name:
-    _print_keys(configs.override(configs.load(arguments.name), overrides))
-    return 0
-  for name in configs.names():
-    text = " ".join((configs.load_module(name)["__doc__"] or "").split())
-    variants = re.search(r"Variants(?: as in \w+|: [^.;]+)", re.sub(r" \([^)]*\)", "", text))
-    print(f"{name}\n  {text.partition('. ')[0].rstrip('.')}." + (f" {variants[0]}." if variants else ""))
-  return 0
-
-
-def show(arguments: argparse.Namespace, overrides: list[str]) -> int:
-  _refuse(overrides, "show")
-  from sr_jax.run import load_run
-
-  run, folder = load_run(arguments.workdir), Path(arguments.workdir)
-  print(run)
-  for part in json.loads((folder / "versions.json").read_text()):
-    print(", ".join(f"{key} {value}" for key, value in part.items() if value != ""))
-  if (table := folder / "evaluation" / "table.md").exists():
-    print(f"\n{table.read_text()}")
-  print("config:")
-  _print_keys(run.config)
-  return 0
-
-
-def diff(arguments: argparse.Namespace, overrides: list[str]) -> int:
-  _refuse(overrides, "diff")
-  from sr_jax.run import saved_config
-
-  a, b = (
-    saved_config(name) if Path(name).is_dir() else configs.load(name) for name in (arguments.a, arguments.b)
-  )
-  for key, (ours, theirs) in configs.differences(a, b).items():
-    print(f"{key}: {ours!r} -> {theirs!r}")
-  return 0
-
-
-def _print_keys(config: ConfigDict) -> None:
-  for key, value in configs.flatten(config).items():
-    print(f"{key} = {value!r}")
-
-
-def _refuse(overrides: list[str], verb: str) -> None:
-  if overrides:
-    raise UserError(f"{overrides[0]!r} is no option of {verb}: see sr-jax {verb} --help.")

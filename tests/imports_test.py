@@ -8,6 +8,7 @@ import sr_jax
 FLOORS = [
   {"cli"},
   {"commands"},
+  {"inspection"},
   {"sweep_table"},
   {"sweep"},
   {"train", "evaluate", "score", "compare", "upscale", "edit", "plan"},
