@@ -32,7 +32,7 @@ OPTIMISER = {
 
 SOURCE = {
   # "folder", "swiss_roll" (points as images of 1x2 unbounded pixels), or a TFDS data set by name:
-  # "photos" is embedded, others are prepared once with `sr-jax prepare NAME`.
+  # "photos" and "digits" are embedded, others are prepared once with `sr-jax prepare NAME`.
   "name": "photos",
   "split": "train",  # of a TFDS data set, or a part of it such as train[:90%]; a folder has only parts
   # folder: where the images are, several folders joined by ":"; TFDS: its data_dir, "" for TFDS's default.

@@ -92,7 +92,10 @@ def sweep(arguments: argparse.Namespace, overrides: list[str]) -> int:
 
   def configure(trial: ledger.Trial) -> ConfigDict:
     name = arguments.config + (f":{trial.variant}" if trial.variant else "")
-    ours = [f"--config.{key}={value}" for key, value in trial.overrides.items()]
+    ours = [
+      f"--config.{key}={value}".replace("{workdir}", str(Path(arguments.workdir)))
+      for key, value in trial.overrides.items()
+    ]
     return configs.override(configs.load(name), [*ours, *overrides])
 
   runs = sweeps.plan(trials, configure, arguments.workdir)

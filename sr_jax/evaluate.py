@@ -188,14 +188,15 @@ class Report(NamedTuple):
   Attributes:
     text: the table in Markdown; "" on processes other than the first.
     rows: {row: {metric: mean over the images}}, of the baselines and of the run.
-    single: {name of a temperature: the run's row of single samples}; the name is "" if there is only 1.
+    own: {what follows the method's name in the title: row} of the run's own rows, such as "" and
+      ", best of 5".
     images: the first ones, at the first temperature: "input", "samples" [n, H, W, C], "truth", "bicubic".
     baselines: names of those asked for, of which `rows` has none if the method draws nothing.
   """
 
   text: str
   rows: dict[str, dict[str, float]]
-  single: dict[str, dict[str, float]]
+  own: dict[str, dict[str, float]]
   images: Images
   baselines: tuple[str, ...]
 
@@ -266,7 +267,7 @@ def evaluate_run(
   for image in images:
     x = jnp.asarray(image["input"])[None]
     image["bicubic"] = np.asarray(enlarge(x, jax.random.key(0), 1)[0, 0])
-  rows = {label: table[title] for label, title in single.items()}
+  rows = _own_rows(table, short_name(config.method.name))
   report = Report("", table, rows, images, tuple(settings.baselines))
   if parallel.process()[0] != 0:
     return report
@@ -331,5 +332,8 @@ def read_report(config: ConfigDict, workdir: str | Path) -> Report | None:
   except (OSError, ValueError, KeyError):
     return None
   numbers = {row: {c: np.nan if v is None else v for c, v in values.items()} for row, values in rows.items()}
-  single = {label: numbers[title] for label, title in meta["single"].items()}
-  return Report("", numbers, single, [], tuple(baselines))
+  return Report("", numbers, _own_rows(numbers, short_name(config.method.name)), [], tuple(baselines))
+
+
+def _own_rows(rows: dict[str, dict[str, float]], title: str) -> dict[str, dict[str, float]]:
+  return {name.removeprefix(title): row for name, row in rows.items() if name.partition(", ")[0] == title}

@@ -17,7 +17,9 @@ class Trial(NamedTuple):
   Attributes:
     row: its row in the table; trials that share a row (other seeds) are averaged.
     variant: what get_config is called with; "" for nothing.
-    overrides: {"seed": 3, "optim.generator.learning_rate": 1e-3}, as --config.KEY=VALUE would set them.
+    overrides: {"seed": 3, "optim.generator.learning_rate": 1e-3}, as --config.KEY=VALUE would set them. In
+      their values "{workdir}" stands for the sweep's folder: {"eval.classifier": "{workdir}/NAME"} names an
+      earlier trial.
   """
 
   row: str

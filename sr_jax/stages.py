@@ -1,7 +1,7 @@
 """A run in stages: which are needed, in what order, and what would stop them, before any is trained."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -163,14 +163,21 @@ def _trace(
       )
 
 
-def check_evaluation(config: ConfigDict, sources: Sources, workdir: str | Path = "", flag: str = "") -> None:
+def check_evaluation(
+  config: ConfigDict,
+  sources: Sources,
+  workdir: str | Path = "",
+  flag: str = "",
+  later: Collection[str] = (),
+) -> None:
   """Refuse what would stop an evaluation, before a training is spent on it.
 
   Args:
-    config: the run's config.
+    config: of the run that is evaluated.
     sources: of the images.
     workdir: where `evaluate_run` will write, if that is to be checked.
     flag: what names that folder.
+    later: folders of runs that are not there yet but will be; what they hold is not checked.
 
   Raises:
     UserError: a baseline, metric, luma or run that does not exist or does not fit, a test set that is not
@@ -200,7 +207,7 @@ def check_evaluation(config: ConfigDict, sources: Sources, workdir: str | Path =
         f"{given.shape[1:3]} and {first['hr'].shape[1:3]}: set resize in config.data and in "
         "config.eval.data, or take it out of config.eval.baselines."
       )
-  for folder in settings.beside:
+  for folder in (name for name in settings.beside if name not in later):
     other = saved_config(folder)
     if not operator.same_degradation(make_operator(other)) or other.data.channels != config.data.channels:
       raise UserError(
@@ -208,12 +215,15 @@ def check_evaluation(config: ConfigDict, sources: Sources, workdir: str | Path =
         "one whose inputs are made alike."
       )
   hr = jax.ShapeDtypeStruct(first["hr"].shape, jnp.float32)
-  if settings.classifier:
+  if settings.classifier and "label" not in first:
+    raise UserError(
+      f"config.eval.classifier is {settings.classifier}, but the test images have no labels: leave it empty."
+    )
+  if settings.classifier and settings.classifier not in later:
     judge = load_run(settings.classifier)
-    if judge.method.classify is None or "label" not in first:
+    if judge.method.classify is None:
       raise UserError(
-        f"config.eval.classifier is {settings.classifier}, but that run is no classifier or the test images "
-        "have no labels: leave it empty."
+        f"config.eval.classifier is {settings.classifier}, but that run is no classifier: leave it empty."
       )
     jax.eval_shape(judge.method.classify, judge.state, hr)
   lr = jax.ShapeDtypeStruct(operator.lr_shape(hr.shape), jnp.float32)

@@ -81,13 +81,15 @@ def check(runs: Iterable[Planned], sources: Sources) -> None:
     UserError: a config that cannot be run.
   """
   checked: set[str] = set()
+  earlier: list[str] = []
   for run in runs:
     alike = run.config.copy_and_resolve_references()
     alike.seed = 0
     if alike.to_json() not in checked:
-      check_evaluation(run.config, sources, run.folder, "--workdir")
+      check_evaluation(run.config, sources, run.folder, "--workdir", earlier)
       check_stages(plan_stages(run.config, run.folder), sources)
       checked.add(alike.to_json())
+    earlier.append(str(run.folder))
 
 
 def read_reports(runs: Iterable[Planned]) -> dict[str, Report]:
@@ -126,6 +128,7 @@ def run_trial(run: Planned, reports: Mapping[str, Report], sources: Sources, com
   reason = run.folder / FAILURE
   reason.unlink(missing_ok=True)
   try:
+    check_evaluation(config, sources)  # again, now that earlier trials are there
     trained = train_stages(config, run.folder, sources)
     if int(trained.state.step) < config.train.rounds:
       return None

@@ -10,7 +10,7 @@ import numpy as np
 from sr_jax import files
 from sr_jax.errors import UserError, choose, short_name
 from sr_jax.metrics import METRICS, columns
-from sr_jax.report.grids import comparison_grid, read_images
+from sr_jax.report.grids import comparison_grid, read_images, samples_grid
 from sr_jax.report.plots import plot
 from sr_jax.report.tables import write_report
 from sr_jax.sweep import Planned, failure, read_reports, state
@@ -19,11 +19,12 @@ Rows = dict[str, dict[str, float]]
 
 
 def tabulate(runs: Iterable[Planned], workdir: str | Path, command: str = "", metric: str = "") -> str:
-  """Write sweep.md, sweep.json, sweep.png (images of the first trial of each row) and sweep_plot.png.
+  """Write sweep.md, sweep.json, sweep_plot.png and, of the first trial of each row, sweep.png (a sample of
+  each image) and sweep_samples.png (all samples of the first image).
 
-  The table: the mean of each row's finished trials and, where there are several, their standard deviation;
-  baselines as in the first trial that has them. A row of which trials diverged says how many. What is missing
-  is named below, with what is known of it.
+  The table: the mean of each row's finished trials, of single samples, of the best and of the mean image,
+  and, where there are several, their standard deviation; baselines as in the first trial that has them. A row
+  of which trials diverged says how many. What is missing is named below, with what is known of it.
 
   Args:
     runs: the trials.
@@ -55,8 +56,8 @@ def _tabulate(runs: list[Planned], workdir: Path, command: str, metric: str) -> 
       for name in map(short_name, run.config.eval.baselines):
         if name in report.rows:
           means.setdefault(name, report.rows[name])
-      for label, values in report.single.items():
-        measured.setdefault(run.entry.trial.row + (label and f", {label}"), []).append(values)
+      for kind, values in report.own.items():
+        measured.setdefault(run.entry.trial.row + kind, []).append(values)
   table, spreads = dict(means), Rows()
   for row, trials in measured.items():
     numbers = {c: np.array([v[c] for v in trials], float) for c in trials[0]}
@@ -74,10 +75,10 @@ def _tabulate(runs: list[Planned], workdir: Path, command: str, metric: str) -> 
   if missing:
     meta["missing"] = "; ".join(f"{run.entry.id} ({failure(run) or found})" for run, found in missing)
   shown = {**METRICS, **{k: v for run in runs for k, v in columns(run.config.eval.metrics).items()}}
-  comparison_grid(
-    {row: read_images(folder / "evaluation" / "images.npz") for row, folder in first.items()},
-    workdir / "sweep.png",
-  )
+  images = {row: read_images(folder / "evaluation" / "images.npz") for row, folder in first.items()}
+  images = {row: found for row, found in images.items() if found}
+  comparison_grid(images, workdir / "sweep.png")
+  samples_grid({row: found[0] for row, found in images.items()}, workdir / "sweep_samples.png")
   points = {
     row: (values[metric], spreads.get(row, {}).get(metric, 0.0))
     for row, values in means.items()

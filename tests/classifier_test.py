@@ -46,6 +46,11 @@ def get_config(variant):
   config.eval.update({"samples": 3, "border": 0, "batch": 8, "images": 1, "metrics": ("psnr",)})
   config.train.update({"rounds": 40 if variant == "classifier" else 2, "log_every": 20})
   return config
+
+
+def sweep():
+  yield "judge", "classifier", {}
+  yield "MSE", "regression", {"eval.baselines": ("bicubic",), "eval.classifier": "{workdir}/judge"}
 """
 
 
@@ -96,3 +101,35 @@ def test_a_run_that_is_no_classifier_raises_a_user_error(runs, tmp_path, capsys)
   words = ["evaluate", f"--workdir={runs / 'regression'}", f"--out={tmp_path}"]
   assert cli.main([*words, f"--config.eval.classifier={runs / 'regression'}"]) == 2
   assert "no classifier" in capsys.readouterr().err
+
+
+def sweep(runs, name, workdir) -> int:
+  words = ["sweep", f"--config={runs / name}", f"--workdir={workdir}"]
+  return cli.main([*words, *(f"--config.{source}.dir={runs / 'tfds'}" for source in ("data", "eval.data"))])
+
+
+def test_an_earlier_trial_of_a_sweep_judges_a_later_one(runs, tmp_path):
+  assert sweep(runs, "config.py", tmp_path) == 0
+  table = json.loads((tmp_path / "sweep.json").read_text())["rows"]
+  assert list(table) == ["bicubic", "judge", "MSE"]
+  assert table["MSE"] == rows(tmp_path / "MSE")["regression"]
+  assert table["MSE"]["classes"] == 1
+  assert table["judge"]["loss_error"] == 0
+  with Image.open(tmp_path / "sweep_samples.png") as image:
+    assert image.width > 4 * 64
+
+
+@pytest.mark.parametrize(
+  ("old", "new", "words", "trained"),
+  [
+    ("{workdir}/judge", "{workdir}/nobody", "nobody", []),
+    ('yield "judge", "classifier"', 'yield "judge", "regression"', "no classifier", ["judge"]),
+  ],
+)
+def test_a_sweep_refuses_a_judge_that_is_no_earlier_trial_or_no_classifier(
+  runs, tmp_path, capsys, old, new, words, trained
+):
+  (runs / "bad.py").write_text(CONFIG.replace(old, new))
+  assert sweep(runs, "bad.py", tmp_path) == 2
+  assert words in capsys.readouterr().err.strip().splitlines()[-1]
+  assert [path.name for path in tmp_path.iterdir()] == trained

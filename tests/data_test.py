@@ -12,6 +12,7 @@ import pytest
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 from PIL import Image
+from sklearn.datasets import load_digits
 
 # Not `from sr_jax.data import test_batches`: pytest would take it for a test.
 from sr_jax import data
@@ -413,6 +414,27 @@ def test_no_test_photo_is_a_training_photo(photos):
     assert names[split] == {file for _, file in PHOTOS[split]}
   assert names["test"] == {"chelsea.png", "china.jpg"}
   assert len(set.union(*names.values())) == sum(map(len, names.values())) == 16
+
+
+def test_embedded_digits_prepare_themselves_and_no_test_digit_is_a_training_digit(tmp_path):
+  found = {}
+  for split in ("train", "test"):
+    source = data.open_source(config(tmp_path, name="digits", split=split, channels=1))
+    found[split] = [source[i] for i in range(len(source))]
+  assert sum(map(len, found.values())) == 1797
+  assert 300 < len(found["test"]) < 400
+  pictures = {split: {record["hr"].tobytes() for record in records} for split, records in found.items()}
+  assert not pictures["train"] & pictures["test"]
+  together = load_digits()
+  expected = {
+    (np.round(image * 255 / 16).astype(np.uint8).tobytes(), int(label))
+    for image, label in zip(together.images, together.target, strict=True)
+  }
+  for records in found.values():
+    assert {record["label"] for record in records} == set(range(10))
+    assert {(record["hr"].tobytes(), record["label"]) for record in records} <= expected
+    assert {record["hr"].shape for record in records} == {(8, 8, 1)}
+    assert max(record["hr"].max() for record in records) == 255
 
 
 def test_an_unknown_split_names_the_known_ones(photos):

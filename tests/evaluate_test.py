@@ -90,8 +90,8 @@ def test_every_temperature_has_a_row_by_the_papers_name(report):
   rows = json.loads((folder / "evaluation" / "table.json").read_text())["rows"]
   ours = ["pixel_recursive, tau = 1", "pixel_recursive, tau = 2", "pixel_recursive, greedy"]
   assert list(rows) == ["bicubic", "nearest", *ours]
-  assert list(found.single) == ["tau = 1", "tau = 2", "greedy"]
-  assert found.single["tau = 2"] == found.rows["pixel_recursive, tau = 2"]
+  assert list(found.own) == [", tau = 1", ", tau = 2", ", greedy"]
+  assert found.own[", tau = 2"] == found.rows["pixel_recursive, tau = 2"]
   assert rows["nearest"]["psnr"] == pytest.approx(100)
   # Two images with a line of text below each, in a column for each row of the table, beside input and truth.
   with Image.open(folder / "evaluation" / "rows.png") as image:

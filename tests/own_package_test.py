@@ -163,11 +163,9 @@ def test_a_sweep_finds_them_and_a_grid_gives_each_combination_its_folder(outside
   words = ["sweep", "--config", str(outside / "config.py"), "--workdir", str(tmp_path)]
   assert cli.main([*words, "--config.train.rounds=1"]) == 0
   table = rows(tmp_path, "sweep.json")
-  assert list(table) == [
-    *("bicubic", "black"),
-    *("Laplace, floor 0.01", "Laplace, floor 0.01, +- over 2"),
-    *("Laplace, floor 0.1", "Laplace, floor 0.1, +- over 2"),
-  ]
+  kinds = [kind + spread for kind in ("", ", best of 2", ", mean of 2") for spread in ("", ", +- over 2")]
+  ours = [f"Laplace, floor {floor}{kind}" for floor in (0.01, 0.1) for kind in kinds]
+  assert list(table) == ["bicubic", "black", *ours]
   folders = sorted(path.name for path in tmp_path.iterdir() if path.is_dir())
   assert folders == [f"Laplace--floor-{floor}_seed={seed}" for floor in (0.01, 0.1) for seed in (0, 1)]
   assert load_run(tmp_path / "Laplace--floor-0.1_seed=1").config.method.floor == 0.1

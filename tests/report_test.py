@@ -194,6 +194,33 @@ def test_a_grid_of_one_sample_has_no_deviation(tmp_path):
   assert pixels(tmp_path / "one.png").shape[1] == grids.MARGIN + 4 * (160 + grids.MARGIN)
 
 
+def test_a_small_image_is_enlarged_by_a_whole_number_and_no_other(tmp_path):
+  for size, shown in ((8, 64), (24, 48), (33, 33), (64, 64)):
+    image = np.random.default_rng(0).random((size, size, 3))
+    grids.labelled_grid([{"a": image}], tmp_path / "grid.png")
+    cell = pixels(tmp_path / "grid.png")[-shown - grids.MARGIN : -grids.MARGIN, grids.MARGIN :][:, :shown]
+    bytes_ = np.floor(image * 255 + 0.5)
+    np.testing.assert_array_equal(cell, bytes_.repeat(shown // size, 0).repeat(shown // size, 1))
+
+
+def test_a_grid_of_samples_has_a_named_row_for_each_model_and_room_for_those_it_did_not_draw(tmp_path):
+  one, many = images(64, 64, 1, 1), images(64, 64, 1, 5)
+  grids.samples_grid({"one": one, "many": many}, tmp_path / "grid.png")
+  grid, gap = pixels(tmp_path / "grid.png"), grids.MARGIN
+  lefts = [grid.shape[1] - (i + 1) * (64 + gap) for i in range(8)][::-1]
+  assert lefts[0] > 20, "the names stand to the left"
+  for image, top in ((one, -2 * (64 + gap)), (many, -64 - gap)):
+    row = grid[grid.shape[0] + top :][:64]
+    assert (row[:, : lefts[0]] < 128).any(), "a name"
+    cells = [row[:, left : left + 64, 0] for left in lefts]
+    drawn = [*image["samples"], *[np.ones((64, 64, 1))] * (5 - len(image["samples"]))]
+    shown = [image["input"].repeat(4, 0).repeat(4, 1), image["bicubic"], *drawn, image["truth"]]
+    for cell, expected in zip(cells, shown, strict=True):
+      np.testing.assert_array_equal(cell, np.floor(expected[..., 0].clip(0, 1) * 255 + 0.5))
+  grids.samples_grid({}, tmp_path / "none.png")
+  assert not (tmp_path / "none.png").exists()
+
+
 def test_a_comparison_shows_every_models_sample_between_input_and_truth(tmp_path):
   rng = np.random.default_rng(0)
   shared = {"input": rng.random((4, 4, 3)), "truth": rng.random((16, 16, 3))}
@@ -202,7 +229,7 @@ def test_a_comparison_shows_every_models_sample_between_input_and_truth(tmp_path
   grid = np.asarray(Image.open(tmp_path / "grid.png"))
   cells = {(0, 0, 0), (255, 255, 255)} & {tuple(pixel) for pixel in grid[-12].tolist()}
   assert len(cells) == 2
-  truth = np.floor(shared["truth"] * 255 + 0.5).astype(np.uint8)
-  assert any(np.array_equal(grid[-20:-4, i : i + 16], truth) for i in range(grid.shape[1]))
+  truth = np.floor(shared["truth"] * 255 + 0.5).astype(np.uint8).repeat(4, 0).repeat(4, 1)
+  assert any(np.array_equal(grid[-68:-4, i : i + 64], truth) for i in range(grid.shape[1]))
   grids.comparison_grid({"a": []}, tmp_path / "none.png")
   assert not (tmp_path / "none.png").exists()

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from sr_jax.data.arrays import ARRAYS
+from sr_jax.data.builders import EMBEDDED
 from sr_jax.data.catalogue import prepare, tfds_builder
 from sr_jax.data.records import CorruptRecord, Unwanted, decode
 from sr_jax.errors import UserError
@@ -172,12 +173,12 @@ def _images(root: Path) -> list[Path]:
 
 
 class Tfds:
-  """A split of a TFDS data set that was prepared as array_record; "photos" is prepared on first use."""
+  """A split of a TFDS data set that was prepared as array_record; an embedded one is on first use."""
 
   def __init__(self, name: str, split: str, data_dir: str, channels: int, min_bytes: int = 0):
     self.dataset, self.split, self.channels, self.min_bytes = name, split, channels, min_bytes
     builder = tfds_builder(name, data_dir)
-    if not builder.is_prepared() and builder.name == "photos":
+    if not builder.is_prepared() and builder.name in EMBEDDED:
       prepare(name, data_dir)
       builder = tfds_builder(name, data_dir)
     if not builder.is_prepared():

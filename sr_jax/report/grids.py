@@ -11,6 +11,7 @@ from sr_jax.files import replacing
 from sr_jax.images import as_bytes, save_png
 
 CELL = 256  # pixels of a grid's image at most; the centre of a larger one is shown
+LEAST = 64  # a smaller one is enlarged, by a whole number, as far as its shorter side stays within it
 SAMPLES = 4  # of an image in a grid, at most
 MARGIN = 4  # pixels around the cells of a grid
 
@@ -47,7 +48,8 @@ def image_grid(rows: Sequence[Mapping[str, np.ndarray]], path: str | os.PathLike
 
   Columns: the input, enlarged without interpolation; bicubic; up to 4 samples; with more than one
   sample their standard deviation, mean over the channels, where white is its 99th percentile over all
-  rows, told in grey levels by the heading; the truth. Of an image larger than CELL the centre is shown.
+  rows, told in grey levels by the heading; the truth. Of an image larger than CELL the centre is shown, one
+  smaller than LEAST is enlarged without interpolation.
   Without rows nothing is written.
 
   Args:
@@ -66,7 +68,7 @@ def image_grid(rows: Sequence[Mapping[str, np.ndarray]], path: str | os.PathLike
     if len(samples) > 1:
       columns[f"std, white {255 * white:.3g}"] = _rgb(spread / (white or 1))
     columns["truth"] = _rgb(row["truth"])
-    grid.append({name: _centre(image) for name, image in columns.items()})
+    grid.append({name: _cell(image) for name, image in columns.items()})
   save_png(path, _paste(grid))
 
 
@@ -83,7 +85,7 @@ def comparison_grid(rows: Mapping[str, Sequence[Mapping[str, np.ndarray]]], path
     samples = {name: _rgb(image["samples"][0]) for name, image in zip(rows, images, strict=True)}
     truth = images[0]["truth"]
     columns = {"input": _enlarged(images[0]["input"], truth), **samples, "truth": _rgb(truth)}
-    cells = {name: _centre(image) for name, image in columns.items()}
+    cells = {name: _cell(image) for name, image in columns.items()}
     for name, image in zip(rows, images, strict=True):
       if "sample_loss_bits_per_dim" in image:
         cells[name] = _captioned(cells[name], f"{float(image['sample_loss_bits_per_dim']):.2f}")
@@ -92,18 +94,40 @@ def comparison_grid(rows: Mapping[str, Sequence[Mapping[str, np.ndarray]]], path
     save_png(path, _paste(grid))
 
 
-def labelled_grid(rows: Sequence[Mapping[str, np.ndarray]], path: str | os.PathLike) -> None:
+def samples_grid(models: Mapping[str, Mapping[str, np.ndarray]], path: str | os.PathLike) -> None:
+  """Writes a PNG of one test image, a row per model: its name, the input, bicubic, all samples, the truth.
+
+  Args:
+    models: {name: image as for `image_grid`}; without any nothing is written. The numbers of samples may
+      differ.
+    path: of the file.
+  """
+  count = max((len(image["samples"]) for image in models.values()), default=0)
+  rows = []
+  for image in models.values():
+    samples = [*image["samples"], *[np.ones_like(image["truth"])] * (count - len(image["samples"]))]
+    columns = {f"sample {i + 1}": sample for i, sample in enumerate(samples)}
+    rows.append({"input": image["input"], "bicubic": image["bicubic"], **columns, "truth": image["truth"]})
+  if rows:
+    labelled_grid(rows, path, list(models))
+
+
+def labelled_grid(
+  rows: Sequence[Mapping[str, np.ndarray]], path: str | os.PathLike, names: Sequence[str] = ()
+) -> None:
   """Writes a PNG with a row for each mapping and a column for each of its keys, its heading.
 
   Args:
     rows: one or more with the same keys; floats in [0, 1], clipped, [H, W, C] with C 1 or 3. The last image
       gives its size to all of the row, enlarged without interpolation; of a large one the centre is shown.
     path: of the file.
+    names: of the rows, to their left; (): none.
   """
   grid = []
-  for row in rows:
+  for number, row in enumerate(rows):
     *_, last = row.values()
-    grid.append({name: _centre(_enlarged(image, last)) for name, image in row.items()})
+    cells = {"": _text(names[number])} if names else {}
+    grid.append(cells | {name: _cell(_enlarged(image, last)) for name, image in row.items()})
   save_png(path, _paste(grid))
 
 
@@ -115,11 +139,18 @@ def _enlarged(image: np.ndarray, like: np.ndarray) -> np.ndarray:
 
 def _captioned(cell: np.ndarray, text: str) -> np.ndarray:
   """A cell [h, w, 3] with a line of text below it."""
+  line, (height, width) = _text(text), cell.shape[:2]
+  canvas = np.full((height + line.shape[0], max(width, line.shape[1]), 3), 255, np.uint8)
+  canvas[:height, :width] = cell
+  canvas[height:, : line.shape[1]] = line
+  return canvas
+
+
+def _text(text: str) -> np.ndarray:
+  """A line of text, uint8 [h, w, 3]."""
   font = ImageFont.load_default()
-  height, width = int(font.getbbox("Ag")[3]) + MARGIN, max(cell.shape[1], int(font.getlength(text)) + 1)
-  canvas = Image.new("RGB", (width, cell.shape[0] + height), "white")
-  canvas.paste(Image.fromarray(cell), (0, 0))
-  ImageDraw.Draw(canvas).text((0, cell.shape[0]), text, fill="black", font=font)
+  canvas = Image.new("RGB", (int(font.getlength(text)) + 1, int(font.getbbox("Ag")[3]) + MARGIN), "white")
+  ImageDraw.Draw(canvas).text((0, 0), text, fill="black", font=font)
   return np.asarray(canvas)
 
 
@@ -149,6 +180,9 @@ def _rgb(image: np.ndarray) -> np.ndarray:
   return np.broadcast_to(as_bytes(image), (*image.shape[:2], 3))
 
 
-def _centre(image: np.ndarray) -> np.ndarray:
+def _cell(image: np.ndarray) -> np.ndarray:
+  """An image as a grid shows it: the centre of a large one, a small one enlarged without interpolation."""
   top, left = (max(0, size - CELL) // 2 for size in image.shape[:2])
-  return image[top : top + CELL, left : left + CELL]
+  image = image[top : top + CELL, left : left + CELL]
+  times = max(1, LEAST // min(image.shape[:2]))
+  return image.repeat(times, axis=0).repeat(times, axis=1)
