@@ -18,6 +18,7 @@ from sr_jax.errors import UserError
 from sr_jax.files import locked
 from sr_jax.ledger import Trial
 from sr_jax.report.plots import plot
+from sr_jax.stages import Sources
 
 CONFIG = """
 from sr_jax.configs import amap_swiss_roll
@@ -126,7 +127,7 @@ def test_a_trial_that_failed_is_named_and_run_again_alone(config, whole, tmp_pat
   )
   assert states(capsys, config, tmp_path) == ["failed", "unfinished", "finished"]
   with pytest.raises(RuntimeError, match="no memory"):
-    sweep.run_trial(*planned(config, tmp_path), {}, None, "")
+    sweep.run_trial(*planned(config, tmp_path), {}, Sources(), "")
   monkeypatch.undo()
   trained = []
   monkeypatch.setattr(sweep, "train_stages", lambda *args: trained.append(args[1].name) or train(*args))
