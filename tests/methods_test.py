@@ -151,7 +151,7 @@ def test_a_state_that_went_through_the_host_goes_on_as_if_it_had_not(name):
 def test_one_device_equals_four(name):
   """With plain gradient descent: Adam would hide a gradient that is too large, and magnify rounding."""
   config = tiny(name)
-  rates = {"srim": 1e-3, "amap_dg": 1e-6, "amap_ll": 1e-6, "varsr": 1e-3, "mr_gan": 1e-3, "srmap": 1e-3}
+  rates = {"srim": 1e-3, "amap_dg": 1e-6, "amap_ll": 1e-6, "varsr": 1e-3, "mr_gan": 1e-5, "srmap": 1e-3}
   for optim in config.optim.values():
     optim.update({"name": "sgd", "learning_rate": rates.get(name, 1e-2)})
   method = make_method(config, make_operator(config))
@@ -161,7 +161,8 @@ def test_one_device_equals_four(name):
     data = parallel.put_batch(batch(), mesh)
     state = parallel.compile_init(method, mesh, 0)(data)
     start = jax.device_get(state)
-    step = parallel.compile_step(method, mesh, 0)
+    step = parallel.compile_step(method, mesh, 0).lower(state, data).compile()
+    assert "collective-permute" not in step.as_text()  # images stay where they are
     for _ in range(ROUNDS):
       state, _ = step(state, data)
     end = jax.device_get(state)
