@@ -7,7 +7,9 @@
 
 Variants: srmap (L1, then the GAN), l1 (the first stage alone), scratch (the GAN without it), diverse (with
 the term that asks two samples to differ). The same networks as the paper's, an eighth as wide with a quarter
-of the blocks; 64x64 patches, 16 of them in a batch.
+of the blocks; 64x64 patches, 16 of them in a batch. L1 took 80 s on an H200, the GAN 28 minutes on two shared
+cores. To expect of 25 images of bsd100: LPIPS (SqueezeNet's) .276 of L1 and .185 of SRMAP, LR-PSNR 48.8 and
+54.6 dB.
 """
 
 from collections.abc import Iterator
