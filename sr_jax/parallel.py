@@ -270,5 +270,5 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
   finally:
     for number, handler in previous.items():
       signal.signal(number, handler)
-  if asked and not heard:
+  if asked and not heard and not several:
     raise Stopped

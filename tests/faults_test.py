@@ -313,7 +313,7 @@ def test_a_run_stopped_at_its_end_exits_as_one_stopped_within(monkeypatch, capsy
   def stop(*arguments):
     raise Stopped
 
-  monkeypatch.setattr(cli.commands, "config", stop)
+  monkeypatch.setattr(cli.inspection, "config", stop)
   assert cli.main(["config"]) == cli.STOPPED
   assert "the same command goes on" in capsys.readouterr().out
 
