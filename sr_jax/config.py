@@ -157,7 +157,7 @@ def stage_config(config: ConfigDict, name: str) -> ConfigDict:
     if method in METHODS and method != config.method.name:
       theirs = base.get_config(method)
       for section in ("method", "networks", "optim"):
-        shared = {key: config[section][key] for key in theirs[section] if key in config[section]}
+        shared = {key: stage[section][key] for key in theirs[section] if key in stage[section]}
         stage[section] = ConfigDict({**theirs[section], **shared})
       stage.method.name = method
     elif method != config.method.name:
