@@ -1,8 +1,7 @@
 """Checkpoints: a State and the resolved config, written by Orbax, atomically and in the background.
 
 Orbax restores a flipped bit without a word. So a checkpoint's metadata hold a SHA-256 over the state, and
-another
-over themselves: one that is damaged anywhere is passed over for the one before it.
+another over themselves: one that is damaged anywhere is passed over for the one before it.
 """
 
 import functools
@@ -12,8 +11,8 @@ import logging
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,7 +31,6 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-NONE_GOOD = "there is no checkpoint"
 LOOKS = 5  # how often a reader looks for a whole checkpoint, while a training beside it deletes what it saw
 # One process waits for nobody: only a clock that jumps would make Orbax give up a save.
 PATIENCE = 2_000_000  # seconds
@@ -143,18 +141,42 @@ class Checkpoints:
     refused, mend = ("", "") if isinstance(error, UserError) else explain(error)
     if self.create and refused:
       raise UserError(
-        f"The training in {self.folder.parent} cannot go on ({refused}); {self.last_good()}: {mend}, and the "
-        "same command goes on."
+        f"The training in {self.folder.parent} cannot go on ({refused}); {self._in_words(self._last())}: "
+        f"{mend}, and the same command goes on."
       ) from error
     if kind is None:
       raise error
 
-  def last_good(self) -> str:
-    """Which checkpoint a run could go on from, in words."""
+  def _last(self) -> int:
+    """The round of the newest checkpoint once all are written; 0 without one."""
     with suppress(Exception):  # of a save that failed; closing tells it
       self.manager.wait_until_finished()
-    step = next(iter(self._steps()), None)
-    return f"the checkpoint of round {step} is the last good one" if step else NONE_GOOD
+    return next(iter(self._steps()), 0)
+
+  @staticmethod
+  def _in_words(last: int) -> str:
+    return f"the checkpoint of round {last} is the last good one" if last else "there is no checkpoint"
+
+  @contextmanager
+  def naming_the_way_on(self, state: State) -> Iterator[None]:
+    """Tell a run that diverges how to go on: its rate is fixed, but another may begin with its networks.
+
+    Args:
+      state: whose networks, by role.
+
+    Raises:
+      Diverged: with that.
+    """
+    try:
+      yield
+    except Diverged as error:
+      last, way = self._last(), "start again."
+      if last:
+        entries = ", ".join(repr(f"{role}={self.folder.parent}") for role in state.params)
+        way = f'go on from there in another --workdir with --config.init_from="({entries},)".'
+      raise Diverged(
+        f"{error}; {self._in_words(last)}: lower the learning rate in config.optim or set its clip, and {way}"
+      ) from error
 
   def save(self, state: State, config: ConfigDict, batch: Batch) -> None:
     """Write `state` in the background.

@@ -4,7 +4,6 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
@@ -14,11 +13,10 @@ from ml_collections import ConfigDict
 
 from sr_jax import config as configs
 from sr_jax import graft, parallel
-from sr_jax.checkpoint import NONE_GOOD, Checkpoints
+from sr_jax.checkpoint import Checkpoints
 from sr_jax.data import open_source, train_batches
 from sr_jax.data.sources import Source
-from sr_jax.errors import Diverged
-from sr_jax.method import Batch, Metrics, State
+from sr_jax.method import Batch, Metrics
 from sr_jax.methods import make_method
 from sr_jax.ops import make_operator
 from sr_jax.processes import watchdog
@@ -89,7 +87,7 @@ def train(
     watchdog(config.train.watchdog) as alive,
     parallel.stop_signals() as asked_to_stop,  # until the last checkpoint is written
     Checkpoints(workdir, config.train.keep, create=True, lock=process == 0) as checkpoints,
-    _way_on(checkpoints, target),
+    checkpoints.naming_the_way_on(target),
   ):
     alive(times=SLOW)
     state = checkpoints.restore(target, config, free)
@@ -147,19 +145,3 @@ def train(
         if stopping:
           break
   return Run(config, operator, method, state)
-
-
-@contextmanager
-def _way_on(checkpoints: Checkpoints, state: State) -> Iterator[None]:
-  """Tell a run that diverges how to go on: its rate is fixed, but another run may begin with its networks."""
-  try:
-    yield
-  except Diverged as error:
-    good = checkpoints.last_good()
-    way = "start again."
-    if good != NONE_GOOD:
-      entries = ", ".join(repr(f"{role}={checkpoints.folder.parent}") for role in state.params)
-      way = f'go on from there in another --workdir with --config.init_from="({entries},)".'
-    raise Diverged(
-      f"{error}; {good}: lower the learning rate in config.optim or set its clip, and {way}"
-    ) from error

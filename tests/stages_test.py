@@ -309,3 +309,14 @@ def test_a_config_without_a_sweep_or_a_variant_that_does_not_exist_raises_a_user
   assert "no sweep()" in refusal(capsys, "sweep", "--config=srim_demo", f"--workdir={tmp_path}")
   line = refusal(capsys, "train", "--config=amap_swiss_roll:afgan", f"--workdir={tmp_path}")
   assert re.search("afgan.*affgan", line)
+
+
+def test_a_stage_with_an_optimiser_of_its_own_leaves_the_runs_own_as_it_was():
+  """Of another method and of the same one."""
+  for method, stage in (("srmap", "l1"), ("varsr", "pixel")):
+    config = base.get_config(method)
+    with config.unlocked():
+      config.stages[stage].optim = {"generator": {"learning_rate": 0.5, "b1": 0.1}}
+    before = config.to_json()
+    assert stage_config(config, stage).optim.generator.learning_rate == 0.5
+    assert config.to_json() == before

@@ -23,15 +23,8 @@ from ml_collections import ConfigDict
 from sr_jax import losses
 from sr_jax.errors import UserError, choose
 from sr_jax.method import Array, Batch, Key, Method, Metrics, Params, State, descend, first_state, optimiser
-from sr_jax.methods.generator import (
-  centre_crop,
-  generate,
-  init_players,
-  is_deterministic,
-  make_latents,
-  make_sample,
-  split_columns,
-)
+from sr_jax.methods.adversary import centre_crop, generate, init_players, split_columns
+from sr_jax.methods.generator import is_deterministic, make_latents, make_sample
 from sr_jax.networks import eval_pass, make_generator, make_network, train_pass
 from sr_jax.ops import Operator, to_float
 

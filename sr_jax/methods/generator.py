@@ -1,13 +1,12 @@
 """What methods share that train a generator and draw from it by its latent."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from sr_jax.method import Array, Batch, Key, Latents, Network, Params, Sample, State
-from sr_jax.networks import eval_pass, init, normal_latent, train_pass
+from sr_jax.method import Array, Key, Latents, Params, Sample, State
+from sr_jax.networks import eval_pass, normal_latent, train_pass
 from sr_jax.ops import Operator
 
 
@@ -25,46 +24,6 @@ def train_images(
   """
   y, stats = train_pass(net, params, state.stats["generator"], x, latent)
   return operator.head(y, x), stats
-
-
-def generate(
-  net: Any, operator: Operator, state: State, params: Params, x: Array, key: Key
-) -> tuple[Array, Any]:
-  """`train_images` with latents N(0, I)."""
-  return train_images(net, operator, state, params, x, normal_latent(net, x, key))
-
-
-def init_players(net: Any, role: str, opponent: Any, key: Key, x: Array, y: Array) -> dict[str, Network]:
-  """A fresh generator and its opponent, a critic or discriminator that plays `role`.
-
-  Args:
-    net, opponent: the modules.
-    role: of the opponent.
-    key: of their weights.
-    x: inputs [B, h, w, C].
-    y: images [B, H, W, C].
-  """
-  return {
-    "generator": init(net, jax.random.fold_in(key, 0), x, normal_latent(net, x, key)),
-    role: init(opponent, jax.random.fold_in(key, 1), y),
-  }
-
-
-def split_columns(batch: Batch, columns: int) -> list[Batch]:
-  """A batch viewed as [B / columns, columns], by columns: unlike blocks they stay on their devices."""
-  parts = jax.tree.map(lambda v: v.reshape(-1, columns, *v.shape[1:]), batch)
-  return [{name: value[:, column] for name, value in parts.items()} for column in range(columns)]
-
-
-def centre_crop(y: Array, crop: Sequence[int]) -> Array:
-  """The centre of images [B, H, W, C] that are larger than the crop (rows, columns), (): all of it.
-
-  For critics and discriminators, which were trained on crops of one size.
-  """
-  if not crop:
-    return y
-  top, left = (max(0, size - part) // 2 for size, part in zip(y.shape[1:3], crop, strict=True))
-  return y[:, top : top + crop[0], left : left + crop[1]]
 
 
 def is_deterministic(net: Any) -> bool:

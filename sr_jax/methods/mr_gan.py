@@ -15,8 +15,8 @@ from ml_collections import ConfigDict
 
 from sr_jax.errors import UserError, choose
 from sr_jax.method import Array, Batch, Key, Method, Metrics, Params, State, descend, first_state, optimiser
-from sr_jax.methods.generator import generate, init_players, is_deterministic, make_latents, make_sample
-from sr_jax.methods.wgan import critic_value, update_critic
+from sr_jax.methods.adversary import critic_value, generate, init_players, update_critic
+from sr_jax.methods.generator import is_deterministic, make_latents, make_sample
 from sr_jax.networks import make_generator, make_network
 from sr_jax.ops import Operator, to_float
 

@@ -33,8 +33,8 @@ from sr_jax.method import (
   first_state,
   optimiser,
 )
+from sr_jax.methods.adversary import critic_value, update_critic
 from sr_jax.methods.generator import is_deterministic, make_sample, train_images
-from sr_jax.methods.wgan import critic_value, update_critic
 from sr_jax.networks import eval_pass, init, make_generator, make_network, train_pass, zero_latent
 from sr_jax.networks.features import make_features
 from sr_jax.ops import Operator, to_float
