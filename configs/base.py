@@ -185,8 +185,15 @@ def add_stage(config: ConfigDict, name: str, **keys: Any) -> None:
     config.stages[name] = keys
 
 
+def keep_optimisers(config: ConfigDict, stage: str, *roles: str) -> None:
+  """Give a stage the run's optimisers as they are now, of all or of some roles; the run's may then change."""
+  with config.unlocked():
+    config.stages[stage].optim = {role: config.optim[role].to_dict() for role in roles or config.optim}
+
+
 def regression_of(config: ConfigDict, batch: int = 16) -> ConfigDict:
   """Regression (MSE) with everything else as in `config`, its generator without noise; one sample is all."""
+  config = config.copy_and_resolve_references()  # what is changed below stays as it is there
   ours = get_config("regression", generator=config.networks.generator.name)
   for section in set(ours.keys()) - {"method"}:
     ours[section] = config[section]

@@ -31,9 +31,8 @@ def get_config(variant: str = "srmap") -> ConfigDict:
   config.eval.data.update(
     {"name": "folder", "split": "test", "dir": "$SR_JAX_TEST_DIR", "lr_dir": "$SR_JAX_TEST_LR_DIR"}
   )
-  config.eval.metrics = (
-    *("psnr", "psnr_y", "ssim_y", "lpips", "lpips_diversity", "lr_psnr", "lr_psnr_8bit", "lr_l1", "std"),
-  )
+  consistency = ("lr_psnr", "lr_psnr_8bit", "lr_l1")
+  config.eval.metrics = ("psnr", "psnr_y", "ssim_y", "lpips", "lpips_diversity", *consistency, "std")
   rounds = L1_ROUNDS if variant == "l1" else GAN_ROUNDS
   config.train.update({"batch": 16, "rounds": rounds, "log_every": 100, "checkpoint_every": 1000})
   for optim in config.optim.values():
@@ -43,8 +42,8 @@ def get_config(variant: str = "srmap") -> ConfigDict:
   config.networks.critic.update({"widths": (32, 64, 96, 128), "ratio": 2, "head": 128})
   config.method.update({"r1_every": 4, "r1_weight": 1.0, "fidelity_weight": 10.0})
   config.average = 0.995
+  base.keep_optimisers(config, "l1", "generator")
   with config.unlocked():
-    config.stages.l1.optim = {"generator": config.optim.generator.to_dict()}
     config.stages.l1.average = 0.0
   config.stages.l1.train.rounds = L1_ROUNDS
   for role, rate in (("generator", 1e-4), ("critic", 5e-4)):

@@ -6,7 +6,8 @@
 Variants: srmap (L1, then the GAN), l1 (the first stage alone), scratch (the GAN without it, which did not
 converge in the paper). Not run at this size: the paper took 10 hours for L1 and five days for the GAN on a
 V100. To expect (Table 2, NTIRE 2021's protocol): LPIPS 0.153 and LR-PSNR 58.40 dB, of l1 0.267 and 52.80.
-The paper does not give alpha, gamma and the rate of the GAN stage: papers/srmap.py argues for ours.
+The paper does not give alpha, gamma and the rate of the GAN stage: those here are untested, those of
+srmap_bsds were tried on a small network.
 """
 
 from ml_collections import ConfigDict

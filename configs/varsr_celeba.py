@@ -56,8 +56,7 @@ def get_config(variant: str = "varsr") -> ConfigDict:
   if variant in ("srresnet", "srgan"):
     config.networks.generator.latent_size = 0
   if variant in ("srgan", "adversarial"):
-    with config.unlocked():
-      config.stages.pixel.optim = config.optim.to_dict()
+    base.keep_optimisers(config, "pixel")
     for optim in config.optim.values():
       optim.learning_rate = 1e-4
     config.init_from = ("generator=pixel",) if variant == "srgan" else config.init_from

@@ -70,8 +70,7 @@ def get_config(
     config.method.adversarial_weight = 0.0
     config.init_from = ()
     return config
-  with config.unlocked():
-    config.stages.pixel.optim = config.optim.to_dict()
+  base.keep_optimisers(config, "pixel")
   for optim in config.optim.values():
     optim.learning_rate = 1e-4
   if name == "srgan":

@@ -14,6 +14,7 @@ import sr_jax
 from sr_jax import commands, inspection
 from sr_jax.commands import STOPPED
 from sr_jax.errors import Stopped, UserError, explain
+from sr_jax.files import local_folder
 from sr_jax.targets import TARGETS
 
 
@@ -245,7 +246,12 @@ class _Lines(logging.Formatter):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  """Run the command line; returns the exit code: 0, 2 for what the user can mend, or STOPPED."""
+  """Run the command line.
+
+  Returns:
+    The exit code: 0; 2 for what the user can mend; STOPPED; 130 for Ctrl-C outside of a training; 1 for an
+    error of the program's, or a sweep with a trial that failed.
+  """
   argv = list(sys.argv[1:] if argv is None else argv)
   arguments, overrides = _parser().parse_known_args(argv)
   arguments.command = shlex.join(["sr-jax", *argv])
@@ -259,6 +265,10 @@ def main(argv: Sequence[str] | None = None) -> int:
   # Modules of the user's in the folder where the command runs, after all installed ones.
   sys.path.append(os.getcwd())
   try:
+    # One spelling of a folder for all that reads and writes there.
+    for name in ("workdir", "out"):
+      if getattr(arguments, name, None):
+        setattr(arguments, name, str(local_folder(getattr(arguments, name), f"--{name}")))
     return arguments.run(arguments, overrides)
   except UserError as error:
     code, reason = 2, str(error)

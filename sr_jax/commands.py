@@ -135,7 +135,8 @@ def sweep(arguments: argparse.Namespace, overrides: list[str]) -> int:
   if process == 0:
     print(sweep_table.tabulate(runs, arguments.workdir, arguments.command))
   reports = sweeps.read_reports(chosen)
-  return 1 if any(sweeps.state(run, reports) == "failed" for run in chosen) else 0
+  lost = ("failed", "not begun")  # the second: its program ended before it began
+  return 1 if any(sweeps.state(run, reports) in lost for run in chosen) else 0
 
 
 def _sweep_of(name: str) -> Callable[[], Iterable[tuple]]:

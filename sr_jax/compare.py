@@ -12,13 +12,14 @@ import numpy as np
 from sr_jax import config as configs
 from sr_jax.errors import UserError, choose
 from sr_jax.metrics import METRICS, Metric, columns
+from sr_jax.metrics.classes import OF_SETS
 from sr_jax.report.tables import ARROWS, markdown, read_per_image, table
 
 RESAMPLES = 2000
 # Of `config.eval`, what two evaluations must share for their numbers to mean the same.
 PROTOCOL = (
   *(f"data.{key}" for key in ("channels", "centre", "resize")),
-  *("border", "luma", "best_by"),
+  *("border", "luma", "best_by", "classifier"),
   *(f"lpips.{key}" for key in ("net", "backbone_sha256", "heads_sha256")),
 )
 
@@ -96,7 +97,7 @@ def compare(folders: Sequence[str], metric: str = "", count: int = 5, seed: int 
   shown = METRICS | first.metrics
   # Metrics about a set of samples depend on how many it has.
   alike = all(e.samples == first.samples for e in others)
-  left_out = set() if alike else {name for name, one in shown.items() if not one.better}
+  left_out = set() if alike else {*OF_SETS, *(name for name, one in shown.items() if not one.better)}
   shared = {
     kind: [c for c in values if c not in left_out and all(c in e.rows.get(kind, {}) for e in others)]
     for kind, values in first.rows.items()
@@ -182,7 +183,7 @@ def _check_alike(first: Evaluation, other: Evaluation) -> None:
     )
   for key, value in first.protocol.items():
     theirs = other.protocol[key]
-    unknown = key.endswith("sha256") and "" in (value, theirs)
+    unknown = key.endswith(("sha256", "classifier")) and "" in (value, theirs)
     if theirs != value and not unknown:
       raise UserError(
         f"{key} is {value!r} in {first.name} and {theirs!r} in {other.name}: evaluate both alike."

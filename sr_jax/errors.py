@@ -20,7 +20,7 @@ class UserError(Exception):
   """Something the person running the command can mend.
 
   The message is one sentence that names the input, what is wrong with it and what to do. The command
-  line prints it alone and exits with code 2; nothing has been written.
+  line prints it alone and exits with code 2; the same command goes on from what was written.
   """
 
 

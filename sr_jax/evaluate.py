@@ -20,12 +20,12 @@ from sr_jax.data.sources import Source
 from sr_jax.errors import UserError, find, short_name
 from sr_jax.files import check_writable
 from sr_jax.images import save_samples
-from sr_jax.metrics import Protocol, columns, measure, read_weights
+from sr_jax.metrics import Protocol, columns, make_protocol, measure, read_weights
 from sr_jax.metrics.classes import class_metrics
 from sr_jax.ops import Operator, quantise, to_float, to_uint8
 from sr_jax.report.grids import comparison_grid, image_grid, save_images
 from sr_jax.report.tables import rows_of, write_per_image, write_report
-from sr_jax.run import Run, load_run
+from sr_jax.run import Run, load_classifier, load_run
 from sr_jax.tiles import MEMORY, Budget
 
 log = logging.getLogger(__name__)
@@ -82,10 +82,7 @@ def evaluate(
   settings = config.eval
   mesh = parallel.local_mesh()
   process, processes = parallel.process()
-  names, protocol = (
-    tuple(settings.metrics),
-    Protocol(operator, settings.border, settings.luma, settings.best_by),
-  )
+  names, protocol = tuple(settings.metrics), make_protocol(operator, settings)
   weights = jax.device_put(read_weights(names, settings), parallel.replicated(mesh))
   # Zero for the images of other processes, so that all images' values are the sum over the processes.
   places = np.zeros(min(settings.limit or len(source), len(source)), np.float32)
@@ -234,7 +231,7 @@ def evaluate_run(
     config=config,
     operator=run.operator,
     judge=own if settings.judge else None,
-    classify=_classifier(settings.classifier),
+    classify=load_classifier(settings.classifier) if settings.classifier else None,
   )
   table: dict[str, dict[str, float]] = {}
   each: dict[str, dict[str, np.ndarray]] = {}
@@ -293,15 +290,6 @@ def evaluate_run(
 
 def _baseline(name: str, run: Run) -> Sampler:
   return find(BASELINES, name, "config.eval.baselines")(run.operator, run.config)
-
-
-def _classifier(folder: str) -> Classify | None:
-  if not folder:
-    return None
-  run = load_run(folder)
-  if run.method.classify is None:
-    raise UserError(f"config.eval.classifier is {folder}, which is no run of a classifier: leave it empty.")
-  return jax.tree_util.Partial(run.method.classify, run.state)
 
 
 def _budget(config: ConfigDict, source: Source) -> Budget:

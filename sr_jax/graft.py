@@ -11,7 +11,7 @@ from flax import traverse_util
 from ml_collections import ConfigDict
 
 from sr_jax.errors import UserError
-from sr_jax.method import Params, State
+from sr_jax.method import Averaged, Params, State, drawing_networks
 from sr_jax.run import load_run
 
 # Parameters and batch statistics by role: arrays, or only their shapes.
@@ -58,11 +58,12 @@ def read(
       state = states[origin]
     else:
       state = jax.device_get(load_run(folders.get(origin, origin)).state)
-    if theirs not in state.params:
+    their_params, their_stats = drawing_networks(state)
+    if theirs not in their_params:
       raise UserError(
-        f"config.init_from has {entry!r}, but that run has {', '.join(state.params)}: choose one."
+        f"config.init_from has {entry!r}, but that run has {', '.join(their_params)}: choose one."
       )
-    params[ours], stats[ours] = state.params[theirs], state.stats.get(theirs, {})
+    params[ours], stats[ours] = their_params[theirs], their_stats.get(theirs, {})
   return params, stats
 
 
@@ -127,4 +128,8 @@ def put(state: State, networks: Networks) -> State:
     }
 
   params, stats = networks
-  return state.replace(params=replaced(state.params, params), stats=replaced(state.stats, stats))
+  new = state.replace(params=replaced(state.params, params), stats=replaced(state.stats, stats))
+  if isinstance(new.aux, Averaged):  # its averages begin with them too
+    aux = new.aux.replace(params=replaced(new.aux.params, params), stats=replaced(new.aux.stats, stats))
+    new = new.replace(aux=aux)
+  return new

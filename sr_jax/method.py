@@ -132,14 +132,22 @@ def first_state(
 
 
 class Averaged(struct.PyTreeNode):
-  """What an averaged method remembers: the averages by role, and what the method itself does."""
+  """What an averaged method remembers: averages by role, and what the method itself does."""
 
-  average: dict[str, Params]
+  params: dict[str, Params]
+  stats: dict[str, Any]  # batch statistics
   own: Any
 
 
+def drawing_networks(state: State) -> tuple[dict[str, Params], dict[str, Any]]:
+  """Parameters and batch statistics by role that a run draws with: of an averaged one the averages."""
+  if isinstance(state.aux, Averaged):
+    return state.params | state.aux.params, state.stats | state.aux.stats
+  return state.params, state.stats
+
+
 def averaged(method: Method, decay: float) -> Method:
-  """The method with an exponential average of its trained networks' weights, which then draws and is judged.
+  """The method with an exponential average of its trained networks, which then draws and is judged.
 
   Training goes on without it. The average of round t decays by at most (1 + t) / (10 + t), so that it forgets
   the first weights soon.
@@ -149,16 +157,20 @@ def averaged(method: Method, decay: float) -> Method:
     decay: what is left of the average after a round, from 0 to below 1.
   """
 
+  def trained(state: State) -> list[dict[str, Any]]:
+    return [{role: tree[role] for role in state.opt} for tree in (state.params, state.stats)]
+
   def init(key: Key, batch: Batch) -> State:
     state = method.init(key, batch)
-    return state.replace(aux=Averaged({role: state.params[role] for role in state.opt}, state.aux))
+    params, stats = trained(state)
+    return state.replace(aux=Averaged(params, stats, state.aux))
 
   def step(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
     moved, metrics = method.step(state.replace(aux=state.aux.own), batch, key)
     kept = jnp.minimum(decay, (1 + state.step) / (10 + state.step))
-    new = {role: moved.params[role] for role in state.aux.average}
-    average = jax.tree.map(lambda a, b: kept * a + (1 - kept) * b, state.aux.average, new)
-    return moved.replace(aux=Averaged(average, moved.aux)), metrics
+    old = [state.aux.params, state.aux.stats]
+    params, stats = jax.tree.map(lambda a, b: kept * a + (1 - kept) * b, old, trained(moved))
+    return moved.replace(aux=Averaged(params, stats, moved.aux)), metrics
 
   def of_average(function: Callable[..., Any] | None) -> Any:
     if function is None:
@@ -166,8 +178,8 @@ def averaged(method: Method, decay: float) -> Method:
 
     @functools.wraps(function)
     def call(state: State, *args: Any, **keys: Any) -> Any:
-      params = state.params | state.aux.average
-      return function(state.replace(params=params, aux=state.aux.own), *args, **keys)
+      params, stats = drawing_networks(state)
+      return function(state.replace(params=params, stats=stats, aux=state.aux.own), *args, **keys)
 
     return call
 

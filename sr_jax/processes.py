@@ -104,7 +104,7 @@ def _token(folder: Path) -> Iterator[str]:
     folder.mkdir(parents=True, exist_ok=True)
     path.touch()
   except OSError as error:
-    raise UserError(f"{folder} cannot be written ({error.strerror}): choose another --workdir.") from error
+    raise UserError(f"--workdir {folder} cannot be written ({error.strerror}): choose another.") from error
   try:
     yield path.name
   finally:
@@ -159,7 +159,7 @@ def end(code: int, reason: str, shown: str = "") -> NoReturn:
 
 def end_on_sigterm() -> None:
   """From now on SIGTERM ends the job (STOPPED): JAX catches it, and only a training asks JAX for it."""
-  if _job()[2] > 1:
+  if _job()[0] is not None:
     signal.signal(signal.SIGTERM, lambda *_: end(STOPPED, "told to stop; the same command goes on."))
 
 

@@ -70,6 +70,19 @@ class Run(NamedTuple):
     return 1 if self.method.deterministic or temperature == 0 else samples
 
 
+def load_classifier(folder: str) -> Callable[[jax.Array], jax.Array]:
+  """Images [B, H, W, C] -> probabilities [B, K], by the run that `config.eval.classifier` names.
+
+  Raises:
+    UserError: it is no run of a classifier.
+  """
+  run = load_run(folder)
+  if run.method.classify is None:
+    raise UserError(f"config.eval.classifier is {folder}, but that run is no classifier: leave it empty.")
+  # A pytree: its weights are arguments of the programs that use it.
+  return jax.tree_util.Partial(run.method.classify, run.state)
+
+
 def saved_config(workdir: str | Path) -> ConfigDict:
   """The resolved config of the newest checkpoint of `workdir`."""
   with Checkpoints(workdir) as checkpoints:

@@ -18,7 +18,7 @@ from sr_jax.data import open_source, test_batches
 from sr_jax.errors import UserError
 from sr_jax.files import check_writable
 from sr_jax.images import read_image
-from sr_jax.metrics import METRICS, Protocol, columns, measure, read_weights
+from sr_jax.metrics import METRICS, Protocol, columns, make_protocol, measure, read_weights
 from sr_jax.metrics.diversity import diversity_scores, mse_maps
 from sr_jax.metrics.lpips import lpips_maps, read_lpips
 from sr_jax.metrics.protocol import Array
@@ -71,7 +71,7 @@ def score(folder: str | Path, config: ConfigDict, out: str | Path = "", command:
   settings.samples = n
   given = ("lr_psnr_given",) if settings.data.lr_dir else ()
   names = tuple(dict.fromkeys(("lr_psnr_truth", "lr_psnr_worst", *given, *settings.metrics)))
-  protocol = Protocol(operator, settings.border, settings.luma, settings.best_by)
+  protocol = make_protocol(operator, settings)
   weights = jax.device_put(read_weights(names, settings))
   lpips = jax.device_put(read_lpips(settings)) if settings.lpips.backbone or settings.lpips.heads else None
   found = []

@@ -18,9 +18,9 @@ from sr_jax.errors import UserError, choose, find
 from sr_jax.files import check_writable
 from sr_jax.method import Method, State, run_round
 from sr_jax.methods import make_method
-from sr_jax.metrics import METRICS, Protocol, measure, read_weights
+from sr_jax.metrics import METRICS, make_protocol, measure, read_weights
 from sr_jax.ops import LUMA, Operator, make_operator
-from sr_jax.run import load_run, saved_config
+from sr_jax.run import load_classifier, saved_config
 from sr_jax.versions import code, versions
 
 # What each process of a job may have for itself.
@@ -220,18 +220,10 @@ def check_evaluation(
       f"config.eval.classifier is {settings.classifier}, but the test images have no labels: leave it empty."
     )
   if settings.classifier and settings.classifier not in later:
-    judge = load_run(settings.classifier)
-    if judge.method.classify is None:
-      raise UserError(
-        f"config.eval.classifier is {settings.classifier}, but that run is no classifier: leave it empty."
-      )
-    jax.eval_shape(judge.method.classify, judge.state, hr)
+    jax.eval_shape(load_classifier(settings.classifier), hr)
   lr = jax.ShapeDtypeStruct(operator.lr_shape(hr.shape), jnp.float32)
   samples = jax.ShapeDtypeStruct((1, *hr.shape), jnp.float32)
-  protocol, weights = (
-    Protocol(operator, settings.border, settings.luma, settings.best_by),
-    read_weights(settings.metrics, settings),
-  )
+  protocol, weights = make_protocol(operator, settings), read_weights(settings.metrics, settings)
   jax.eval_shape(
     lambda s, b, w: measure(settings.metrics, s, b, protocol, w), samples, {"hr": hr, "lr": lr}, weights
   )

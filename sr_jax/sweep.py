@@ -43,7 +43,7 @@ def train_stages(config: ConfigDict, workdir: str | Path, sources: Sources | Non
       key = f"config.stages.{stage.name}." * bool(stage.name) or "config."
       images[f"{key}data"] = sources(stage.config.data)
       images[f"{key}eval.data"] = sources(stage.config.eval.data)
-    processes.agree(facts(config, images), Path(workdir).expanduser().absolute())
+    processes.agree(facts(config, images), Path(workdir).absolute())
   for stage in stages:
     own = stage.config
     test = sources(own.eval.data, "config.eval.data")
@@ -186,8 +186,11 @@ def run_programs(runs: Iterable[Planned], words: Sequence[str], jobs: int) -> bo
   with parallel.stop_signals() as asked_to_stop:
     while running or (waiting and not told):
       for slot in range(jobs) if not told else ():
-        if slot not in running and waiting:
-          run = waiting.pop(0)
+        unfinished = {str(run.folder) for run in (*waiting, *(one for one, _ in running.values()))}
+        ready = [run for run in waiting if not unfinished & _judges(run.config)]
+        if slot not in running and ready:
+          run = ready[0]
+          waiting.remove(run)
           argv = [sys.executable, "-m", "sr_jax.cli", *words, f"--trial={run.entry.number}"]
           with run.folder.with_name(f"{run.entry.id}.log").open("a") as out:
             program = subprocess.Popen(
@@ -205,6 +208,11 @@ def run_programs(runs: Iterable[Planned], words: Sequence[str], jobs: int) -> bo
           del running[slot]
           log.info("Trial %s ends with exit code %d.", run.entry.id, program.returncode)
   return not told
+
+
+def _judges(config: ConfigDict) -> set[str]:
+  """The folders of other runs that an evaluation needs."""
+  return {config.eval.classifier, *config.eval.beside}
 
 
 def _baselines(run: Planned, reports: Mapping[str, Report]) -> set[str]:

@@ -77,7 +77,8 @@ def _tabulate(runs: list[Planned], workdir: Path, command: str, metric: str) -> 
   shown = {**METRICS, **{k: v for run in runs for k, v in columns(run.config.eval.metrics).items()}}
   images = {row: read_images(folder / "evaluation" / "images.npz") for row, folder in first.items()}
   images = {row: found for row, found in images.items() if found}
-  comparison_grid(images, workdir / "sweep.png")
+  shortest = min(map(len, images.values()), default=0)
+  comparison_grid({row: found[:shortest] for row, found in images.items()}, workdir / "sweep.png")
   samples_grid({row: found[0] for row, found in images.items()}, workdir / "sweep_samples.png")
   points = {
     row: (values[metric], spreads.get(row, {}).get(metric, 0.0))

@@ -107,8 +107,9 @@ def _windows(per_pixel: float, size: tuple[int, int], budget: Budget, margin: in
   # A third of its side, or more, of a tile is its own.
   least = max(3 * margin, LEAST)
   area = budget.memory / per_pixel
-  if budget.strict and area < min(least, height) * min(least, width):
-    needed = math.ceil(per_pixel * least**2 / 2**20)
+  smallest = min(least, height) * min(least, width)
+  if budget.strict and area < smallest:
+    needed = math.ceil(per_pixel * smallest / 2**20)
     raise UserError(
       f"{asked}, but a tile with margins of {margin} pixels needs {needed:,} MiB: "
       "give more memory, or a smaller --margin, which is not exact."

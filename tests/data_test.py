@@ -506,6 +506,9 @@ def test_a_crop_of_records_with_their_own_lr_takes_the_same_place_of_both(images
       corners.add((int(hr[0, 0, 1]), int(hr[..., 2].min())))
   assert {top % 2 for top, _ in corners} == {left % 2 for _, left in corners} == {0}
   assert {top for top, _ in corners} == {0, 2, 4}
+  Image.new("RGB", (9, 12)).save(images / "hr" / "3.png")  # not twice its lr of 5x6
+  with pytest.raises(UserError, match=r"12x9 is not 2x2 times its lr of 6x5"):
+    take(None, 10, cfg)
   with pytest.raises(UserError, match=r"brings its own lr, 2x2 times smaller: make data\.crop a multiple"):
     take(None, 1, config(images / "hr", lr_dir=str(images / "lr"), crop=(7, 6)))
 

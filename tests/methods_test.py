@@ -9,10 +9,11 @@ import optax
 import pytest
 
 from small_runs import tiny
-from sr_jax import parallel
+from sr_jax import graft, parallel
+from sr_jax.config import check
 from sr_jax.configs import base
 from sr_jax.errors import UserError
-from sr_jax.method import Method, State, optimiser, run_round
+from sr_jax.method import Method, State, drawing_networks, optimiser, run_round
 from sr_jax.methods import METHODS, make_method
 from sr_jax.ops import Operator, make_operator
 
@@ -309,17 +310,17 @@ def test_an_average_follows_the_weights_and_is_what_draws():
   method, plain = make_method(config, operator), made("srmap")[0]
   state, step = method.init(jax.random.key(0), batch()), jax.jit(functools.partial(run_round, method))
   expected = state.params
-  assert state.aux.average.keys() == state.opt.keys()
+  assert state.aux.params.keys() == state.opt.keys()
   for number in range(8):
     state, _ = step(state, batch(), jax.random.key(number))
     kept = min(0.5, (1 + number) / (10 + number))
     expected = jax.tree.map(lambda a, b, k=kept: k * a + (1 - k) * b, expected, state.params)
   close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
-  jax.tree.map(close, state.aux.average, expected)
-  assert not equal(state.aux.average, state.params)
+  jax.tree.map(close, state.aux.params, expected)
+  assert not equal(state.aux.params, state.params)
   x = operator.lr(batch())
   draw = jax.jit(method.sample, static_argnames="n")(state, x, jax.random.key(0), n=2)
-  swapped = state.replace(params=state.aux.average, aux=state.aux.own)
+  swapped = state.replace(params=state.aux.params, aux=state.aux.own)
   np.testing.assert_allclose(draw, sampler("srmap")(swapped, x, jax.random.key(0), n=2), atol=1e-6)
   unaveraged = plain.init(jax.random.key(0), batch())
   after, _ = jax.jit(functools.partial(run_round, plain))(unaveraged, batch(), jax.random.key(0))
@@ -327,9 +328,38 @@ def test_an_average_follows_the_weights_and_is_what_draws():
   jax.tree.map(close, ours.params, after.params)
 
 
+def test_an_average_draws_with_the_averages_of_its_batch_statistics_too():
+  config = tiny("regression")
+  config.average = 0.9
+  operator = make_operator(config)
+  method = make_method(config, operator)
+  state, step = method.init(jax.random.key(0), batch()), jax.jit(functools.partial(run_round, method))
+  for number in range(4):
+    state, _ = step(state, batch(number), jax.random.key(number))
+  params, stats = drawing_networks(state)
+  assert not equal(stats, state.stats)
+  swapped = state.replace(params=params, stats=stats, aux=state.aux.own)
+  x = operator.lr(batch())
+  draw = jax.jit(method.sample, static_argnames="n")(state, x, jax.random.key(0), n=1)
+  np.testing.assert_allclose(draw, sampler("regression")(swapped, x, jax.random.key(0), n=1), atol=1e-6)
+
+
+def test_networks_from_elsewhere_are_where_an_average_begins_and_an_averaged_run_gives_its_averages():
+  config = tiny("regression")
+  config.average = 0.9
+  method = make_method(config, make_operator(config))
+  state = method.init(jax.random.key(0), batch())
+  given = run("regression", 3)
+  begun = graft.put(state, (given.params, given.stats))
+  assert equal((begun.aux.params, begun.aux.stats), (given.params, given.stats))
+  assert equal(drawing_networks(begun), (given.params, given.stats))
+  moved, _ = jax.jit(functools.partial(run_round, method))(begun, batch(), jax.random.key(0))
+  assert not equal(drawing_networks(moved)[0], moved.params)
+
+
 @pytest.mark.parametrize("decay", [1.0, -0.1, 2.0])
 def test_an_average_that_never_forgets_or_is_no_average_raises_a_user_error(decay):
   config = tiny("regression")
   config.average = decay
   with pytest.raises(UserError, match=r"config\.average"):
-    make_method(config, make_operator(config))
+    check(config)

@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 import small_runs
+from sr_jax.config import check
 from sr_jax.errors import UserError
 from sr_jax.methods import make_method
 from sr_jax.methods.mr_gan import moment_loss
@@ -62,7 +63,7 @@ def test_its_critic_is_trained_apart_and_the_adversarial_weight_reaches_the_gene
 @pytest.mark.parametrize(
   ("change", "message"),
   [
-    ({"method.samples": 1}, "moments need 2 or more"),
+    ({"method.samples": 1}, "make it 2 or more"),
     ({"method.moments": "variance"}, "config.method.moments"),
     ({"networks.generator.latent_size": 0}, "draws nothing"),
   ],
@@ -70,5 +71,10 @@ def test_its_critic_is_trained_apart_and_the_adversarial_weight_reaches_the_gene
 def test_moments_that_cannot_be_taken_are_refused(change, message):
   config = small_runs.tiny("mr_gan")
   config.update_from_flattened_dict(change)
+
+  def checked():
+    check(config)
+    return make_method(config, make_operator(config))
+
   with pytest.raises(UserError, match=message):
-    make_method(config, make_operator(config))
+    checked()

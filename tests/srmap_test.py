@@ -9,6 +9,7 @@ import pytest
 
 from small_runs import network, tiny
 from sr_jax import losses
+from sr_jax.config import check
 from sr_jax.errors import UserError
 from sr_jax.method import run_round
 from sr_jax.methods import make_method
@@ -180,8 +181,13 @@ def test_the_reduction_keeps_flat_images_and_removes_the_finest_pattern():
 def test_a_config_that_cannot_be_run_is_refused(change, message):
   config = tiny("srmap")
   config.update_from_flattened_dict(change)
+
+  def checked():
+    check(config)
+    return make_method(config, make_operator(config))
+
   with pytest.raises(UserError, match=message):
-    make_method(config, make_operator(config))
+    checked()
 
 
 def test_a_critic_that_cannot_halve_its_images_is_refused():

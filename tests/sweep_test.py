@@ -142,6 +142,19 @@ def planned(config, workdir):
   return sweep.plan([trial], lambda trial: configs.load(config), workdir)
 
 
+def test_a_program_waits_for_the_trial_that_judges_its_own(tmp_path, config, monkeypatch):
+  (tmp_path / "python").write_text("#!/bin/sh\necho begin $5 >> told\nsleep 0.5\necho end $5 >> told\n")
+  (tmp_path / "python").chmod(0o755)
+  monkeypatch.setattr(sweep.sys, "executable", str(tmp_path / "python"))
+  monkeypatch.chdir(tmp_path)
+  trials = [Trial("row", "mse", {"seed": seed}) for seed in range(3)]
+  judge, judged, other = sweep.plan(trials, lambda trial: configs.load(config), tmp_path)
+  judged.config.eval.classifier = str(judge.folder)
+  assert sweep.run_programs([judge, judged, other], ["sweep", "words"], jobs=3)
+  told = (tmp_path / "told").read_text().splitlines()
+  assert told.index("begin --trial=2") < told.index("end --trial=0") < told.index("begin --trial=1")
+
+
 def test_sigterm_stops_all_programs_and_starts_no_more(tmp_path, config, monkeypatch):
   (tmp_path / "python").write_text("#!/bin/sh\necho $5 >> started\nexec sleep 60\n")
   (tmp_path / "python").chmod(0o755)

@@ -78,6 +78,13 @@ def train_batches(
   return iter(parts.to_iter_dataset(grain.ReadOptions(num_threads=ahead, prefetch_buffer_size=ahead)))
 
 
+def _factor(record: Record) -> tuple[int, int]:
+  """How many times smaller its lr is, rows and columns; 1 where it brings none."""
+  height, width = record["hr"].shape[:2]
+  rows, columns = record["lr" if "lr" in record else "hr"].shape[:2]
+  return round(height / rows), round(width / columns)
+
+
 def _augment(
   record: Record, crop: tuple[int, ...], flip: bool, turn: bool, rng: np.random.Generator
 ) -> Record:
@@ -90,7 +97,7 @@ def _augment(
   if crop:
     # Rows and columns of hr for one of the smallest image.
     small = record[images[-1]].shape[:2]
-    fy, fx = (size // least for size, least in zip(record["hr"].shape[:2], small, strict=True))
+    fy, fx = _factor(record)
     top, left = int(u * (small[0] - crop[0] // fy + 1)), int(v * (small[1] - crop[1] // fx + 1))
     for key, (sy, sx) in zip(images, ((fy, fx), (1, 1)), strict=False):
       rows, columns = crop[0] * sy // fy, crop[1] * sx // fx
@@ -113,13 +120,11 @@ class _Usable:
     self.lock = threading.Lock()
     self.first: Record = {}  # nothing to compare the first record with
     self.first = self[0]
-    if crop and "lr" in self.first:
-      factor = [h // w for h, w in zip(self.first["hr"].shape[:2], self.first["lr"].shape[:2], strict=True)]
-      if any(part % f for part, f in zip(crop, factor, strict=True)):
-        raise UserError(
-          f"{source.name(0)} brings its own lr, {factor[0]}x{factor[1]} times smaller: make data.crop a "
-          "multiple of that"
-        )
+    factor = _factor(self.first)
+    if any(part % f for part, f in zip(crop, factor, strict=False)):
+      raise UserError(
+        f"{source.name(0)} brings its own lr, {_size(factor)} times smaller: make data.crop a multiple of it"
+      )
 
   def __len__(self) -> int:
     return len(self.source)
@@ -143,6 +148,11 @@ class _Usable:
       if shape[0] < self.crop[0] or shape[1] < self.crop[1]:
         raise CorruptRecord(
           self.source.name(i), f"{_size(shape)} is smaller than the crop {_size(self.crop)}"
+        )
+      fy, fx = _factor(self.first or record)
+      if "lr" in record and shape[:2] != (fy * record["lr"].shape[0], fx * record["lr"].shape[1]):
+        raise CorruptRecord(
+          self.source.name(i), f"{_size(shape)} is not {fy}x{fx} times its lr of {_size(record['lr'].shape)}"
         )
       return record
     for key in ("hr", "lr"):

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
-from sr_jax.errors import UserError, find
+from sr_jax.errors import find
 from sr_jax.method import Method, averaged
 from sr_jax.methods.amap_gan import amap_gan
 from sr_jax.methods.amap_guided import guided
@@ -41,7 +41,5 @@ def make_method(config: ConfigDict, operator: Operator) -> Method:
   Raises:
     UserError: there is none, or its keys do not fit.
   """
-  if not 0 <= config.average < 1:
-    raise UserError(f"config.average is {config.average}: make it 0 (none) or more, and less than 1.")
   method = find(METHODS, config.method.name, "config.method.name")(config, operator)
   return averaged(method, config.average) if config.average else method

@@ -38,8 +38,6 @@ def mr_gan(config: ConfigDict, operator: Operator) -> Method:
   """Keys: `configs/papers/varsr.py`."""
   settings, rounds = config.method, config.train.rounds
   moments = choose({"mean": 1, "mean_variance": 2}, settings.moments, "config.method.moments")
-  if settings.samples < 2:
-    raise UserError(f"config.method.samples is {settings.samples}: moments need 2 or more.")
   net, critic = make_generator(config), make_network(config, "critic")
   if is_deterministic(net):
     raise UserError("config.networks.generator draws nothing, so MR-GAN has no moments: give it a latent.")
@@ -63,10 +61,8 @@ def mr_gan(config: ConfigDict, operator: Operator) -> Method:
   def step(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
     x, y = operator.lr(batch), to_float(batch["hr"])
     fake_key, penalty_key, latent_key = jax.random.split(key, 3)
-    fake, _ = generate_set(state, state.params["generator"], x, fake_key)
-    state, judged = update_critic(
-      critic, state, y, fake[:, 0], penalty_key, settings.penalty_weight, tx["critic"]
-    )
+    fake, _ = generate(net, operator, state, state.params["generator"], x, fake_key)
+    state, judged = update_critic(critic, state, y, fake, penalty_key, settings.penalty_weight, tx["critic"])
 
     def loss_fn(params: Params):
       images, stats = generate_set(state, params, x, latent_key)

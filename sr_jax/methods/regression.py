@@ -4,8 +4,6 @@ Objective: E || y - f(x) ||_p, p = 2 or 1; Eq. 1 of Amortised MAP Inference (Son
 The baseline of all five papers; generator SRResNet (Ledig et al., 2017) or any other with its latent at zero.
 """
 
-from typing import Any
-
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
@@ -21,14 +19,8 @@ def regression(config: ConfigDict, operator: Operator) -> Method:
   net = make_generator(config)
   tx = optimiser(config.optim.generator, config.train.rounds)
   distance = choose({"mse": jnp.square, "mae": jnp.abs}, config.method.loss, "config.method.loss")
-  drawn = make_latents(net)
-
-  def draw(state: State, lr: Array, key: Key, temperature: float) -> Any:
-    """The latent 0: a point estimate has no spread at any temperature."""
-    del temperature
-    return drawn.draw(state, lr, key, 0.0)
-
-  latents = drawn._replace(draw=draw)
+  # A point estimate has no spread at any temperature.
+  latents = make_latents(net)._replace(draw=lambda state, lr, key, temperature: zero_latent(net, lr))
   sample = make_sample(operator, latents, deterministic=True)
 
   def loss(y: Array, batch: Batch) -> Array:

@@ -17,12 +17,13 @@ from ml_collections import ConfigDict
 from sr_jax import losses
 from sr_jax.errors import UserError
 from sr_jax.method import Array, Batch, Key, Method, Metrics, Params, State, descend, first_state, optimiser
-from sr_jax.methods.adversary import centre_crop, generate, init_players, split_columns
+from sr_jax.methods.adversary import centre_crop, critic_value, generate, init_players, split_columns
 from sr_jax.methods.generator import is_deterministic, make_latents, make_sample
 from sr_jax.networks import eval_pass, make_generator, make_network
 from sr_jax.ops import Operator, to_float
 
-# In [0, 1]; below it the diversity of two images no longer counts.
+# In [0, 1]: keeps the slope of the logarithm finite where two images are nearly equal, as they are at first.
+# At equal images it has none: the adversarial loss moves the noise weights away from 0 before it.
 LEAST_DIVERSITY = 1e-4
 
 
@@ -35,13 +36,10 @@ def noise_weight(params: Params) -> Metrics:
 def srmap(config: ConfigDict, operator: Operator) -> Method:
   """Keys: `configs/papers/srmap.py`."""
   settings, rounds, half = config.method, config.train.rounds, config.train.batch // 2
-  weights = ("fidelity_weight", "r1_weight", "diversity_weight")
-  if wrong := [name for name in weights if settings[name] < 0]:
-    raise UserError(f"config.method.{wrong[0]} is {settings[wrong[0]]}: make it 0 or more.")
-  if settings.r1_every < 1 or config.train.batch % (2 * settings.r1_every):
+  if config.train.batch % (2 * settings.r1_every):
     raise UserError(
       f"config.train.batch ({config.train.batch}) must be a multiple of twice config.method.r1_every "
-      f"({settings.r1_every}), 1 or more: each player takes half, and R1 sees one real image of so many."
+      f"({settings.r1_every}): each player takes half, and R1 sees one real image of so many."
     )
   net, critic = make_generator(config), make_network(config, "critic")
   if settings.diversity_weight and is_deterministic(net):
@@ -52,15 +50,12 @@ def srmap(config: ConfigDict, operator: Operator) -> Method:
   latents = make_latents(net)
   sample = make_sample(operator, latents, is_deterministic(net))
 
-  def judge(params: dict[str, Params], y: Array) -> Array:
-    return eval_pass(critic, params["critic"], {}, y)
-
-  def update_critic(state: State, real: Array, x: Array, key: Key) -> tuple[State, Metrics]:
+  def update_relativistic_critic(state: State, real: Array, x: Array, key: Key) -> tuple[State, Metrics]:
     fake, _ = generate(net, operator, state, state.params["generator"], x, key)
     penalised = real.reshape(-1, settings.r1_every, *real.shape[1:])[:, 0]
 
     def loss_fn(params: Params):
-      of = partial(judge, {"critic": params})
+      of = partial(eval_pass, critic, params, {})
       penalty = losses.r1(of, penalised).mean()
       difference = losses.relativistic(of(real), of(fake)).mean()
       return difference + settings.r1_weight / 2 * penalty, ({}, {"r1": penalty})  # Eq. 7
@@ -68,13 +63,13 @@ def srmap(config: ConfigDict, operator: Operator) -> Method:
     return descend(state, "critic", loss_fn, tx["critic"])
 
   def update_generator(state: State, real: Array, x: Array, keys: Array) -> tuple[State, Metrics]:
-    on_real = judge(state.params, real)
+    on_real = critic_value(critic, state, real)
 
     def loss_fn(params: Params):
       y, stats = generate(net, operator, state, params, x, keys[0])
       terms = {
         "fidelity": losses.lr_l1(operator, y, x).mean(),  # Eq. 4
-        "adversarial": losses.relativistic(judge(state.params, y), on_real).mean(),  # Eq. 5
+        "adversarial": losses.relativistic(critic_value(critic, state, y), on_real).mean(),  # Eq. 5
       }
       loss = settings.fidelity_weight * terms["fidelity"] + terms["adversarial"]  # Eq. 6
       if settings.diversity_weight:
@@ -94,7 +89,7 @@ def srmap(config: ConfigDict, operator: Operator) -> Method:
     generators, critics = split_columns(batch, 2)
     x, real = operator.lr(generators), to_float(critics["hr"])
     critic_key, *keys = jax.random.split(key, 3)
-    state, judged = update_critic(state, real, x, critic_key)
+    state, judged = update_relativistic_critic(state, real, x, critic_key)
     state, metrics = update_generator(state, real, x, jnp.stack(keys))
     metrics |= {f"critic_{name}": judged[name] for name in ("loss", "r1")}
     return state, metrics | noise_weight(state.params["generator"]) | {"images": jnp.float32(half)}
@@ -103,7 +98,8 @@ def srmap(config: ConfigDict, operator: Operator) -> Method:
     """Fidelity of one sample, and the prior's loss beside its own truth; the critic sees centres."""
     x = operator.lr(batch)
     y = sample(state, x, key, n=1)[0]
-    fake, real = (judge(state.params, centre_crop(v, config.data.crop)) for v in (y, to_float(batch["hr"])))
+    seen = (centre_crop(v, config.data.crop) for v in (y, to_float(batch["hr"])))
+    fake, real = (critic_value(critic, state, v) for v in seen)
     return {"fidelity": losses.lr_l1(operator, y, x), "adversarial": losses.relativistic(fake, real)}
 
   return Method(

@@ -49,9 +49,6 @@ def draw(gaussian: Gaussian, key: Key, temperature: float = 1.0) -> Array:
 def varsr(config: ConfigDict, operator: Operator) -> Method:
   """Keys: `configs/papers/varsr.py`."""
   settings, rounds = config.method, config.train.rounds
-  weights = ("pixel_weight", "kl_weight", "perceptual_weight", "adversarial_weight", "penalty_weight")
-  if wrong := [name for name in weights if settings[name] < 0]:
-    raise UserError(f"config.method.{wrong[0]} is {settings[wrong[0]]}: make it 0 or more.")
   net, features = make_generator(config), make_features(settings.features, config.data.channels)
   encoders: dict[str, Any] = {}
   if not is_deterministic(net):

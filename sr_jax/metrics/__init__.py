@@ -31,9 +31,19 @@ from sr_jax.metrics.fidelity import (
   swiss_roll_nll,
 )
 from sr_jax.metrics.lpips import lpips, lpips_diversity, lpips_spatial, read_lpips, s_n
-from sr_jax.metrics.protocol import Array, Batch, Protocol
+from sr_jax.metrics.protocol import Array, Batch, Protocol, make_protocol
 
-__all__ = ["METRICS", "Batch", "Metric", "Protocol", "columns", "lookup", "measure", "read_weights"]
+__all__ = [
+  "METRICS",
+  "Batch",
+  "Metric",
+  "Protocol",
+  "columns",
+  "lookup",
+  "make_protocol",
+  "measure",
+  "read_weights",
+]
 
 SCIENTIFIC = ".2e"
 

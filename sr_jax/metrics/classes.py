@@ -5,6 +5,8 @@ import jax.numpy as jnp
 
 from sr_jax.metrics.protocol import Array
 
+OF_SETS = ("class_best", "classes", "one_class", "two_classes")  # these depend on how many samples there are
+
 
 def class_metrics(probabilities: Array, labels: Array) -> dict[str, Array]:
   """Probabilities [n, B, K] of n samples and labels [B] -> float [B] each.

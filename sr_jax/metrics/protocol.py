@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 from sr_jax.errors import UserError
 from sr_jax.ops.colour import luma, quantise
@@ -28,6 +29,11 @@ class Protocol(NamedTuple):
   border: int
   luma: str
   best_by: str = ""
+
+
+def make_protocol(operator: Operator, settings: ConfigDict) -> Protocol:
+  """The protocol of `config.eval`."""
+  return Protocol(operator, settings.border, settings.luma, settings.best_by)
 
 
 def crop(x: Array, protocol: Protocol) -> Array:
