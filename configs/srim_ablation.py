@@ -37,3 +37,4 @@ def sweep() -> Iterator[tuple[str, str, dict[str, Any]]]:
   for hierarchical in (True, False):
     row = f"SRIM, two stages, {'hierarchical' if hierarchical else 'flat'}"
     yield row, "two_stage", {"method.hierarchical": hierarchical}
+  yield "SRIM, two stages, hierarchical, both trained", "two_stage", {"method.stage_weight": 1.0}

@@ -13,7 +13,7 @@ from sr_jax.configs import base
 from sr_jax.errors import UserError
 from sr_jax.methods import make_method
 from sr_jax.methods.srim import draw_latents, minibatch_columns
-from sr_jax.networks import eval_pass, make_generator
+from sr_jax.networks import eval_pass, make_generator, train_pass
 from sr_jax.networks.vgg import vgg_features
 from sr_jax.ops import make_operator
 
@@ -209,6 +209,59 @@ def test_flat_sampling_chooses_one_number_for_all_stages_and_hierarchical_one_ea
   assert chosen[False].shape == (8, 1)
   assert chosen[True].shape == (8, 2)
   assert (chosen[True][:, 0] != chosen[True][:, 1]).any()
+
+
+def first_descent(config):
+  """The states before and after the first round that descends, and its metrics; a slice is the whole pool."""
+  method = make_method(config, make_operator(config))
+  mesh = parallel.make_mesh(jax.devices()[:1])
+  batch = parallel.put_batch(random_batch(), mesh)
+  step = parallel.compile_step(method, mesh, 0)
+  state, _ = step(parallel.compile_init(method, mesh, 0)(batch), batch)
+  before = jax.tree.map(jnp.copy, state)
+  return before, *step(state, batch)
+
+
+def test_lower_stages_descend_on_their_own_distance_by_the_stage_weight():
+  config = srim_network(minibatch=8, stage_weight=0.5)
+  before, _, metrics = first_descent(config)
+  net, operator, batch = make_generator(config), make_operator(config), random_batch()
+  y = batch["hr"] / np.float32(255)
+  x, key = operator.lr(batch), jax.random.wrap_key_data(before.aux.key)
+  latent = [
+    draw_latents(key, jnp.arange(8), before.aux.choice[:, s], [shape], s)[0]
+    for s, shape in enumerate(net.latent(x.shape[1:]))
+  ]
+  params, stats = before.params["generator"], before.stats["generator"]
+  (lower, last), _ = train_pass(net, params, stats, x, latent, method="outputs")
+
+  def distance(image, truth):
+    return float(before.aux.alpha[0]) * np.square(image - truth).sum(axis=(1, 2, 3)).mean()
+
+  expected = distance(last, y) + 0.5 * distance(lower, operator.with_factor((2, 2)).A(y))
+  np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-4)
+
+
+def test_a_stage_weight_of_a_network_without_stages_raises_one_sentence():
+  with pytest.raises(UserError, match="stage_weight is for a network that works in stages"):
+    make(config_of("srim", stage_weight=1.0))
+
+
+@pytest.mark.parametrize("method", ["srim", "amap_gan"])
+def test_the_generator_of_srmap_is_trained_by_other_methods(method):
+  config = base.get_config(method, generator="srmap")
+  config.networks.generator.update({"stem": 4, "width": 8, "stages": 2, "blocks": 1, "widths": (4, 4)})
+  config.data.crop = (16, 16)
+  config.train.batch = 8
+  if method == "srim":
+    config.method.features.layers = ()
+    config.method.update({"candidates": 2, "chunk": 2, "minibatch": 8, "inner_rounds": 4})
+  else:
+    config.networks.discriminator.update({"widths": (4,), "strides": (2,)})
+  before, after, metrics = first_descent(config)
+  assert np.isfinite(metrics["loss"])
+  moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), before.params, after.params)
+  assert all(distance > 0 for distance in jax.tree.leaves(moved["generator"]))
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from ml_collections import ConfigDict
 from sr_jax.errors import UserError
 from sr_jax.method import Array, Batch, Key, Method, Metrics, Params, State, descend, first_state, optimiser
 from sr_jax.methods.generator import is_deterministic, make_latents, make_sample, train_images
-from sr_jax.networks import eval_pass, init, make_generator, zero_latent
+from sr_jax.networks import eval_pass, init, make_generator, train_pass, zero_latent
 from sr_jax.networks.features import make_features
 from sr_jax.ops import Operator, to_float
 
@@ -100,7 +100,13 @@ def srim(config: ConfigDict, operator: Operator) -> Method:
     raise UserError(
       "config.networks.generator draws nothing, so SRIM has no latents to choose: give it noise."
     )
-  stages = getattr(net, "stages", 1) if settings.hierarchical else 1
+  in_stages = getattr(net, "latent_stages", 1)
+  if settings.stage_weight and in_stages == 1:
+    raise UserError(
+      "config.method.stage_weight is for a network that works in stages, and "
+      f"{config.networks.generator.name!r} does not: set it to 0, or take the network 'srim'."
+    )
+  stages = in_stages if settings.hierarchical else 1
   # Every round of the warm-up descends, which ends with a pool; after it those that do not select.
   warm_rounds = min(config.train.rounds, -(-settings.warmup_rounds // rounds_per_batch) * rounds_per_batch)
   pools, rest = divmod(config.train.rounds - warm_rounds, rounds_per_batch)
@@ -108,6 +114,11 @@ def srim(config: ConfigDict, operator: Operator) -> Method:
   tx = optimiser(config.optim.generator, updates)
   features = make_features(settings.features, config.data.channels)
   drawn = make_latents(net)
+
+  def downsampled(y: Array, rows: int, columns: int) -> Array:
+    """y [B, H, W, C] at the resolution of a stage's images."""
+    factor = (y.shape[1] // rows, y.shape[2] // columns)
+    return y if factor == (1, 1) else operator.with_factor(factor).A(y)
 
   def nearest(draw: Callable[[Array], Array], y: Array, state: State) -> tuple[Array, Array]:
     """The candidate nearest to y [B, ...] and its distance, [B] each; draw(j [B, k]) -> images [B, k, ...].
@@ -117,8 +128,7 @@ def srim(config: ConfigDict, operator: Operator) -> Method:
     """
     count, chunk = y.shape[0], settings.chunk
     drawn = jax.eval_shape(draw, jnp.zeros((count, chunk), jnp.int32)).shape
-    y = operator.with_factor((y.shape[1] // drawn[2], y.shape[2] // drawn[3])).A(y)
-    target = [part[:, None] for part in features.parts(state.params, y)]
+    target = [part[:, None] for part in features.parts(state.params, downsampled(y, drawn[2], drawn[3]))]
 
     def one_chunk(best: tuple[Array, Array], start: Array) -> tuple[tuple[Array, Array], None]:
       images = draw(jnp.tile(start + jnp.arange(chunk), (count, 1)))
@@ -211,11 +221,20 @@ def srim(config: ConfigDict, operator: Operator) -> Method:
     chosen = latents(pool_key, ids, state.aux.choice[ids], x)
     latent = jax.tree.map(lambda z: z * jnp.where(warm, 0.0, 1.0), chosen)
 
+    def distance(image: Array) -> Array:
+      """Section 2.2.2, of the images of any stage."""
+      truth = downsampled(y, image.shape[1], image.shape[2])
+      ours, theirs = features.parts(state.params, image), features.parts(state.params, truth)
+      return features.squared_distance(state.aux.alpha, ours, theirs).mean()
+
     def loss_fn(params: Params) -> tuple[Array, tuple[Any, Metrics]]:
-      image, stats = train_images(net, operator, state, params, x, latent)
-      ours, theirs = features.parts(state.params, image), features.parts(state.params, y)
-      distances = features.squared_distance(state.aux.alpha, ours, theirs)  # section 2.2.2
-      return distances.mean(), (stats, {})
+      if not settings.stage_weight:
+        image, stats = train_images(net, operator, state, params, x, latent)
+        return distance(image), (stats, {})
+      stats = state.stats["generator"]
+      (*lower, last), stats = train_pass(net, params, stats, x, latent, method="outputs")
+      loss = distance(operator.head(last, x))
+      return loss + settings.stage_weight * sum(map(distance, lower)), (stats, {})
 
     # The descent stands outside the condition, and a selecting round throws its step away: XLA computes
     # the gradient of a convolution 20 times slower inside a conditional on a CPU, and one gradient is

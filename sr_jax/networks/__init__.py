@@ -8,8 +8,8 @@ from its own keys. A **generator** is a Flax module with
 - `__call__(x, latent, train)`: inputs [B, h, w, C] and latents with a first axis B -> images [B, H, W, C];
 - `reach`, if it can be used in tiles: see `method.Latents`.
 
-One that works in stages may also have `stages` and `stage(s, x, previous, latent, train)`; its latent is then
-a list with an entry for each stage (see `srim.py`).
+One that works in stages may also have `latent_stages`, `stage(s, x, previous, latent, train)` and
+`outputs(x, latent, train)`; its latent is then a list with an entry for each stage (see `srim.py`).
 """
 
 import inspect
@@ -104,10 +104,12 @@ def init(net: nn.Module, key: jax.Array, *args: Any) -> tuple[Any, Any]:
   return variables["params"], variables.get("batch_stats", {})
 
 
-def train_pass(net: nn.Module, params: Any, stats: Any, *args: Any) -> tuple[Any, Any]:
+def train_pass(
+  net: nn.Module, params: Any, stats: Any, *args: Any, method: str | None = None
+) -> tuple[Any, Any]:
   """The output in training mode, and the new batch statistics."""
   output, updated = net.apply(
-    {"params": params, "batch_stats": stats}, *args, train=True, mutable=["batch_stats"]
+    {"params": params, "batch_stats": stats}, *args, train=True, mutable=["batch_stats"], method=method
   )
   return output, updated.get("batch_stats", {})
 

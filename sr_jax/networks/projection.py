@@ -111,9 +111,9 @@ class LearnedProjection(nn.Module):
     self.pinv = self.param("pinv", starts[self.start])
 
   @property
-  def stages(self) -> int:
+  def latent_stages(self) -> int:
     """As of the generator."""
-    return getattr(self.net, "stages", 1)
+    return getattr(self.net, "latent_stages", 1)
 
   @property
   def reach(self) -> int | None:
@@ -128,7 +128,12 @@ class LearnedProjection(nn.Module):
   def stage(self, s: int, x: Array, previous: Array, latent: Any, train: bool) -> Array:
     """As of the generator; the last stage's output is projected."""
     y = self.net.stage(s, x, previous, latent, train)
-    return self._project(y, x) if s == self.stages - 1 else y
+    return self._project(y, x) if s == self.latent_stages - 1 else y
+
+  def outputs(self, x: Array, latent: Any, train: bool) -> list[Array]:
+    """As of the generator; the last stage's output is projected."""
+    *lower, y = self.net.outputs(x, latent, train)
+    return [*lower, self._project(y, x)]
 
   def __call__(self, x: Array, latent: Any, train: bool) -> Array:
     """As of the generator, projected."""

@@ -70,7 +70,7 @@ class SRIM(nn.Module):
     return [2**s for s in range(1, rows.bit_length())]
 
   @property
-  def stages(self) -> int:
+  def latent_stages(self) -> int:
     """How many there are."""
     return len(self.scales)
 
@@ -105,7 +105,11 @@ class SRIM(nn.Module):
 
   def __call__(self, x: Array, latent: list[Any], train: bool) -> Array:
     """x [B, h, w, C] and a latent for each stage -> [B, H, W, C]."""
-    output = x
+    return self.outputs(x, latent, train)[-1]
+
+  def outputs(self, x: Array, latent: list[Any], train: bool) -> list[Array]:
+    """The images of all stages, [B, H_s, W_s, C] each; the last is the network's output."""
+    images = [x]
     for s, own in enumerate(latent):
-      output = self.stage(s, x, output, own, train)
-    return output
+      images.append(self.stage(s, x, images[-1], own, train))
+    return images[1:]
