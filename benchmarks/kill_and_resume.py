@@ -1,4 +1,4 @@
-"""A run killed with SIGKILL again and again, and resumed, against one that was left alone.
+"""A run killed with SIGKILL again and again, in rounds, saves and restores, against one that was left alone.
 
   python benchmarks/kill_and_resume.py [--kills 10] [--seed 0]
 
@@ -47,11 +47,17 @@ def main() -> int:
     whole, killed = Path(folder) / "whole", Path(folder) / "killed"
     if code := start(whole).wait():
       raise SystemExit(f"The uninterrupted run failed with exit code {code}.")
-    for moment in sorted(draw.sample(range(10, 630, 10), arguments.kills)):
-      process = start(killed)
-      while newest(killed) < moment and process.poll() is None:
-        time.sleep(0.01)
-      time.sleep(draw.uniform(0, 0.5))  # into a round, a write or a read
+    starting = 1.0  # seconds from a start to the next checkpoint, as the last one took
+    for number, moment in enumerate(sorted(draw.sample(range(10, 630, 10), arguments.kills))):
+      process, begun, before = start(killed), time.monotonic(), newest(killed)
+      if number % 3 == 2:  # while it starts, restores and compiles
+        time.sleep(draw.uniform(0.3, 1) * starting)
+      else:
+        while newest(killed) < moment and process.poll() is None:
+          if newest(killed) == before:
+            starting = time.monotonic() - begun
+          time.sleep(0.01)
+        time.sleep(draw.uniform(0, 0.5))  # into a round or a write
       if process.poll() is not None:
         raise SystemExit(f"The run ended before it was to be killed at round {moment}.")
       process.send_signal(signal.SIGKILL)
