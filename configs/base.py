@@ -107,7 +107,8 @@ def get_config(
         # "best of n" is the sample that is best by this metric; "": each metric takes its own best. Metrics
         # with weights always do.
         "best_by": "",
-        # Weights of the metrics lpips, lpips_spatial, lpips_diversity and s_n: files (.npz), and their
+        # Weights of the metrics lpips, lpips_spatial, lpips_diversity and s_n, and the backbone alone of
+        # frechet_squeeze, precision_squeeze and recall_squeeze: files (.npz), and their
         # digests, checked when given.
         "lpips": {
           "net": "squeeze",

@@ -20,7 +20,17 @@ from sr_jax.data.sources import Source
 from sr_jax.errors import UserError, find, short_name
 from sr_jax.files import check_writable
 from sr_jax.images import save_samples
-from sr_jax.metrics import Protocol, columns, make_protocol, measure, read_weights
+from sr_jax.metrics import (
+  Protocol,
+  check_count,
+  columns,
+  features,
+  make_protocol,
+  measure,
+  measure_sets,
+  read_weights,
+  sets_note,
+)
 from sr_jax.metrics.classes import class_metrics
 from sr_jax.ops import Operator, quantise, to_float, to_uint8
 from sr_jax.report.grids import comparison_grid, image_grid, save_images
@@ -39,7 +49,7 @@ class Measured(NamedTuple):
   """Metrics of a test set.
 
   Attributes:
-    means: of every metric over the images.
+    means: of every metric over the images, and metrics of all images together.
     images: the first `config.eval.images`, with their samples.
     values: {metric: float32 [N]} of each image.
     places: [N], the places of these images in the test set, of which some may be left out.
@@ -86,7 +96,9 @@ def evaluate(
   weights = jax.device_put(read_weights(names, settings), parallel.replicated(mesh))
   # Zero for the images of other processes, so that all images' values are the sum over the processes.
   places = np.zeros(min(settings.limit or len(source), len(source)), np.float32)
+  check_count(names, len(places))
   each: dict[str, np.ndarray] = {}
+  sets: dict[str, np.ndarray] = {}
   images: Images = []
   batches = test_batches(
     source,
@@ -99,17 +111,21 @@ def evaluate(
   )
   for host_batch in batches:
     batch = parallel.put_local(host_batch, mesh)
-    drawn, x, values = _measure(
+    drawn, x, values, seen = _measure(
       sampler, objective, judge, classify, batch, weights, samples, settings.seed, operator, protocol, names
     )
     # On the host: eager reductions of sharded arrays are programs of their own on all devices, and on a
     # CPU with several of them such programs wait for each other for ever.
-    drawn, x, values = jax.device_get((drawn, x, values))
+    drawn, x, values, seen = jax.device_get((drawn, x, values, seen))
     real = host_batch["mask"]
     numbers = host_batch["index"][real]
     places[numbers] = 1
     for name, value in values.items():
       each.setdefault(name, np.zeros_like(places))[numbers] = value[real]
+    for name, value in seen.items():
+      if name not in sets:
+        sets[name] = np.zeros((len(value), len(places), value.shape[-1]), np.float32)
+      sets[name][:, numbers] = value[:, real]
     if save and sampler:
       for number, one in zip(numbers, np.moveaxis(drawn, 1, 0)[real], strict=True):
         save_samples(save, int(number), one)
@@ -119,11 +135,16 @@ def evaluate(
       images.append({"input": x[i], "samples": drawn[:, i], "truth": truth, **judged})
   places, each = parallel.gather_sums((places, each))
   places = np.flatnonzero(places)
+  for value in sets.values():
+    for draw in value:  # one by one, as every process gathers those of all
+      draw[:] = parallel.gather_sums(draw)
   # JAX sorts names; tables have the config's order.
   order = [column + kind for column in columns(names) for kind in ("", "/best", "/mean_image")]
-  ordered = sorted(each, key=lambda name: order.index(name) if name in order else len(order))
-  found = {name: each[name][places] for name in ordered}
-  return Measured({name: float(v.mean(dtype=float)) for name, v in found.items()}, images, found, places)
+  means = {name: float(v[places].mean(dtype=float)) for name, v in each.items()}
+  means |= measure_sets(names, {name: v[:, places] for name, v in sets.items()})
+  ordered = sorted(means, key=lambda name: order.index(name) if name in order else len(order))
+  found = {name: each[name][places] for name in ordered if name in each}
+  return Measured({name: means[name] for name in ordered}, images, found, places)
 
 
 @partial(jax.jit, static_argnames=("n", "seed", "operator", "protocol", "names"))
@@ -139,8 +160,8 @@ def _measure(
   operator: Operator,
   protocol: Protocol,
   names: tuple[str, ...],
-) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
-  """Samples [n, B, H, W, C], inputs [B, h, w, C] and metrics [B] of one batch."""
+) -> tuple[jax.Array, jax.Array, dict[str, jax.Array], dict[str, jax.Array]]:
+  """Samples [n, B, H, W, C], inputs [B, h, w, C], metrics [B] and features [1 + n, B, D] of one batch."""
   x, y = operator.lr(batch), to_float(batch["hr"])
 
   def of_one(row: dict[str, jax.Array], lr: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -156,10 +177,11 @@ def _measure(
     return drawn, {name: value[0] for name, value in losses.items()}
 
   drawn, losses = jax.vmap(of_one, out_axes=(1, 0))(batch, x)
-  metrics = measure(names, drawn, {"hr": y, "lr": x}, protocol, weights) if sampler else {}
+  given = (names, drawn, {"hr": y, "lr": x}, protocol, weights)
+  metrics = measure(*given) if sampler else {}
   if classify and sampler:
     metrics |= class_metrics(jax.lax.map(classify, quantise(drawn)), batch["label"])
-  return drawn, x, losses | metrics
+  return drawn, x, losses | metrics, features(*given) if sampler else {}
 
 
 def make_watch(config: ConfigDict, source: Source) -> Callable[[Run], dict[str, float]]:
@@ -276,6 +298,7 @@ def evaluate_run(
     + f" ({settings.data.split})" * (settings.data.name != "folder"),
     "operator": str(run.operator),
     **{name: settings[name] for name in ("samples", "temperatures", "seed", "border", "luma")},
+    **sets_note(settings.metrics, count),
     "single": single,
     "eval": json.loads(settings.to_json()),
   }

@@ -18,7 +18,7 @@ from sr_jax.errors import UserError, choose, find
 from sr_jax.files import check_writable
 from sr_jax.method import Method, State, run_round
 from sr_jax.methods import make_method
-from sr_jax.metrics import METRICS, make_protocol, measure, read_weights
+from sr_jax.metrics import METRICS, check_count, features, make_protocol, measure, read_weights
 from sr_jax.ops import LUMA, Operator, make_operator
 from sr_jax.run import load_classifier, saved_config
 from sr_jax.versions import code, versions
@@ -224,6 +224,8 @@ def check_evaluation(
   lr = jax.ShapeDtypeStruct(operator.lr_shape(hr.shape), jnp.float32)
   samples = jax.ShapeDtypeStruct((1, *hr.shape), jnp.float32)
   protocol, weights = make_protocol(operator, settings), read_weights(settings.metrics, settings)
-  jax.eval_shape(
-    lambda s, b, w: measure(settings.metrics, s, b, protocol, w), samples, {"hr": hr, "lr": lr}, weights
-  )
+  batch = {"hr": hr, "lr": lr}
+  for found in (measure, features):
+    jax.eval_shape(lambda s, b, w, f=found: f(settings.metrics, s, b, protocol, w), samples, batch, weights)
+  count = min(settings.limit or len(source), len(source))
+  check_count(settings.metrics, min(count, config.train.eval_limit) if config.train.eval_every else count)

@@ -14,6 +14,7 @@ import pytest
 from ml_collections import ConfigDict
 from scipy.signal import correlate2d
 
+import small_runs
 from sr_jax.configs import base
 from sr_jax.errors import UserError
 from sr_jax.images import save_png, save_samples
@@ -23,11 +24,6 @@ from sr_jax.ops import Operator, quantise
 from sr_jax.report.tables import read_per_image
 from sr_jax.score import default_config, score
 
-# (input, squeeze, expand) of each Fire module, by its number.
-FIRES = {
-  **{3: (64, 16, 64), 4: (128, 16, 64), 6: (128, 32, 128), 7: (256, 32, 128)},
-  **{9: (256, 48, 192), 10: (384, 48, 192), 11: (384, 64, 256), 12: (512, 64, 256)},
-}
 HEADS = (64, 128, 256, 384, 384, 512, 512)
 NAMES = ("lpips", "lpips_diversity")
 
@@ -36,19 +32,7 @@ NAMES = ("lpips", "lpips_diversity")
 def arrays():
   """Random weights under the names of both files."""
   rng = np.random.default_rng(0)
-
-  def conv(inputs: int, outputs: int, size: int) -> np.ndarray:
-    return (rng.normal(size=(outputs, inputs, size, size)) / np.sqrt(inputs * size**2)).astype(np.float32)
-
-  backbone = {"features.0.weight": conv(3, 64, 3), "features.0.bias": rng.normal(size=64).astype(np.float32)}
-  for i, (inputs, squeeze, expand) in FIRES.items():
-    for part, shape in (
-      ("squeeze", (inputs, squeeze, 1)),
-      ("expand1x1", (squeeze, expand, 1)),
-      ("expand3x3", (squeeze, expand, 3)),
-    ):
-      backbone[f"features.{i}.{part}.weight"] = conv(*shape)
-      backbone[f"features.{i}.{part}.bias"] = 0.1 * rng.normal(size=shape[1]).astype(np.float32)
+  backbone = small_runs.squeezenet(rng)
   heads = {
     f"v0.1/squeeze/lin{i}.model.1.weight": rng.random((1, width, 1, 1)).astype(np.float32)
     for i, width in enumerate(HEADS)
@@ -93,7 +77,7 @@ def layers(arrays, a: np.ndarray, b: np.ndarray) -> list[np.ndarray]:
     x = (2 * image - 1 - np.array([-0.030, -0.088, -0.188])) / np.array([0.458, 0.448, 0.450])
     x = conv(x.transpose(2, 0, 1), "features.0", stride=2)
     found = [x]
-    for i in FIRES:
+    for i in small_runs.FIRES:
       if i in (3, 6, 9):
         x = pool(x)
       x = conv(x, f"features.{i}.squeeze")

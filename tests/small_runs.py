@@ -9,6 +9,30 @@ from sr_jax.configs import base
 from sr_jax.configs.papers import NETWORKS
 from sr_jax.networks import make_network
 
+# (input, squeeze, expand) of each Fire module of SqueezeNet 1.1, by its number.
+FIRES = {
+  **{3: (64, 16, 64), 4: (128, 16, 64), 6: (128, 32, 128), 7: (256, 32, 128)},
+  **{9: (256, 48, 192), 10: (384, 48, 192), 11: (384, 64, 256), 12: (512, 64, 256)},
+}
+
+
+def squeezenet(rng: np.random.Generator) -> dict[str, np.ndarray]:
+  """Random weights of SqueezeNet 1.1 under torchvision's names."""
+
+  def conv(inputs: int, outputs: int, size: int) -> np.ndarray:
+    return (rng.normal(size=(outputs, inputs, size, size)) / np.sqrt(inputs * size**2)).astype(np.float32)
+
+  arrays = {"features.0.weight": conv(3, 64, 3), "features.0.bias": rng.normal(size=64).astype(np.float32)}
+  for i, (inputs, squeeze, expand) in FIRES.items():
+    for part, shape in (
+      ("squeeze", (inputs, squeeze, 1)),
+      ("expand1x1", (squeeze, expand, 1)),
+      ("expand3x3", (squeeze, expand, 3)),
+    ):
+      arrays[f"features.{i}.{part}.weight"] = conv(*shape)
+      arrays[f"features.{i}.{part}.bias"] = 0.1 * rng.normal(size=shape[1]).astype(np.float32)
+  return arrays
+
 
 def write_images(folder: Path, count: int = 6, size: tuple[int, int] = (24, 32)) -> Path:
   """Smooth random images as PNG files."""

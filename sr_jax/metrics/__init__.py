@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 from sr_jax.errors import UserError, choose, find, short_name
@@ -32,17 +33,22 @@ from sr_jax.metrics.fidelity import (
 )
 from sr_jax.metrics.lpips import lpips, lpips_diversity, lpips_spatial, read_lpips, s_n
 from sr_jax.metrics.protocol import Array, Batch, Protocol, make_protocol
+from sr_jax.metrics.sets import NEIGHBOURS, frechet, precision, read_squeeze, recall, squeeze_features
 
 __all__ = [
   "METRICS",
   "Batch",
   "Metric",
   "Protocol",
+  "check_count",
   "columns",
+  "features",
   "lookup",
   "make_protocol",
   "measure",
+  "measure_sets",
   "read_weights",
+  "sets_note",
 ]
 
 SCIENTIFIC = ".2e"
@@ -53,17 +59,23 @@ class Metric(NamedTuple):
 
   Attributes:
     fn: (samples, batch, protocol), and the weights if the metric has any -> [n, B], or [B] if it is about the
-      set of samples. Samples are float [n, B, H, W, C] in [0, 1], unclipped.
+      set of an image's samples, or with `over` features [1 + n, B, D] of the truths and the samples. Samples
+      are float [n, B, H, W, C] in [0, 1], unclipped.
     better: "higher" | "lower", which tells the best of the samples; "" for a metric about the set.
     format: of its numbers in a table.
     read: config.eval -> the weights of a network that it measures with, read once and passed as arguments of
       the program; None if it has none. Raises UserError where they are missing.
+    over: of a metric of all images together: (features of the truths [N, D], of one sample of each [N, D]) ->
+      the number. None for a metric of each image.
+    least: images that such a metric needs.
   """
 
   fn: Callable[..., Array]
   better: str
   format: str
   read: Callable[[ConfigDict], Any] | None = None
+  over: Callable[[np.ndarray, np.ndarray], float] | None = None
+  least: int = 1
 
 
 METRICS: dict[str, Metric] = {
@@ -90,6 +102,9 @@ METRICS: dict[str, Metric] = {
   "lpips_diversity": Metric(lpips_diversity, "", ".4f", read_lpips),
   "s_n": Metric(s_n, "", ".2f", read_lpips),
   "s_n_mse": Metric(s_n_mse, "", ".2f"),
+  "frechet_squeeze": Metric(squeeze_features, "lower", ".4g", read_squeeze, frechet, 2),
+  "precision_squeeze": Metric(squeeze_features, "higher", ".3f", read_squeeze, precision, NEIGHBOURS + 1),
+  "recall_squeeze": Metric(squeeze_features, "higher", ".3f", read_squeeze, recall, NEIGHBOURS + 1),
 }
 BEST = {"higher": jnp.max, "lower": jnp.min}
 
@@ -119,7 +134,7 @@ def measure(
   protocol: Protocol,
   weights: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Array]:
-  """The named metrics of every image of a batch.
+  """The named metrics of every image of a batch; those of all images together are left out.
 
   Args:
     names: entries of METRICS, or "module:attribute".
@@ -141,13 +156,15 @@ def measure(
   order: Array | None = None
   if protocol.best_by:
     judge = choose(measured, protocol.best_by, "config.eval.best_by")
-    if judge.read or not judge.better:
+    if judge.read or judge.over or not judge.better:
       raise UserError(
         f"config.eval.best_by is {protocol.best_by!r}, which does not rank samples: choose another."
       )
     sign = 1 if judge.better == "higher" else -1
     order = jnp.argmax(sign * judge.fn(samples, batch, protocol), axis=0)
   for name, (column, metric) in zip(names, measured.items(), strict=True):
+    if metric.over:
+      continue
     given = (weights[name],) if metric.read else ()
     values = metric.fn(samples, batch, protocol, *given)
     if not metric.better:
@@ -162,3 +179,59 @@ def measure(
       mean_image = jnp.mean(samples, axis=0, keepdims=True)
       results[f"{column}/mean_image"] = metric.fn(mean_image, batch, protocol, *given)[0]
   return results
+
+
+def features(
+  names: Sequence[str],
+  samples: Array,
+  batch: Batch,
+  protocol: Protocol,
+  weights: Mapping[str, Any] = MappingProxyType({}),
+) -> dict[str, Array]:
+  """What `measure_sets` compares, by the name of the function that made it; arguments as for `measure`.
+
+  Returns:
+    Float [1 + n, B, D] each: features of the truths, then of every draw.
+  """
+  found: dict[str, Array] = {}
+  for name in names:
+    metric = lookup(name)
+    if metric.over and metric.fn.__name__ not in found:
+      given = (weights[name],) if metric.read else ()
+      found[metric.fn.__name__] = metric.fn(samples, batch, protocol, *given)
+  return found
+
+
+def measure_sets(names: Sequence[str], found: Mapping[str, np.ndarray]) -> dict[str, float]:
+  """The named metrics that are of all images together.
+
+  Each draw of every image makes a set as large as that of the truths; the number is the mean over the draws,
+  so that it does not depend on how many there are.
+
+  Args:
+    names: as for `measure`.
+    found: {name: [1 + n, N, D]} of `features`, of all images; of what is missing there is no number.
+  """
+  results = {}
+  for column, metric in columns(names).items():
+    if metric.over and metric.fn.__name__ in found:
+      truths, *draws = found[metric.fn.__name__]
+      results[column] = float(np.mean([metric.over(truths, draw) for draw in draws]))
+  return results
+
+
+def sets_note(names: Sequence[str], images: int) -> dict[str, str]:
+  """What a table must say beside metrics that are of all images together; {} without any."""
+  of_sets = [column for column, metric in columns(names).items() if metric.over]
+  text = f"{', '.join(of_sets)} of {images} images and as many truths; they depend on this number"
+  return {"sets": text} if of_sets else {}
+
+
+def check_count(names: Sequence[str], images: int) -> None:
+  """Refuse metrics that are of all images together where there are too few; raises UserError."""
+  for name in names:
+    if (least := lookup(name).least) > images:
+      raise UserError(
+        f"The metric {name} is of {least} images or more and there are {images}: give more, or take it out "
+        "of config.eval.metrics."
+      )

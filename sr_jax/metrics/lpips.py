@@ -34,29 +34,40 @@ def read_lpips(settings: ConfigDict) -> dict[str, Any]:
     UserError: a file is not named, missing, another than its digest says, or holds something else.
   """
   settings = settings.lpips
-  read = choose({"squeeze": read_squeezenet}, settings.net, "config.eval.lpips.net")
-  backbone = _arrays(settings.backbone, "backbone", settings.backbone_sha256)
+  params = read_backbone(settings)
   heads = _arrays(settings.heads, "heads", settings.heads_sha256)
   try:
-    params = read(backbone)
     prefix = f"v0.1/{settings.net}/lin"
     count = sum(name.startswith(prefix) for name in heads)
     rows = [heads[f"{prefix}{i}.model.1.weight"].astype(np.float32).reshape(-1) for i in range(count)]
     if not rows:
       raise KeyError(prefix)
   except KeyError as error:
-    raise UserError(
-      f"The files of config.eval.lpips lack {error}: give {settings.net}'s weights under torchvision's "
-      "names, and LPIPS's heads as v0.1/NET/linN.model.1.weight."
-    ) from error
+    raise _lacking(settings, error) from error
   return {"backbone": params, "heads": rows}
+
+
+def read_backbone(settings: ConfigDict) -> dict[str, Any]:
+  """The network that `config.eval.lpips`, which is given, names; raises UserError as `read_lpips`."""
+  read = choose({"squeeze": read_squeezenet}, settings.net, "config.eval.lpips.net")
+  try:
+    return read(_arrays(settings.backbone, "backbone", settings.backbone_sha256))
+  except KeyError as error:
+    raise _lacking(settings, error) from error
+
+
+def _lacking(settings: ConfigDict, error: KeyError) -> UserError:
+  return UserError(
+    f"The files of config.eval.lpips lack {error}: give {settings.net}'s weights under torchvision's "
+    "names, and LPIPS's heads as v0.1/NET/linN.model.1.weight."
+  )
 
 
 def _arrays(path: str, key: str, sha256: str) -> dict[str, np.ndarray]:
   if not path:
     raise UserError(
-      f"The metric lpips needs weights: name their file in config.eval.lpips.{key}, or take lpips out of "
-      "config.eval.metrics."
+      f"Metrics by a network need weights: name their file in config.eval.lpips.{key}, or take lpips, s_n, "
+      "frechet_squeeze and their like out of config.eval.metrics."
     )
   file = Path(os.path.expandvars(path)).expanduser()
   if not file.is_file():
@@ -68,6 +79,11 @@ def _arrays(path: str, key: str, sha256: str) -> dict[str, np.ndarray]:
       return {name: arrays[name] for name in arrays.files}
   except (ValueError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
     raise UserError(f"{file} is no .npz file of arrays: convert the weights to one.") from error
+
+
+def normalise(images: Array) -> Array:
+  """RGB in [0, 1] as the networks were trained on it."""
+  return (2 * images - 1 - SHIFT) / SCALE
 
 
 def lpips_distance(weights: dict[str, Any], a: Array, b: Array) -> Array:
@@ -97,7 +113,7 @@ def _layers(weights: dict[str, Any], a: Array, b: Array) -> list[Array]:
       f"LPIPS needs {LEAST}x{LEAST} pixels and eval.border leaves {a.shape[1]}x{a.shape[2]}: set a smaller "
       "border or take lpips out of config.eval.metrics."
     )
-  layers = [squeezenet_features(weights["backbone"], (2 * v - 1 - SHIFT) / SCALE) for v in (a, b)]
+  layers = [squeezenet_features(weights["backbone"], normalise(v)) for v in (a, b)]
   unit = [[f / (jnp.linalg.norm(f, axis=-1, keepdims=True) + 1e-10) for f in part] for part in layers]
   return [jnp.sum(head * (p - q) ** 2, axis=-1) for head, p, q in zip(weights["heads"], *unit, strict=True)]
 
