@@ -9,6 +9,9 @@ bsd100: Y-PSNR 26.92 dB for a single sample, 27.00 dB for the mean of 10, bicubi
 deeper network, larger crops and a longer run.
 """
 
+from collections.abc import Iterator
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from sr_jax.configs import srim_demo
@@ -25,3 +28,7 @@ def get_config(variant: str = "srim") -> ConfigDict:
   config.train.update({"rounds": 24_000, "log_every": 500, "checkpoint_every": 2_000})
   config.method.warmup_rounds = 9_600
   return change(config)
+
+
+def sweep() -> Iterator[tuple[str, str, dict[str, Any]]]:
+  yield from srim_demo.sweep()

@@ -10,6 +10,9 @@ Everything but the objective is smaller than the paper's: a network that works a
 8 candidates, pixels as features, crops of 48, and a first part without noise.
 """
 
+from collections.abc import Iterator
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from sr_jax.configs import base
@@ -32,3 +35,7 @@ def get_config(variant: str = "srim") -> ConfigDict:
   config.train.update({"batch": 128, "rounds": 8000, "log_every": 200, "checkpoint_every": 1600})
   config.optim.generator.update({"learning_rate": 1e-3, "schedule": "cosine"})
   return change(config)
+
+
+def sweep() -> Iterator[tuple[str, str, dict[str, Any]]]:
+  yield "SRIM", "srim", {}

@@ -10,6 +10,9 @@ The paper does not give alpha, gamma and the rate of the GAN stage: those here a
 srmap_bsds were tried on a small network.
 """
 
+from collections.abc import Iterator
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from sr_jax.configs import base
@@ -32,3 +35,8 @@ def get_config(variant: str = "srmap") -> ConfigDict:
   if variant == "scratch":
     config.init_from = ()
   return config
+
+
+def sweep() -> Iterator[tuple[str, str, dict[str, Any]]]:
+  for row in ("L1", "SRMAP"):
+    yield row, row.lower(), {"eval.metrics": ("psnr", "psnr_y", "ssim_y", "lpips", "lr_psnr", "lr_psnr_8bit")}

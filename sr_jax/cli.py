@@ -67,6 +67,17 @@ def _parser() -> argparse.ArgumentParser:
     **no_default,
   )
 
+  reproduce = verb(
+    "reproduce", commands.reproduce, "a paper's table beside ours, trained as far as needed", epilog=any_key
+  )
+  reproduce.set_defaults(trial=None)
+  reproduce.add_argument("paper", nargs="?", default="", metavar="PAPER", help="left out: list all tables")
+  reproduce.add_argument("table", nargs="?", default="", metavar="TABLE", help="such as table1")
+  reproduce.add_argument("--workdir", default="", help="folder of the sweep, which may be there already")
+  reproduce.add_argument("--config", default="", help="another one that makes the table; empty: its first")
+  reproduce.add_argument("--jobs", type=_positive, default=1, metavar="K", help="trials at once")
+  reproduce.add_argument("--read", action="store_true", help="show what is finished; run nothing")
+
   evaluate = verb("evaluate", commands.evaluate, "measure a trained run beside the baselines", epilog=any_key)
   evaluate.add_argument("--workdir", required=True, help="folder of a trained run", **no_default)
   evaluate.add_argument("--out", default="", help="folder to write evaluation/ into; empty: the run's")

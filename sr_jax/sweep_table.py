@@ -1,7 +1,7 @@
 """One table, one grid of images and one plot of what is finished of a sweep."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from sr_jax import files
 from sr_jax.errors import UserError, choose, short_name
+from sr_jax.evaluate import Report
 from sr_jax.metrics import METRICS, columns
 from sr_jax.report.grids import comparison_grid, read_images, samples_grid
 from sr_jax.report.plots import plot
@@ -45,19 +46,29 @@ def tabulate(runs: Iterable[Planned], workdir: str | Path, command: str = "", me
     return _tabulate(list(runs), Path(workdir), command, metric)
 
 
-def _tabulate(runs: list[Planned], workdir: Path, command: str, metric: str) -> str:
-  reports = read_reports(runs)
-  means: Rows = {}
+def collect(
+  runs: Iterable[Planned], reports: Mapping[str, Report]
+) -> tuple[Rows, dict[str, list[dict[str, float]]]]:
+  """What the finished trials measured: rows of the baselines, and of each other row those of its trials."""
+  baselines: Rows = {}
   measured: dict[str, list[dict[str, float]]] = {}
-  first: dict[str, Path] = {}
   for run in runs:
     if report := reports.get(run.entry.id):
-      first.setdefault(run.entry.trial.row, run.folder)
       for name in map(short_name, run.config.eval.baselines):
         if name in report.rows:
-          means.setdefault(name, report.rows[name])
+          baselines.setdefault(name, report.rows[name])
       for kind, values in report.own.items():
         measured.setdefault(run.entry.trial.row + kind, []).append(values)
+  return baselines, measured
+
+
+def _tabulate(runs: list[Planned], workdir: Path, command: str, metric: str) -> str:
+  reports = read_reports(runs)
+  means, measured = collect(runs, reports)
+  first: dict[str, Path] = {}
+  for run in runs:
+    if run.entry.id in reports:
+      first.setdefault(run.entry.trial.row, run.folder)
   table, spreads = dict(means), Rows()
   for row, trials in measured.items():
     numbers = {c: np.array([v[c] for v in trials], float) for c in trials[0]}

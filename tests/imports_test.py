@@ -8,7 +8,7 @@ import sr_jax
 FLOORS = [
   {"cli"},
   {"commands"},
-  {"inspection"},
+  {"inspection", "reproduce"},
   {"sweep_table"},
   {"sweep"},
   {"train", "evaluate", "score", "compare", "upscale", "edit", "plan"},
