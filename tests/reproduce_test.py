@@ -1,6 +1,7 @@
 """A paper's table beside ours, trained as far as is needed."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from sr_jax import cli, sweep
 from sr_jax import config as configs
 from sr_jax.configs.papers.tables import TABLES, Column, Row, Table
 from sr_jax.metrics import columns
+from sr_jax.reproduce import fill
 
 CONFIG = """
 from sr_jax.configs import amap_swiss_roll
@@ -176,3 +178,29 @@ def test_every_table_has_the_rows_and_columns_that_its_configs_measure(paper, na
     assert {column.ours for column in table.columns.values()} <= known | {""}, title
   assert {column.above for column in table.columns.values()} <= {"", *table.rows}
   assert all(text.endswith(".") for text in (*table.configs[config], *table.notes))
+
+
+def test_ours_is_of_the_kind_and_unit_that_the_table_asks_for():
+  headings = {"%": Column("part", scale=100), "lost": Column("nothing")}
+  rows = {
+    "mean": Row("VarSR", (1.0, None)),
+    "best": Row("VarSR", (2.0, None), "best"),
+    "tau": Row("VarSR", (3.0, None), "tau = 1.1"),
+    "base": Row("bicubic", (4.0, None)),
+    "gone": Row("GAN", (5.0, None)),
+  }
+  measured = {
+    "VarSR": [{"part": 0.1}, {"part": 0.3}],
+    "VarSR, best of 5": [{"part": 0.5}],
+    "VarSR, best of 6": [{"part": 9.0}],
+    "VarSR, tau = 1.1": [{"part": 0.6}, {"part": math.nan}],
+  }
+  made = fill(Table("", {}, headings, rows), {"bicubic": {"part": 0.7}}, measured, 5)
+  ours = {title: row["columns"]["%"].get("ours", "none") for title, row in made.items()}
+  assert ours == {"mean": pytest.approx(20), "best": 50, "tau": None, "base": 70, "gone": "none"}
+  assert made["mean"]["columns"]["%"]["deviation"] == pytest.approx(100 * math.sqrt(0.02))
+  assert {title: row["trials"] for title, row in made.items()} == {
+    **{"mean": 2, "best": 1, "tau": 2, "base": 1},
+    "gone": 0,
+  }
+  assert all(row["columns"]["lost"] == {"paper": None, "column": "nothing"} for row in made.values())

@@ -102,7 +102,7 @@ METRICS: dict[str, Metric] = {
   "lpips_diversity": Metric(lpips_diversity, "", ".4f", read_lpips),
   "s_n": Metric(s_n, "", ".2f", read_lpips),
   "s_n_mse": Metric(s_n_mse, "", ".2f"),
-  "frechet_squeeze": Metric(squeeze_features, "lower", ".4g", read_squeeze, frechet, 2),
+  "frechet_squeeze": Metric(squeeze_features, "lower", ".1f", read_squeeze, frechet, 2),
   "precision_squeeze": Metric(squeeze_features, "higher", ".3f", read_squeeze, precision, NEIGHBOURS + 1),
   "recall_squeeze": Metric(squeeze_features, "higher", ".3f", read_squeeze, recall, NEIGHBOURS + 1),
 }
