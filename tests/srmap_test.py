@@ -135,6 +135,26 @@ def test_noise_starts_without_effect_and_each_plane_enters_its_own_block():
     assert [bool(jnp.abs(slope[..., i]).max() > 0) for i in range(4)] == [i <= number for i in range(4)]
 
 
+def test_each_stage_is_added_to_its_input():
+  """Blocks that do nothing and positive features: each stage doubles what is added to the enlarged image."""
+  one, three = (network("srmap", stem=4, width=8, stages=n, blocks=1, widths=(4, 4)) for n in (1, 3))
+  x = jax.random.uniform(KEY, (1, 5, 6, 3))
+  params, _ = init(three, KEY, x, zero_latent(three, x))
+  params = {
+    name: jax.tree.map(jnp.zeros_like if name.startswith("Block") else jnp.abs, part)
+    for name, part in params.items()
+  }
+
+  def added(net):
+    def image(params):
+      return net.apply({"params": params}, x, zero_latent(net, x), train=False)
+
+    return image(params) - image(jax.tree.map(jnp.zeros_like, params))
+
+  assert float(added(one).min()) > 0
+  np.testing.assert_allclose(added(three), 4 * added(one), rtol=1e-4)
+
+
 def test_the_strength_of_the_noise_is_reported():
   state, metrics = after(1)
   weights = [state.params["generator"][f"Block_{i}"]["noise_weight"] for i in range(2)]
