@@ -7,7 +7,8 @@
 # built from launch/Dockerfile.tpu. A workload that is stopped or loses a machine starts again, --max-restarts times
 # (100); one that fails does not. Of a sweep every trial that is not finished is a workload: NAME-0, NAME-1, ...
 #
-# Data and --workdir: a storage that is mounted into every workload, attached to the cluster once:
+# Data, and --workdir unless that is gs://BUCKET/FOLDER: a storage that is mounted into every workload, attached to the
+# cluster once:
 #   xpk storage attach data --type=gcpfilestore --cluster=CLUSTER --instance=INSTANCE --vol=SHARE \
 #     --mount-point=/mnt/data --readonly=false --auto-mount=true      (or --type=gcsfuse --bucket=BUCKET --size=1)
 # shellcheck disable=SC2154  # `take` sets variables

@@ -8,8 +8,8 @@
 # starts again, --max-restarts times (100), but for a mistake of the user's (exit code 2). Of a sweep every trial that is
 # not finished is a JobSet: NAME-0, NAME-1, ...
 #
-# Data and --workdir: a volume claim, mounted at /mnt/data; several pods need one with the access mode ReadWriteMany
-# (Filestore, NFS, a bucket by gcsfuse).
+# Data, and --workdir unless that is gs://BUCKET/FOLDER: a volume claim, mounted at /mnt/data; several pods need one
+# with the access mode ReadWriteMany (Filestore, NFS, a bucket by gcsfuse).
 # shellcheck disable=SC2154  # `take` sets variables
 set -euo pipefail
 . "$(dirname "$0")/words.sh"

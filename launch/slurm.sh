@@ -7,8 +7,8 @@
 # not finished is a task of a job array. Two minutes before the time limit, and when it is preempted, a job saves
 # and goes back into the queue; scancel ends it.
 #
-# Data and --workdir: folders that all nodes see, such as the cluster's NFS or Lustre. Run it with the environment of
-# sr-jax active: sbatch hands it on.
+# Data, and --workdir unless that is gs://BUCKET/FOLDER: folders that all nodes see, such as the cluster's NFS or
+# Lustre. Run it with the environment of sr-jax active: sbatch hands it on.
 # shellcheck disable=SC2154  # `take` sets variables
 set -euo pipefail
 . "$(dirname "$0")/words.sh"

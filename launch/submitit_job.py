@@ -8,7 +8,7 @@ Options before "--" are parameters of submitit's executor (--slurm-partition=...
 finished is a task of a job array. Ninety seconds before its time is up a job saves and is queued again.
 
 Data and --workdir: folders that all nodes see, such as the cluster's NFS or Lustre; submitit's files and logs
-go into WORKDIR/submitit.
+go into WORKDIR/submitit, or for --workdir gs://BUCKET/FOLDER into ./submitit.
 """
 
 import argparse
@@ -76,7 +76,7 @@ def main(argv: list[str]) -> None:
   if words[0] == "sweep":
     commands = [[*commands[0], "--trial", number] for number in open_trials(words)]
   settings = {"name": "sr-jax", "tasks_per_node": parameters.get("gpus_per_node", 1), **parameters}
-  folder = Path(known.workdir).absolute() / "submitit"
+  folder = Path("" if known.workdir.startswith("gs://") else known.workdir).absolute() / "submitit"
   if "--dry-run" in options:
     print(f"{folder}: {json.dumps(settings)}", *map(shlex.join, commands), sep="\n")
     return

@@ -9,7 +9,8 @@
 # deleted by `gcloud compute tpus queued-resources delete NAME --force`. Of a sweep every trial that is not finished
 # gets a TPU of its own, all at once: NAME-0, NAME-1, ...
 #
-# Data and --workdir: folders below /mnt, which the container sees. --setup='COMMAND' runs on every worker first:
+# Data, and --workdir unless that is gs://BUCKET/FOLDER: folders below /mnt, which the container sees.
+# --setup='COMMAND' runs on every worker first:
 #   Filestore, NFS: sudo apt-get install -qy nfs-common; sudo mkdir -p /mnt/data; sudo mount ADDRESS:/SHARE /mnt/data
 #   a bucket: sudo mkdir -p /mnt/data; sudo gcsfuse -o allow_other --uid 1000 BUCKET /mnt/data (gcsfuse installed)
 #   a private image: gcloud auth configure-docker REGION-docker.pkg.dev --quiet

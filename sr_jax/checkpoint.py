@@ -8,7 +8,6 @@ import functools
 import hashlib
 import json
 import logging
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,9 +21,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
+from sr_jax import bucket
 from sr_jax import config as configs
 from sr_jax.errors import Diverged, UserError, explain
-from sr_jax.files import check_writable, local_folder, locked
+from sr_jax.files import absolute, check_writable, in_bucket, locked, make, missing, remove_tree
 from sr_jax.method import Batch, State
 
 log = logging.getLogger(__name__)
@@ -68,6 +68,11 @@ def _looked(look: Callable[[], T]) -> T:
   return look()
 
 
+def _is_whole(checkpoint: Path) -> bool:
+  """Whether Orbax has written all of it: it renames the folder then, or in a bucket marks it."""
+  return not in_bucket(checkpoint) or (checkpoint / "commit_success.txt").exists()
+
+
 @functools.cache
 def _drop_late_work() -> None:
   """Let Python not print the reads and writes that Orbax leaves behind when one fails, a traceback each."""
@@ -94,16 +99,19 @@ class Checkpoints:
   """
 
   def __init__(self, workdir: str | Path, keep: int = 2, create: bool = False, lock: bool = False):
-    self.folder, self.create = local_folder(workdir, "--workdir") / "checkpoints", create
+    self.folder, self.create = absolute(workdir, "--workdir") / "checkpoints", create
     self.made: list[Path] = []
     self.open = ExitStack()
     if create:
       check_writable(self.folder, "--workdir")
-      self.made = [p for p in (self.folder, *self.folder.parents) if not p.exists()]
+      if in_bucket(self.folder):
+        bucket.check_properties(self.folder)
+      self.made = missing(self.folder)
       try:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make(self.folder)
         if lock:
           self.open.enter_context(locked(self.folder.parent))
+          self._clear_unfinished()
       except OSError as error:
         raise UserError(
           f"--workdir {workdir} cannot be written ({error.strerror}): choose a folder that is yours."
@@ -132,8 +140,7 @@ class Checkpoints:
     if error is None:
       return
     if self.create:
-      for unfinished in self.folder.glob("*.orbax-checkpoint-tmp"):
-        shutil.rmtree(unfinished, ignore_errors=True)
+      self._clear_unfinished()
     # A run that failed before it wrote anything leaves nothing.
     with suppress(OSError):
       for folder in self.made:
@@ -148,14 +155,17 @@ class Checkpoints:
       raise error
 
   def _last(self) -> int:
-    """The round of the newest checkpoint once all are written; 0 without one."""
+    """The round of the newest checkpoint once all are written; 0 without one, or if none can be reached."""
     with suppress(Exception):  # of a save that failed; closing tells it
       self.manager.wait_until_finished()
-    return next(iter(self._steps()), 0)
+    with suppress(Exception):  # of a bucket that is out of reach
+      return next(iter(self._steps()), 0)
+    return 0
 
-  @staticmethod
-  def _in_words(last: int) -> str:
-    return f"the checkpoint of round {last} is the last good one" if last else "there is no checkpoint"
+  def _in_words(self, last: int) -> str:
+    if last:
+      return f"the checkpoint of round {last} is the last good one"
+    return "no checkpoint can be reached" if in_bucket(self.folder) else "there is no checkpoint"
 
   @contextmanager
   def naming_the_way_on(self, state: State) -> Iterator[None]:
@@ -278,9 +288,18 @@ class Checkpoints:
     return configs.complete(saved, str(self.folder.parent))
 
   def _steps(self) -> list[int]:
-    """The rounds of the checkpoints that are on disk now, the newest first."""
-    names = [path.name for path in self.folder.iterdir()] if self.folder.is_dir() else []
-    return sorted((int(name) for name in names if name.isdecimal()), reverse=True)
+    """The rounds of the checkpoints that are there now, the newest first."""
+    found = self.folder.iterdir() if self.folder.is_dir() else ()
+    return sorted(
+      (int(path.name) for path in found if path.name.isdecimal() and _is_whole(path)), reverse=True
+    )
+
+  def _clear_unfinished(self) -> None:
+    """Delete what was half-written, which only takes room."""
+    with suppress(Exception):
+      for path in self.folder.iterdir():
+        if path.name.endswith(".orbax-checkpoint-tmp") or (path.name.isdecimal() and not _is_whole(path)):
+          remove_tree(path)
 
   def _newest(self, read: Callable[[int], T | None]) -> T | None:
     """What `read` makes of the newest checkpoint of which it makes anything."""

@@ -14,7 +14,7 @@ import sr_jax
 from sr_jax import commands, inspection
 from sr_jax.commands import STOPPED
 from sr_jax.errors import Stopped, UserError, explain
-from sr_jax.files import local_folder
+from sr_jax.files import absolute
 from sr_jax.targets import TARGETS
 
 
@@ -266,12 +266,12 @@ def main(argv: Sequence[str] | None = None) -> int:
   argv = list(sys.argv[1:] if argv is None else argv)
   arguments, overrides = _parser().parse_known_args(argv)
   arguments.command = shlex.join(["sr-jax", *argv])
-  # Our own lines, without the libraries' chatter; what Orbax logs by absl is raised as well.
+  # Our own lines, without the libraries' chatter; what Orbax logs by absl, and gcsfs, is raised as well.
   logging.basicConfig(level=logging.WARNING)
   for handler in logging.getLogger().handlers:
     handler.setFormatter(_Lines("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
   logging.getLogger("sr_jax").setLevel(logging.INFO)
-  for library in ("absl", "asyncio"):
+  for library in ("absl", "asyncio", "gcsfs"):
     logging.getLogger(library).setLevel(logging.CRITICAL)
   # Modules of the user's in the folder where the command runs, after all installed ones.
   sys.path.append(os.getcwd())
@@ -279,7 +279,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # One spelling of a folder for all that reads and writes there.
     for name in ("workdir", "out"):
       if getattr(arguments, name, None):
-        setattr(arguments, name, str(local_folder(getattr(arguments, name), f"--{name}")))
+        setattr(arguments, name, str(absolute(getattr(arguments, name), f"--{name}")))
     return arguments.run(arguments, overrides)
   except UserError as error:
     code, reason = 2, str(error)

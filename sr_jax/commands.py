@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 import sr_jax
 from sr_jax import config as configs
 from sr_jax.errors import STOPPED, UserError
+from sr_jax.files import as_path, check_writable, make
 from sr_jax.inspection import refuse
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def _planned(arguments: argparse.Namespace, overrides: list[str]) -> "list[Plann
   def configure(trial: ledger.Trial) -> ConfigDict:
     name = arguments.config + (f":{trial.variant}" if trial.variant else "")
     ours = [
-      f"--config.{key}={value}".replace("{workdir}", str(Path(arguments.workdir)))
+      f"--config.{key}={value}".replace("{workdir}", str(as_path(arguments.workdir)))
       for key, value in trial.overrides.items()
     ]
     return configs.override(configs.load(name), [*ours, *overrides])
@@ -260,14 +261,13 @@ def upscale(arguments: argparse.Namespace, overrides: list[str]) -> int:
 def edit(arguments: argparse.Namespace, overrides: list[str]) -> int:
   from sr_jax import edit as edits
   from sr_jax.data import open_source
-  from sr_jax.files import check_writable
   from sr_jax.report.grids import labelled_grid
   from sr_jax.run import load_run, saved_config
 
   name = arguments.attribute
   if (name is not None) != bool(arguments.attributes):
     raise UserError("--attribute NAME and --attributes FILE go together: give both.")
-  check_writable(arguments.out, "--out")
+  out = check_writable(arguments.out, "--out")
   has = {} if name is None else edits.read_attribute(arguments.attributes, name)
   begin()
   if arguments.images:
@@ -291,8 +291,8 @@ def edit(arguments: argparse.Namespace, overrides: list[str]) -> int:
     seed = arguments.seed if arguments.interpolate == "prior" else None
     rows = edits.interpolation_rows(run, lr, hr, arguments.steps, seed)
     file = f"interpolation_{arguments.interpolate}.png"
-  path = Path(arguments.out) / file
-  path.parent.mkdir(parents=True, exist_ok=True)
+  path = out / file
+  make(out)
   labelled_grid(rows, path)
   print(path)
   return 0

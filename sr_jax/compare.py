@@ -11,6 +11,7 @@ import numpy as np
 
 from sr_jax import config as configs
 from sr_jax.errors import UserError, choose
+from sr_jax.files import as_path, name_of
 from sr_jax.metrics import METRICS, Metric, columns
 from sr_jax.metrics.classes import OF_SETS
 from sr_jax.report.tables import ARROWS, markdown, read_per_image, table
@@ -52,8 +53,8 @@ def read_evaluation(folder: str | Path, name: str) -> Evaluation:
     UserError: there is none, or one without the metrics of each image.
   """
   try:
-    meta = json.loads((Path(folder) / "evaluation" / "table.json").read_text())["meta"]
-    images, rows = read_per_image(Path(folder) / "evaluation")
+    meta = json.loads((as_path(folder) / "evaluation" / "table.json").read_text())["meta"]
+    images, rows = read_per_image(as_path(folder) / "evaluation")
     settings = configs.flatten(meta["eval"])
     label, title = next(iter(meta["single"].items()))
     # Whatever is done to a network's output, inputs and measurement are the same.
@@ -89,7 +90,7 @@ def compare(folders: Sequence[str], metric: str = "", count: int = 5, seed: int 
   """
   if len(folders) < 2:
     raise UserError(f"{folders[0]} is one folder: give two or more to compare.")
-  short = [Path(folder).resolve().name for folder in folders]
+  short = [name_of(folder) for folder in folders]
   names = short if len(set(short)) == len(short) else list(folders)
   first, *others = found = [read_evaluation(*pair) for pair in zip(folders, names, strict=True)]
   for other in others:

@@ -31,6 +31,9 @@ class Diverged(UserError):  # noqa: N818 (it says what happened)
 class Busy(UserError):  # noqa: N818 (it says what it is)
   """A folder in which another program is training."""
 
+  def __init__(self, folder: os.PathLike):
+    super().__init__(f"Another training is working in {folder}: wait for it, or choose another --workdir.")
+
 
 class Stopped(KeyboardInterrupt):
   """Ctrl-C or SIGTERM came when a training was at its end: its state is saved, what follows is not done."""
@@ -52,6 +55,13 @@ MENDS = {
 }
 
 
+# How a bucket's refusal looks: gcsfs's and its libraries' errors, TensorStore's.
+BUCKETS = re.compile(
+  r"^(gcsfs|aiohttp|google\.(auth|api_core|cloud)|requests)\.|OSError: Forbidden: |"
+  r"(PERMISSION_DENIED|UNAUTHENTICATED|UNAVAILABLE|DEADLINE_EXCEEDED|NOT_FOUND): .*[Gg][Cc][Ss]"
+)
+
+
 def explain(error: BaseException | None) -> tuple[str, str]:
   """What the machine refused, from the errors that led to `error`, and what helps; two "" if it did not."""
   while error is not None:
@@ -64,6 +74,8 @@ def explain(error: BaseException | None) -> tuple[str, str]:
       number = int(found[1])
     if number in MENDS:
       return os.strerror(number) + (name and f": {name}"), MENDS[number]
+    if BUCKETS.search(f"{type(error).__module__}.{type(error).__name__}: {error}"):
+      return " ".join(str(error).split())[:300], "check the bucket, your credentials and the network"
     error = error.__cause__ or error.__context__
   return "", ""
 

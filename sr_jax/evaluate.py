@@ -18,7 +18,7 @@ from sr_jax.baselines import BASELINES, Sampler, bicubic
 from sr_jax.data import open_source, test_batches
 from sr_jax.data.sources import Source
 from sr_jax.errors import UserError, find, short_name
-from sr_jax.files import check_writable
+from sr_jax.files import as_path, check_writable, make
 from sr_jax.images import save_samples
 from sr_jax.metrics import (
   Protocol,
@@ -241,11 +241,11 @@ def evaluate_run(
   """
   config, settings = run.config, run.config.eval
   source = source or open_source(settings.data, "config.eval.data")
-  folder, draws = Path(workdir) / "evaluation", run.method.sample is not None
+  folder, draws = as_path(workdir) / "evaluation", run.method.sample is not None
   if save and not draws:
     raise UserError(f"Method {config.method.name!r} draws no images to save: leave out --save-samples.")
-  for needed, flag in ((folder, "The evaluation's folder"), (Path(save or folder), "--save-samples")):
-    check_writable(needed, flag).mkdir(parents=True, exist_ok=True)
+  for needed, flag in ((folder, "The evaluation's folder"), (save or folder, "--save-samples")):
+    make(check_writable(needed, flag))
   own = jax.tree_util.Partial(run.method.objective, run.state)
   measured = partial(
     evaluate,
@@ -330,14 +330,15 @@ def read_report(config: ConfigDict, workdir: str | Path) -> Report | None:
   None if it was trained or measured otherwise, or not to its end; baselines may be others.
   """
   try:
-    trained = configs.from_json((Path(workdir) / "config.json").read_text())
+    folder = as_path(workdir)
+    trained = configs.from_json((folder / "config.json").read_text())
     if configs.differences(trained, config, configs.MEASURING):
       return None
-    content = json.loads((Path(workdir) / "evaluation" / "table.json").read_text())
+    content = json.loads((folder / "evaluation" / "table.json").read_text())
     meta, rows = content["meta"], content["rows"]
     baselines = meta["eval"]["baselines"]
     wanted = json.loads(config.eval.to_json()) | {"baselines": baselines}
-    images = Path(workdir) / "evaluation" / "images.npz"  # written last
+    images = folder / "evaluation" / "images.npz"  # written last
     if (meta["round"], meta["eval"]) != (config.train.rounds, wanted) or not images.exists():
       return None
   except (OSError, ValueError, KeyError):

@@ -1,37 +1,73 @@
-"""Files that appear whole or not at all, and a folder that one training has for itself."""
+"""Folders here and in buckets, files that appear whole or not at all, and a folder for one training alone."""
 
 import contextlib
 import fcntl
 import os
 import re
 import secrets
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from sr_jax import bucket
 from sr_jax.errors import Busy, UserError
 
 
-def local_folder(folder: str | Path, flag: str) -> Path:
-  """The absolute path of a folder that `flag` names.
+def as_path(folder: str | os.PathLike, flag: str = "") -> Path:
+  """The path of a folder or file of this machine or of a bucket, gs://BUCKET/FOLDER (see `bucket`).
 
   Raises:
-    UserError: it is the address of a bucket or the like.
+    UserError: it is another address, or a bucket that cannot be used; `flag` says where it was given.
   """
-  if re.match(r"[A-Za-z][\w+.-]+:/", str(folder)):
+  text = os.fspath(folder)
+  if text.startswith(bucket.SCHEME):
+    return bucket.path(text)
+  if re.match(r"[A-Za-z][\w+.-]+:/", text):
     raise UserError(
-      f"{flag} is {folder}, which is no folder of this machine: mount it there, gs:// by gcsfuse for example."
+      f"{flag}{' is ' * bool(flag)}{text}, which is neither of this machine nor of a bucket, "
+      "gs://BUCKET/FOLDER: give one of these, or mount it."
     )
-  return Path(folder).expanduser().absolute()
+  return Path(folder)
 
 
-def check_writable(folder: str | Path, flag: str) -> Path:
+def in_bucket(path: Path) -> bool:
+  return not isinstance(path, Path)
+
+
+def absolute(folder: str | os.PathLike, flag: str) -> Path:
+  """The absolute path of what `flag` names, see `as_path`."""
+  path = as_path(folder, flag)
+  return path if in_bucket(path) else path.expanduser().absolute()
+
+
+def name_of(folder: str | os.PathLike) -> str:
+  """The last part of a folder's path, also of "." and ".."."""
+  path = as_path(folder)
+  return path.name if in_bucket(path) else path.resolve().name
+
+
+def missing(folder: Path) -> list[Path]:
+  """The folder and those around it, as far as they are yet to be made; a bucket has none."""
+  return [] if in_bucket(folder) else [p for p in (folder, *folder.parents) if not p.exists()]
+
+
+def make(folder: Path) -> None:
+  """Make a folder and those around it; a bucket needs none."""
+  if not in_bucket(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def check_writable(folder: str | os.PathLike, flag: str) -> Path:
   """The absolute path of a folder, there or yet to be made, in which files can be written; it leaves none.
 
   Raises:
     UserError: it cannot be written, in the words of the system.
   """
-  path = local_folder(folder, flag)
+  path = absolute(folder, flag)
+  if in_bucket(path):
+    bucket.check_writable(path, flag)
+    return path
   try:
     nearest = next(p for p in (path, *path.parents) if p.exists())
     with tempfile.TemporaryFile(dir=nearest) as file:
@@ -45,7 +81,12 @@ def check_writable(folder: str | Path, flag: str) -> Path:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-  """A temporary file beside `path` that takes its place once the block has ended well."""
+  """A temporary file of this machine that takes the place of `path` once the block has ended well."""
+  if in_bucket(path):
+    with tempfile.TemporaryDirectory() as folder:
+      yield Path(folder) / path.name
+      path.write_bytes((Path(folder) / path.name).read_bytes())
+    return
   temporary = path.with_name(f".sr_jax.{secrets.token_hex(8)}")
   # A file of our own: a link that somebody else laid there is not followed.
   os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
@@ -63,21 +104,65 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
+def growing(folder: Path, *names: str) -> Iterator[tuple[Path, Callable[[], None]]]:
+  """Where files of `folder` can be appended to, and a function that brings them into `folder`.
+
+  That is `folder` itself, which is made; or for a bucket a temporary one, from which all files are copied
+  when the function is called and at the end.
+
+  Args:
+    folder: of the files.
+    names: of those that go on; the others begin anew.
+  """
+  if not in_bucket(folder):
+    make(folder)
+    yield folder, lambda: None
+    return
+  with tempfile.TemporaryDirectory() as temporary:
+    here = Path(temporary)
+
+    def copy() -> None:
+      for path in here.rglob("*"):
+        if path.is_file():
+          (folder / path.relative_to(here)).write_bytes(path.read_bytes())
+
+    for name in names:
+      with contextlib.suppress(FileNotFoundError):
+        (here / name).write_bytes((folder / name).read_bytes())
+    try:
+      yield here, copy
+    finally:
+      copy()
+
+
+def remove_tree(folder: Path) -> None:
+  """Delete a folder and what is in it."""
+  if in_bucket(folder):
+    folder.rmtree()  # type: ignore[attr-defined]  # of epath
+  else:
+    shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
 def locked(folder: Path, wait: bool = False) -> Iterator[None]:
   """A lock on `folder` for the time of the block; it ends with the process, however that ends.
+
+  In a bucket it ends up to a minute later if the process was killed (`bucket.locked`).
 
   Raises:
     Busy: another program has it, and we do not `wait` for it.
   """
+  if in_bucket(folder):
+    with bucket.locked(folder, wait):
+      yield
+    return
   path = folder / ".lock"
   while True:
     with open(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW, 0o666), "a") as file:
       try:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
       except BlockingIOError as error:
-        raise Busy(
-          f"Another training is working in {folder}: wait for it, or choose another --workdir."
-        ) from error
+        raise Busy(folder) from error
       # The one before may have removed the file between the two lines above.
       if not path.exists() or os.fstat(file.fileno()).st_ino != path.stat().st_ino:
         continue

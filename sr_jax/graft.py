@@ -1,5 +1,6 @@
 """Networks that one run takes from another: reading, checking and putting them in place."""
 
+import io
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from flax import traverse_util
 from ml_collections import ConfigDict
 
 from sr_jax.errors import UserError
+from sr_jax.files import absolute
 from sr_jax.method import Averaged, Params, State, drawing_networks
 from sr_jax.run import load_run
 
@@ -21,7 +23,10 @@ Networks = tuple[dict[str, Any], dict[str, Any]]
 def parse(entry: str) -> tuple[str, str, str]:
   """An entry of `config.init_from` -> our role, the source, and its role there."""
   ours, equals, source = entry.partition("=")
-  origin, colon, theirs = source.partition(":")
+  # The colon of an address is none of ours.
+  scheme, slashes, rest = source.rpartition("://")
+  origin, colon, theirs = rest.partition(":")
+  origin = scheme + slashes + origin
   if not (ours and equals and origin) or (colon and origin.endswith(".npz")):
     raise UserError(
       f"config.init_from has {entry!r}: write ROLE=SOURCE, or ROLE=RUN:ITS_ROLE for a stage or run."
@@ -46,7 +51,7 @@ def read(
   stats: dict[str, Any] = {}
   for entry in config.init_from:
     ours, origin, theirs = parse(entry)
-    if origin not in folders and not Path(origin).expanduser().exists():
+    if origin not in folders and not absolute(origin, "config.init_from").exists():
       raise UserError(
         f"config.init_from has {entry!r}, but {origin!r} is no earlier stage "
         f"({', '.join(folders) or 'none'}), run or file: correct it."
@@ -76,7 +81,7 @@ def read_file(path: str | Path) -> tuple[Params, Any]:
     UserError: it cannot be read, or has other keys.
   """
   try:
-    with np.load(Path(path).expanduser()) as file:
+    with np.load(io.BytesIO(absolute(path, "The .npz file").read_bytes())) as file:
       tree = traverse_util.unflatten_dict({tuple(key.split("/")): file[key] for key in file.files})
   except (OSError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
     raise UserError(f"{path} is no .npz file ({error}): give one written by numpy.savez.") from error

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from sr_jax.errors import UserError
-from sr_jax.files import replacing
+from sr_jax.files import as_path, replacing
 from sr_jax.ops import to_uint8
 
 # Decoding takes up to 20 bytes a pixel; a file that claims more is refused before it is decoded.
@@ -66,7 +66,7 @@ def read_image(path: str | Path, channels: int, max_pixels: int = MAX_PIXELS) ->
 
 def save_png(path: str | os.PathLike, image: np.ndarray) -> None:
   """Writes an image [H, W, 3] or [H, W, 1], uint8 or float in [0, 1] (clipped and rounded), as PNG."""
-  with replacing(Path(path)) as temporary:
+  with replacing(as_path(path)) as temporary:
     pixels = as_bytes(image)
     Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(temporary, format="PNG")
 
@@ -76,10 +76,10 @@ def save_samples(folder: str | os.PathLike, number: int, samples: np.ndarray) ->
 
   Further samples that are there from an earlier time are deleted.
   """
-  paths = (Path(folder) / f"{number:06d}_sample{i:05d}.png" for i in itertools.count())
+  paths = (as_path(folder) / f"{number:06d}_sample{i:05d}.png" for i in itertools.count())
   for sample, path in zip(samples, paths, strict=False):
     save_png(path, sample)
-  for path in itertools.takewhile(Path.exists, paths):
+  for path in itertools.takewhile(lambda path: path.exists(), paths):
     path.unlink()
 
 

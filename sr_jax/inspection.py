@@ -3,12 +3,12 @@
 import argparse
 import json
 import re
-from pathlib import Path
 
 from ml_collections import ConfigDict
 
 from sr_jax import config as configs
 from sr_jax.errors import UserError
+from sr_jax.files import absolute, as_path, name_of, write_text
 
 
 def compare(arguments: argparse.Namespace, overrides: list[str]) -> int:
@@ -22,12 +22,11 @@ def compare(arguments: argparse.Namespace, overrides: list[str]) -> int:
 def report(arguments: argparse.Namespace, overrides: list[str]) -> int:
   refuse(overrides, "report")
   from sr_jax.compare import compare
-  from sr_jax.files import local_folder, write_text
   from sr_jax.report.html import page, read_material
 
-  page_file = local_folder(arguments.out, "--out")
+  page_file = absolute(arguments.out, "--out")
   folders, texts = [], []
-  for folder in map(Path, arguments.runs):
+  for folder in map(as_path, arguments.runs):
     if (folder / "sweep.md").exists():
       texts.append((folder / "sweep.md").read_text())
       folders += sorted(path.parent for path in folder.glob("*/config.json"))
@@ -40,11 +39,13 @@ def report(arguments: argparse.Namespace, overrides: list[str]) -> int:
       texts.append(compare(evaluated))
     except UserError as error:
       texts.append(f"No comparison: {error}")
-  title = ", ".join(Path(name).resolve().name for name in arguments.runs)
+  title = ", ".join(map(name_of, arguments.runs))
   try:
     write_text(page_file, page(title, runs, texts))
   except OSError as error:
-    raise UserError(f"--out {arguments.out} cannot be written ({error.strerror}): choose another.") from error
+    raise UserError(
+      f"--out {arguments.out} cannot be written ({error.strerror or error}): choose another."
+    ) from error
   print(arguments.out)
   return 0
 
@@ -64,7 +65,7 @@ def show(arguments: argparse.Namespace, overrides: list[str]) -> int:
   refuse(overrides, "show")
   from sr_jax.run import load_run
 
-  run, folder = load_run(arguments.workdir), Path(arguments.workdir)
+  run, folder = load_run(arguments.workdir), as_path(arguments.workdir)
   print(run)
   for part in json.loads((folder / "versions.json").read_text()):
     print(", ".join(f"{key} {value}" for key, value in part.items() if value != ""))
@@ -80,7 +81,8 @@ def diff(arguments: argparse.Namespace, overrides: list[str]) -> int:
   from sr_jax.run import saved_config
 
   a, b = (
-    saved_config(name) if Path(name).is_dir() else configs.load(name) for name in (arguments.a, arguments.b)
+    saved_config(name) if as_path(name).is_dir() else configs.load(name)
+    for name in (arguments.a, arguments.b)
   )
   for key, (ours, theirs) in configs.differences(a, b).items():
     print(f"{key}: {ours!r} -> {theirs!r}")

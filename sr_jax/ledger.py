@@ -67,8 +67,9 @@ def write(entries: Iterable[Entry], workdir: str | Path) -> None:
   known = _read(workdir)
   lines = known + [_line(e.id, e.trial) for e in entries if e.number >= len(known)]
   if lines != known:
-    Path(workdir).mkdir(parents=True, exist_ok=True)
-    files.write_text(Path(workdir) / NAME, json.dumps(lines, indent=1) + "\n")
+    folder = files.as_path(workdir)
+    files.make(folder)
+    files.write_text(folder / NAME, json.dumps(lines, indent=1) + "\n")
 
 
 def _line(name: str, trial: Trial) -> dict[str, Any]:
@@ -77,7 +78,7 @@ def _line(name: str, trial: Trial) -> dict[str, Any]:
 
 
 def _read(workdir: str | Path) -> list[dict[str, Any]]:
-  path = Path(workdir) / NAME
+  path = files.as_path(workdir) / NAME
   try:
     return json.loads(path.read_text())
   except FileNotFoundError:

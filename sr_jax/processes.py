@@ -24,6 +24,7 @@ import jax
 from jax._src import distributed  # JAX has no public way to its key-value store
 
 from sr_jax.errors import STOPPED, UserError
+from sr_jax.files import make, missing
 
 ARRIVAL = 600  # seconds for which processes wait for each other's config and data
 SHARED = 30  # seconds after which all must see a file that one wrote: network file systems are late
@@ -98,13 +99,15 @@ def difference(theirs: Mapping[str, Any], ours: Mapping[str, Any], process: int)
 @contextlib.contextmanager
 def _token(folder: Path) -> Iterator[str]:
   """The name of a new file in `folder`, which is there for the time of the block."""
-  made = [path for path in (folder, *folder.parents) if not path.exists()]
+  made = missing(folder)
   path = folder / f".shared-{uuid.uuid4().hex}"
   try:
-    folder.mkdir(parents=True, exist_ok=True)
+    make(folder)
     path.touch()
   except OSError as error:
-    raise UserError(f"--workdir {folder} cannot be written ({error.strerror}): choose another.") from error
+    raise UserError(
+      f"--workdir {folder} cannot be written ({error.strerror or error}): choose another."
+    ) from error
   try:
     yield path.name
   finally:

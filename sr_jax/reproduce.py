@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -114,7 +113,7 @@ def write(paper: str, name: str, config: str, runs: Sequence[Planned], workdir: 
     UserError: there is no such table or folder.
   """
   table, config = find(paper, name, config)
-  if not Path(workdir).is_dir():
+  if not files.as_path(workdir).is_dir():
     raise UserError(f"--workdir {workdir} does not exist: give the folder of a sweep of {config}.")
   reports, wanted = read_reports(runs), needed(table, runs)
   samples = max((run.config.eval.samples for run in wanted), default=1)
@@ -136,7 +135,7 @@ def write(paper: str, name: str, config: str, runs: Sequence[Planned], workdir: 
   facts = [*meta["conditions"], f"config: {config}", f"command: {command}"]
   facts += [f"missing: {missing}"] if missing else []
   text = f"# {meta['table']}\n\n{markdown(cells)}\n" + "".join(f"- {fact}\n" for fact in facts)
-  path = Path(workdir) / f"{paper}_{name}"
+  path = files.as_path(workdir) / f"{paper}_{name}"
   content = json.dumps({"meta": meta, "rows": rows}, indent=2, allow_nan=False)
   files.write_text(path.with_suffix(".json"), f"{content}\n")
   files.write_text(path.with_suffix(".md"), text)

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from sr_jax.configs import base
 from sr_jax.data import open_source, test_batches
 from sr_jax.errors import UserError
-from sr_jax.files import check_writable
+from sr_jax.files import as_path, check_writable
 from sr_jax.images import read_image
 from sr_jax.metrics import (
   METRICS,
@@ -72,7 +72,7 @@ def score(folder: str | Path, config: ConfigDict, out: str | Path = "", command:
       or a folder that cannot be written.
   """
   if out:
-    check_writable(Path(out) / "evaluation", "--out")
+    check_writable(as_path(out) / "evaluation", "--out")
   config = config.copy_and_resolve_references()
   settings, operator = config.eval, make_operator(config)
   source = open_source(settings.data, "config.eval.data")
@@ -122,7 +122,7 @@ def score(folder: str | Path, config: ConfigDict, out: str | Path = "", command:
   shown = METRICS | columns(names)
   text = report_text("table", rows, meta, shown) + "\n" + report_text("best", firsts, {}, shown)
   if out:
-    target = Path(out) / "evaluation"
+    target = as_path(out) / "evaluation"
     write_report(target, "table", rows, meta, shown)
     write_per_image(target, [truth.name for truth in truths], rows_of(title, n, values))
   return text

@@ -15,7 +15,7 @@ from sr_jax.baselines import BASELINES
 from sr_jax.data import check_test_images, open_source, test_batches, train_batches
 from sr_jax.data.sources import Source
 from sr_jax.errors import UserError, choose, find
-from sr_jax.files import check_writable
+from sr_jax.files import as_path, check_writable
 from sr_jax.method import Method, State, run_round
 from sr_jax.methods import make_method
 from sr_jax.metrics import METRICS, check_count, features, make_protocol, measure, read_weights
@@ -78,7 +78,7 @@ def plan_stages(config: ConfigDict, workdir: str | Path) -> list[Stage]:
   stages: list[Stage] = []
   earlier: dict[str, Path] = {}
   for name in [*(name for name in config.stages if name in needed), ""]:
-    folder = Path(workdir) / name
+    folder = as_path(workdir) / name
     stage = configs.stage_config(config, name) if name else config
     stages.append(Stage(name, stage, folder, dict(earlier)))
     earlier[name] = folder
@@ -187,7 +187,7 @@ def check_evaluation(
   configs.check(config)
   if workdir:
     check_writable(workdir, flag)
-    check_writable(Path(workdir) / "evaluation", flag)
+    check_writable(as_path(workdir) / "evaluation", flag)
   settings = config.eval
   for name in settings.baselines:
     find(BASELINES, name, "config.eval.baselines")

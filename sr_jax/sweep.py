@@ -1,5 +1,6 @@
 """Runs on this machine: the stages of one, and the trials of a sweep, one by one or several at once."""
 
+import contextlib
 import logging
 import os
 import subprocess
@@ -43,7 +44,7 @@ def train_stages(config: ConfigDict, workdir: str | Path, sources: Sources | Non
       key = f"config.stages.{stage.name}." * bool(stage.name) or "config."
       images[f"{key}data"] = sources(stage.config.data)
       images[f"{key}eval.data"] = sources(stage.config.eval.data)
-    processes.agree(facts(config, images), Path(workdir).absolute())
+    processes.agree(facts(config, images), files.absolute(workdir, "--workdir"))
   for stage in stages:
     own = stage.config
     test = sources(own.eval.data, "config.eval.data")
@@ -70,8 +71,8 @@ def plan(
   Raises:
     UserError: two trials are the same, or one's config cannot be made.
   """
-  entries = number_trials(trials, workdir)
-  return [Planned(entry, configure(entry.trial), Path(workdir) / entry.id) for entry in entries]
+  entries, folder = number_trials(trials, workdir), files.as_path(workdir)
+  return [Planned(entry, configure(entry.trial), folder / entry.id) for entry in entries]
 
 
 def check(runs: Iterable[Planned], sources: Sources) -> None:
@@ -139,7 +140,7 @@ def run_trial(run: Planned, reports: Mapping[str, Report], sources: Sources, com
   except Busy:
     raise
   except Exception as error:
-    run.folder.mkdir(parents=True, exist_ok=True)
+    files.make(run.folder)
     files.write_text(reason, f"{type(error).__name__}: {error}\n")
     raise
 
@@ -181,31 +182,34 @@ def run_programs(runs: Iterable[Planned], words: Sequence[str], jobs: int) -> bo
   runs = list(runs)
   reports = read_reports(runs)
   waiting = [run for run in runs if state(run, reports) != "finished"]
-  running: dict[int, tuple[Planned, subprocess.Popen]] = {}
+  running: dict[int, tuple[Planned, subprocess.Popen, contextlib.ExitStack]] = {}
   told = False
   with parallel.stop_signals() as asked_to_stop:
     while running or (waiting and not told):
       for slot in range(jobs) if not told else ():
-        unfinished = {str(run.folder) for run in (*waiting, *(one for one, _ in running.values()))}
+        unfinished = {str(run.folder) for run in (*waiting, *(one for one, *_ in running.values()))}
         ready = [run for run in waiting if not unfinished & _judges(run.config)]
         if slot not in running and ready:
           run = ready[0]
           waiting.remove(run)
           argv = [sys.executable, "-m", "sr_jax.cli", *words, f"--trial={run.entry.number}"]
-          with run.folder.with_name(f"{run.entry.id}.log").open("a") as out:
+          log_file, logged = f"{run.entry.id}.log", contextlib.ExitStack()
+          here, _ = logged.enter_context(files.growing(run.folder.parent, log_file))
+          with (here / log_file).open("a") as out:
             program = subprocess.Popen(
               argv, stdout=out, stderr=out, env=os.environ | parallel.share_of_gpus(slot, jobs)
             )
-          running[slot] = run, program
+          running[slot] = run, program, logged
           log.info("Trial %s begins.", run.entry.id)
       if asked_to_stop() and not told:
         told = True
-        for _, program in running.values():
+        for _, program, _ in running.values():
           program.terminate()
       time.sleep(0.1)
-      for slot, (run, program) in list(running.items()):
+      for slot, (run, program, logged) in list(running.items()):
         if program.poll() is not None:
           del running[slot]
+          logged.close()
           log.info("Trial %s ends with exit code %d.", run.entry.id, program.returncode)
   return not told
 

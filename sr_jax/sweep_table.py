@@ -39,11 +39,12 @@ def tabulate(runs: Iterable[Planned], workdir: str | Path, command: str = "", me
   Raises:
     UserError: `metric` is no column, or there is no such folder.
   """
-  if not Path(workdir).is_dir():
+  folder = files.as_path(workdir)
+  if not folder.is_dir():
     raise UserError(f"--workdir {workdir} does not exist: give the folder of a sweep.")
   # Of two programs that end at once, the second must see the first one's trial.
-  with files.locked(Path(workdir), wait=True):
-    return _tabulate(list(runs), Path(workdir), command, metric)
+  with files.locked(folder, wait=True):
+    return _tabulate(list(runs), folder, command, metric)
 
 
 def collect(

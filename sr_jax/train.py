@@ -4,6 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
 
@@ -16,6 +17,7 @@ from sr_jax import graft, parallel
 from sr_jax.checkpoint import Checkpoints
 from sr_jax.data import open_source, train_batches
 from sr_jax.data.sources import Source
+from sr_jax.files import as_path, growing
 from sr_jax.method import Batch, Metrics
 from sr_jax.methods import make_method
 from sr_jax.ops import make_operator
@@ -106,13 +108,14 @@ def train(
     run_round = parallel.compile_step(method, mesh, config.seed)
     profile = config.train.profile_from
     history: list[Metrics] = []
-    with Writer(Path(workdir), begin, enabled=process == 0) as writer:
+    folder = as_path(workdir)
+    with Writer(folder, begin, enabled=process == 0) as writer, ExitStack() as profiling:
       clock, clocked = time.perf_counter(), begin
       for step in range(begin + 1, rounds + 1):
         if held != (step - 1) // method.rounds_per_batch:
           batch, held = next(stream), held + 1
         if step == profile:
-          profiler.start(str(Path(workdir) / "profile"))
+          profiler.start(str(profiling.enter_context(growing(folder / "profile"))[0]))
         with jax.transfer_guard("disallow"):
           state, metrics = run_round(state, batch)
         history.append(metrics)
@@ -123,6 +126,7 @@ def train(
         if begin < profile == step - PROFILED_ROUNDS + 1:
           jax.block_until_ready(state)
           profiler.stop()
+          profiling.close()
         stopping = step < rounds and asked_to_stop()
         saves = stopping or step == rounds or step % config.train.checkpoint_every == 0
         alive(times=SLOW if saves else 1)
@@ -139,9 +143,10 @@ def train(
           writer.write(step, {f"eval/{k}": v for k, v in watch(Run(config, operator, method, state)).items()})
           clock, clocked = time.perf_counter(), step
         if saves:
+          writer.flush()  # what a checkpoint knows is in the metrics, wherever they are
           checkpoints.save(state, config, batch)
           if process == 0:
-            write_versions(config, Path(workdir), begin)
+            write_versions(config, folder, begin)
         if stopping:
           break
   return Run(config, operator, method, state)

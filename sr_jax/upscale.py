@@ -9,7 +9,7 @@ import numpy as np
 
 from sr_jax.baselines import Sampler
 from sr_jax.errors import UserError
-from sr_jax.files import check_writable
+from sr_jax.files import check_writable, make
 from sr_jax.images import read_image, save_png
 from sr_jax.ops import to_float, to_uint8
 from sr_jax.run import Run, load_run
@@ -85,7 +85,7 @@ def upscale_file(
   Raises:
     UserError: as `upscale`, `read_image` and `load_run`; or `out` cannot be written.
   """
-  check_writable(out, "--out")
+  folder = check_writable(out, "--out")
   run = load_run(workdir)
   image = read_image(path, run.config.data.channels)
   samples = run.count(samples, temperature)
@@ -94,8 +94,8 @@ def upscale_file(
   )
   fy, fx = run.operator.factor
   scale = f"x{fy}" if fy == fx else f"x{fy}x{fx}"
-  paths = [Path(out) / f"{Path(path).stem}_{scale}_{i}.png" for i in range(samples)]
-  Path(out).mkdir(parents=True, exist_ok=True)
+  paths = [folder / f"{Path(path).stem}_{scale}_{i}.png" for i in range(samples)]
+  make(folder)
   for target, enlarged in zip(paths, images, strict=True):
     save_png(target, enlarged)
   return paths

@@ -114,7 +114,7 @@ def images(tmp_path, monkeypatch):
   ("option", "words"),
   [
     ("--workdir={}/" + 256 * "x", "cannot be written (File name too long)"),
-    ("--workdir=gs://bucket/run", "no folder of this machine"),
+    ("--workdir=s3://bucket/run", "neither of this machine nor of a bucket"),
     ("--workdir={}/images/0.png", "cannot be written (Not a directory)"),
     ("--config.data.dir=gs://bucket/images", "config.data.dir is 'gs://bucket/images'"),
   ],

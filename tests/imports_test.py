@@ -21,6 +21,7 @@ FLOORS = [
   {"losses"},
   {"ops", "ledger", "configs", "ranges", "hlo", "targets"},
   {"files"},
+  {"bucket"},
   {"errors"},
 ]
 

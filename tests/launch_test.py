@@ -283,5 +283,5 @@ def test_a_container_file_copies_what_it_installs_and_is_not_root_when_it_runs(e
       assert all((LAUNCH.parent / path).exists() for path in step[1:-1]), step
   assert "USER" in [step[0] for step in steps]
   (install,) = [line for line in lines if '".[' in line]
-  name = install.partition("[")[2].partition("]")[0]
-  assert f"\n{name} =" in (LAUNCH.parent / "setup.cfg").read_text()
+  for name in install.partition("[")[2].partition("]")[0].split(","):
+    assert f"\n{name} =" in (LAUNCH.parent / "setup.cfg").read_text()

@@ -58,6 +58,12 @@ def open_source(cfg: ConfigDict, key: str = "config.data") -> Source:
     if cfg.channels != 1:
       raise UserError(f"{key}.channels is {cfg.channels}, but {cfg.name} has 1: set it to 1")
     return ARRAYS[cfg.name](cfg.split)
+  for kind, given in (("dir", cfg.dir), ("lr_dir", lr_dir)):
+    if "://" in expand(given):
+      raise UserError(
+        f"{key}.{kind} is {expand(given)!r}, and images are read from folders of this machine alone: mount "
+        "it there, gs:// by gcsfuse for example, and give that folder"
+      )
   if cfg.name == "folder":
     source: Source = Folder(cfg.dir, lr_dir, cfg.channels, key, cfg.split, least)
   elif lr_dir:
@@ -99,12 +105,6 @@ class Folder:
     self, folders: str, lr_folders: str, channels: int, key: str, split: str = "", min_bytes: int = 0
   ):
     self.channels = channels
-    for kind, given in (("dir", folders), ("lr_dir", lr_folders)):
-      if "://" in expand(given):
-        raise UserError(
-          f"{key}.{kind} is {expand(given)!r}, and only folders of this machine can be read: mount it there, "
-          "gs:// by gcsfuse for example, and give that folder"
-        )
     roots = [self._root(part, f"{key}.dir") for part in expand(folders).split(":")]
     files = []
     for root in roots:

@@ -1,13 +1,13 @@
 """Grids of images: test images beside their samples, and models beside each other."""
 
+import io
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from sr_jax.files import replacing
+from sr_jax.files import as_path, replacing
 from sr_jax.images import as_bytes, save_png
 
 CELL = 256  # pixels of a grid's image at most; the centre of a larger one is shown
@@ -19,14 +19,14 @@ MARGIN = 4  # pixels around the cells of a grid
 def save_images(images: Sequence[Mapping[str, np.ndarray]], path: str | os.PathLike) -> None:
   """Writes images as for `image_grid`, as they are, to an .npz file that `read_images` reads."""
   flat = {f"{i}/{name}": array for i, image in enumerate(images) for name, array in image.items()}
-  with replacing(Path(path)) as temporary, temporary.open("wb") as file:
+  with replacing(as_path(path)) as temporary, temporary.open("wb") as file:
     np.savez(file, allow_pickle=False, **flat)
 
 
 def read_images(path: str | os.PathLike) -> list[dict[str, np.ndarray]]:
   """What `save_images` wrote. Raises OSError, ValueError or KeyError if it cannot be read."""
   images: list[dict[str, np.ndarray]] = []
-  with np.load(path) as arrays:
+  with np.load(io.BytesIO(as_path(path).read_bytes())) as arrays:
     for key in arrays.files:
       number, _, name = key.partition("/")
       images += [{} for _ in range(int(number) + 1 - len(images))]

@@ -15,6 +15,7 @@ from PIL import Image
 
 from sr_jax import config as configs
 from sr_jax.errors import UserError
+from sr_jax.files import as_path, name_of
 from sr_jax.images import as_bytes
 from sr_jax.report.grids import SAMPLES, deviation, read_images
 
@@ -89,7 +90,7 @@ def read_material(folder: str | Path) -> Material:
   Raises:
     UserError: there is neither a run nor an evaluation, or a file that cannot be read.
   """
-  root = Path(folder)
+  root = as_path(folder)
   try:
     texts = {
       name: (root / name).read_text() if (root / name).exists() else ""
@@ -97,7 +98,7 @@ def read_material(folder: str | Path) -> Material:
     }
     images = root / "evaluation" / "images.npz"
     material = Material(
-      root.resolve().name,
+      name_of(root),
       configs.flatten(configs.from_json(texts["config.json"])) if texts["config.json"] else {},
       [json.loads(line) for line in texts["metrics.jsonl"].splitlines()],
       texts["evaluation/table.md"],

@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -32,7 +31,7 @@ class Writer:
 
   def __init__(self, workdir: str | os.PathLike, start: int, enabled: bool = True):
     """Writes into `workdir` from round `start` + 1 on; with `enabled` False `write` does nothing."""
-    self._workdir, self._start, self._enabled = Path(workdir), start, enabled
+    self._workdir, self._start, self._enabled = files.as_path(workdir), start, enabled
     self._files = contextlib.ExitStack()
     self._lines: Any = None
     self._events: Any = None
@@ -56,22 +55,28 @@ class Writer:
       scalar = summary.scalar(name, float(value))
       self._events.write(Event(step=step, wall_time=now, summary=scalar).SerializeToString())
     if now - self._flushed > FLUSH:
-      self._events.flush()
+      self.flush()
       self._flushed = now
+
+  def flush(self) -> None:
+    """Lets others see what was written so far."""
+    if self._events is not None:
+      self._events.flush()
+      self._copy()
 
   def close(self) -> None:
     """Closes what is open; a later `write` is an error."""
     self._files.close()
 
   def _open(self) -> None:
-    self._workdir.mkdir(parents=True, exist_ok=True)
-    path = self._workdir / "metrics.jsonl"
+    here, self._copy = self._files.enter_context(files.growing(self._workdir, "metrics.jsonl"))
+    path = here / "metrics.jsonl"
     if path.exists():
       lines = path.read_text().splitlines(keepends=True)
       files.write_text(path, "".join(line for line in lines if _is_before(line, self._start)))
     self._lines = self._files.enter_context(path.open("a", buffering=1))
     # Not by tensorboardX's SummaryWriter: its thread dies on a full disk, and what is added waits for ever.
-    folder, now = self._workdir / "events", time.time_ns()
+    folder, now = here / "events", time.time_ns()
     folder.mkdir(exist_ok=True)
     self._events = RecordWriter(str(folder / f"events.out.tfevents.{now}"))
     self._files.callback(self._events.close)

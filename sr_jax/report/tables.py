@@ -4,7 +4,6 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -96,8 +95,8 @@ def write_report(
   Returns:
     The Markdown text.
   """
-  folder = Path(folder)
-  folder.mkdir(parents=True, exist_ok=True)
+  folder = files.as_path(folder)
+  files.make(folder)
   text = report_text(name, rows, meta, metrics)
   content = {"meta": dict(meta), "rows": {row: finite(values) for row, values in rows.items()}}
   files.write_text(folder / f"{name}.json", json.dumps(content, indent=2, allow_nan=False) + "\n")
@@ -128,12 +127,12 @@ def write_per_image(folder: str | os.PathLike, names: Sequence[str], rows: PerIm
       row: finite({c: float(f"{v[i]:.8g}") for c, v in columns.items()}) for row, columns in rows.items()
     }
     lines.append(json.dumps({"image": name, "rows": values}) + "\n")
-  files.write_text(Path(folder) / PER_IMAGE, "".join(lines))
+  files.write_text(files.as_path(folder) / PER_IMAGE, "".join(lines))
 
 
 def read_per_image(folder: str | os.PathLike) -> tuple[list[str], dict[str, dict[str, np.ndarray]]]:
   """The names and rows that `write_per_image` wrote, NaN where a number was not finite."""
-  lines = [json.loads(line) for line in (Path(folder) / PER_IMAGE).read_text().splitlines()]
+  lines = [json.loads(line) for line in (files.as_path(folder) / PER_IMAGE).read_text().splitlines()]
   rows = {
     row: {column: np.array([line["rows"][row][column] for line in lines], float) for column in columns}
     for row, columns in lines[0]["rows"].items()

@@ -1,0 +1,275 @@
+"""Work directories in a bucket hold what a folder would, whatever stops a run, and every verb finds them."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import small_runs
+from sr_jax import bucket, cli, graft
+from sr_jax.checkpoint import Checkpoints, digest
+from sr_jax.config import load
+from sr_jax.data import open_source
+from sr_jax.errors import Busy, UserError
+from sr_jax.files import as_path, growing, locked
+from sr_jax.run import load_run
+
+CONFIG = small_runs.__file__
+# What this file is not about is left out.
+CHEAP = [
+  *("--config.eval.metrics=('psnr',)", "--config.eval.baselines=()"),
+  *("--config.eval.samples=2", "--config.eval.losses=False"),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def server(tmp_path_factory):
+  """A bucket "bucket", images to train on, and an empty folder to work in."""
+  program = subprocess.Popen(
+    [sys.executable, Path(__file__).with_name("bucket_server.py")],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.DEVNULL,
+    text=True,
+  )
+  address = f"http://127.0.0.1:{program.stdout.readline().strip()}"
+  folder = tmp_path_factory.mktemp("bucket")
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("STORAGE_EMULATOR_HOST", address)
+    patch.setenv("TENSORSTORE_GCS_HTTP_URL", address)
+    # It would ask for the kind of the bucket, of which the emulator knows nothing, at every call.
+    patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    patch.setenv("SR_JAX_TRAIN_DIR", str(small_runs.write_images(folder / "images")))
+    (folder / "here").mkdir()
+    patch.chdir(folder / "here")
+    yield
+  assert not list((folder / "here").iterdir())  # such as "gs:"
+  program.terminate()
+  program.communicate()
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory):
+  """A run in a folder."""
+  folder = tmp_path_factory.mktemp("local") / "run"
+  assert cli.main(["train", "--config", CONFIG, "--workdir", str(folder), *CHEAP]) == 0
+  return folder
+
+
+@pytest.fixture(scope="module")
+def run():
+  """The same run in a bucket, killed and resumed."""
+  words = ["train", "--config", CONFIG, "--workdir", "gs://bucket/run", *CHEAP]
+  program = subprocess.Popen([sys.executable, "-m", "sr_jax.cli", *words], stderr=subprocess.PIPE)
+  folder, deadline = as_path("gs://bucket/run"), time.monotonic() + 120
+  while not (folder / "checkpoints" / "8" / "commit_success.txt").exists():
+    assert program.poll() is None, program.stderr.read()
+    assert time.monotonic() < deadline
+    time.sleep(0.02)
+  program.send_signal(signal.SIGKILL)
+  program.communicate()
+  assert not (folder / "checkpoints" / "20").exists()
+  assert (folder / ".lock").exists()
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(bucket, "LEASE", 1)
+    assert cli.main(words) == 0
+  return folder
+
+
+def metrics(folder) -> list[dict]:
+  lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+  return [{k: v for k, v in line.items() if k not in ("time", "images_per_second")} for line in lines]
+
+
+def table(folder) -> dict:
+  return json.loads((folder / "evaluation" / "table.json").read_text())["rows"]
+
+
+def names(folder) -> set[str]:
+  return {path.name for path in folder.iterdir()}
+
+
+def test_a_killed_and_resumed_run_in_a_bucket_equals_one_in_a_folder(local, run):
+  assert digest(load_run("gs://bucket/run").state) == digest(load_run(local).state)
+  assert metrics(run) == metrics(local)
+  assert table(run) == table(local)
+  assert (run / "config.json").read_text() == (local / "config.json").read_text()
+  assert [part["after_round"] for part in json.loads((run / "versions.json").read_text())] == [0, 8]
+  for part in ("checkpoints", "evaluation", ""):
+    assert names(run / part) == names(local / part)
+  assert len(names(run / "events")) == 2  # of both programs
+
+
+def test_a_half_written_checkpoint_is_none_and_is_cleared_away_by_the_next_training(run):
+  (run / "checkpoints" / "24" / "state" / "manifest").write_text("half")
+  with Checkpoints(run) as checkpoints:
+    assert checkpoints._steps() == [20, 16]
+  assert "24" in names(run / "checkpoints")
+  with Checkpoints(run, create=True, lock=True):
+    assert names(run / "checkpoints") == {"16", "20"}
+
+
+def test_every_verb_that_takes_a_run_takes_one_in_a_bucket(local, run, tmp_path, capsys):
+  words = ["--config.eval.beside=('gs://bucket/run',)", "--out=gs://bucket/again"]
+  assert cli.main(["evaluate", f"--workdir={run}", *words, "--save-samples=gs://bucket/samples"]) == 0
+  again = as_path("gs://bucket/again/")
+  assert table(again)["srim"] == table(run)["srim"]
+  assert table(again)["run"]["psnr"] == pytest.approx(table(run)["srim"]["psnr"], abs=0.5)  # other draws
+  assert {"000000_sample00000.png", "000005_sample00001.png"} < names(as_path("gs://bucket/samples"))
+  Image.new("RGB", (8, 6), "green").save(tmp_path / "photo.png")
+  capsys.readouterr()
+  for place in ("gs://bucket/photos", tmp_path / "photos"):
+    arguments = [str(tmp_path / "photo.png"), f"--workdir={run}", f"--out={place}", "--samples=2"]
+    assert cli.main(["upscale", *arguments]) == 0
+    shown, kept = capsys.readouterr().out.split(), [f"{place}/photo_x4_{i}.png" for i in range(2)]
+    assert shown == kept
+  for name in ("photo_x4_0.png", "photo_x4_1.png"):
+    assert (as_path("gs://bucket/photos") / name).read_bytes() == (tmp_path / "photos" / name).read_bytes()
+  assert cli.main(["show", "gs://bucket/run"]) == 0
+  assert "round 20 of 20" in capsys.readouterr().out.replace(",", "")
+  assert cli.main(["diff", "gs://bucket/run", str(local)]) == 0
+  assert not capsys.readouterr().out
+  assert cli.main(["compare", "gs://bucket/run", "gs://bucket/again"]) == 0
+  assert "Differences to run" in capsys.readouterr().out
+  assert cli.main(["report", "gs://bucket/run", str(local), "--out=gs://bucket/report.html"]) == 0
+  assert "No comparison" not in as_path("gs://bucket/report.html").read_text()
+
+
+def test_networks_are_taken_from_a_run_in_a_bucket(run, tmp_path):
+  assert graft.parse("prior=gs://bucket/run:generator") == ("prior", "gs://bucket/run", "generator")
+  assert graft.parse("prior=gs://bucket/run") == ("prior", "gs://bucket/run", "prior")
+  config = load(CONFIG)
+  config.init_from = ("generator=gs://bucket/run:generator",)
+  params, _ = graft.read(config, {})
+  kernel = params["generator"]["Conv_0"]["kernel"]
+  assert (kernel == load_run(run).state.params["generator"]["Conv_0"]["kernel"]).all()
+  config.init_from = ("generator=gs://bucket/none",)
+  with pytest.raises(UserError, match="'gs://bucket/none' is no earlier stage"):
+    graft.read(config, {})
+
+
+def test_a_sweep_and_its_table_are_in_a_bucket(tmp_path, capsys):
+  config = tmp_path / "roll.py"
+  config.write_text("""
+from sr_jax.configs import amap_swiss_roll
+
+def get_config(variant="mse"):
+  config = amap_swiss_roll.get_config(variant)
+  config.networks.generator.widths = (8,)
+  config.train.update({"rounds": 4, "batch": 20, "log_every": 2, "checkpoint_every": 2})
+  config.eval.update({"limit": 8, "batch": 8})
+  return config
+
+def sweep():
+  yield "MSE", "mse", {"seed": 0}
+  yield "beside", "mse", {"eval.beside": "('{workdir}/MSE',)"}
+""")
+  words = ["sweep", "--config", str(config), "--workdir", "gs://bucket/sweep"]
+  assert cli.main([*words, "--trial=0"]) == 0
+  capsys.readouterr()
+  assert cli.main([*words, "--list"]) == 0
+  assert [line.split("\t")[2] for line in capsys.readouterr().out.splitlines()] == ["finished", "not begun"]
+  assert cli.main([*words, "--jobs=2"]) == 0
+  assert cli.main([*words, "--table"]) == 0
+  folder = as_path("gs://bucket/sweep")
+  assert set(json.loads((folder / "sweep.json").read_text())["rows"]) > {"MSE", "beside"}
+  assert {"ledger.json", "sweep.md", "sweep_plot.png", "MSE", "beside", "beside.log"} < names(folder)
+  assert "round 4/4" in (folder / "beside.log").read_text()
+  assert ".lock" not in names(folder)
+
+
+def test_a_second_training_in_the_same_bucket_folder_is_refused(capsys, monkeypatch):
+  monkeypatch.setattr(bucket, "LEASE", 2)
+  with locked(as_path("gs://bucket/mine")):
+    assert cli.main(["train", "--config", CONFIG, "--workdir=gs://bucket/mine", *CHEAP]) == 2
+  assert "Another training is working in gs://bucket/mine" in capsys.readouterr().err
+  assert not as_path("gs://bucket/mine").exists()
+
+
+def test_a_lock_is_kept_by_its_renewals_waited_for_and_taken_from_the_dead(monkeypatch):
+  monkeypatch.setattr(bucket, "LEASE", 0.8)
+  folder, order = as_path("gs://bucket/locked"), []
+
+  def wait():
+    with locked(folder, wait=True):
+      order.append("waited")
+
+  waiting = threading.Thread(target=wait)
+  with locked(folder):
+    waiting.start()
+    with pytest.raises(Busy), locked(folder):
+      pass
+    time.sleep(1.5)  # longer than a lock stays that nobody renews
+    order.append("held")
+  waiting.join()
+  assert order == ["held", "waited"]
+  (folder / ".lock").write_text("of a program that was killed")
+  with locked(folder):
+    assert "of a program that was killed" not in (folder / ".lock").read_text()
+  assert not folder.exists()
+  with locked(folder):
+    (folder / ".lock").write_text("of somebody who took it")
+  assert (folder / ".lock").exists()
+
+
+def test_only_one_of_two_programs_that_come_at_once_has_the_lock(monkeypatch):
+  monkeypatch.setattr(bucket, "LEASE", 4)
+  lock = as_path("gs://bucket/raced") / ".lock"
+  bucket._acquire(lock, b"first", wait=False)
+  seen = iter(["", "first", "first, renewed"])  # the second one looked before the first one wrote
+  monkeypatch.setattr(bucket, "_content", lambda lock: next(seen))
+  with pytest.raises(Busy):
+    bucket._acquire(lock, b"second", wait=False)
+  assert lock.read_text() == "first"
+
+
+def test_what_grows_goes_on_in_the_bucket():
+  folder = as_path("gs://bucket/grown")
+  for text in ("one\n", "two\n"):
+    with growing(folder, "log") as (here, copy):
+      with (here / "log").open("a") as file:
+        file.write(text)
+      copy()
+      assert (folder / "log").read_text().endswith(text)
+  assert (folder / "log").read_text() == "one\ntwo\n"
+
+
+@pytest.mark.parametrize(
+  ("workdir", "words"),
+  [
+    ("gs://nobody-has-this/run", "There is no bucket gs://nobody-has-this"),
+    ("gs://forbidden/run", "gs://forbidden cannot be read (Forbidden"),
+    ("gs://unknown-caller/run", "gcloud auth application-default login"),
+    ("gs:///run", "names no bucket"),
+    ("gs:/bucket/run", "--workdir is gs:/bucket/run"),
+    ("s3://bucket/run", "--workdir is s3://bucket/run"),
+    ("https://host/run", "--workdir is https://host/run"),
+  ],
+)
+def test_a_place_that_cannot_be_used_costs_one_sentence(capsys, workdir, words):
+  for verb in (["train", "--config", CONFIG], ["evaluate"]):
+    assert cli.main([*verb, f"--workdir={workdir}"]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert len(error.strip().splitlines()) == 1
+
+
+def test_without_gcsfs_the_extra_is_named(monkeypatch):
+  monkeypatch.setattr(bucket, "_reached", set())
+  monkeypatch.setattr(bucket.importlib.util, "find_spec", lambda name: None)
+  with pytest.raises(UserError, match=r"gs://bucket/run is in a bucket.* pip install sr_jax\[gcs\]"):
+    as_path("gs://bucket/run")
+
+
+@pytest.mark.parametrize("name", ["folder", "div2k"])
+def test_images_are_not_read_from_a_bucket_and_its_address_is_not_cut(monkeypatch, name):
+  monkeypatch.setenv("SR_JAX_TRAIN_DIR", "gs://bucket/a:gs://bucket/b")
+  config = load(CONFIG)
+  config.data.name = name
+  with pytest.raises(UserError, match=r"config\.data\.dir is 'gs://bucket/a:gs://bucket/b'.*gcsfuse"):
+    open_source(config.data)
