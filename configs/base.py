@@ -15,10 +15,11 @@ from sr_jax.errors import choose
 
 # The keys of one network's optimiser, under `config.optim`.
 OPTIMISER = {
-  "name": "adam",  # adam | sgd | rmsprop
+  "name": "adam",  # adam | adamw | sgd | rmsprop
   "learning_rate": 1e-4,
   "b1": 0.9,
   "b2": 0.999,
+  "weight_decay": 0.01,  # adamw: times the rate, of the kernels of convolutions and dense layers alone
   "decay": 0.95,  # rmsprop: of the mean square; all three as in Pixel Recursive Super Resolution
   "momentum": 0.9,  # rmsprop
   "eps": 1e-8,  # rmsprop
@@ -27,6 +28,9 @@ OPTIMISER = {
   "halve_at": (),  # updates after the warm-up at which the rate halves, with schedule = "halve"
   "warmup": 0,  # updates of linear warm-up
   "clip": 0.0,  # global gradient norm, 0: none
+  # Rounds whose mean gradient makes one update, a batch in parts. The schedule and `clip` are of updates; an
+  # `average` and SRIM's `inner_rounds` count rounds; batch statistics are those of a round.
+  "accumulate": 1,
 }
 
 
@@ -61,6 +65,10 @@ def get_config(
       "seed": 0,
       **_method_sections(method, networks),
       "dtype": "float32",  # what the networks compute in: float32 | bfloat16; parameters stay float32
+      # Compute the inside of networks' blocks again in the backward pass: less memory, more time.
+      "remat": False,
+      # Images that batch normalisation in training takes together, 0: all of a batch, over all devices.
+      "ghost_batch": 0,
       # Decay in a round of an exponential average of the trained networks' weights, which draws; 0: none.
       "average": 0.0,
       # none | project: the output is projected onto {y : Ay = x} | learned: by the network, with its own A+

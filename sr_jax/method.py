@@ -193,9 +193,9 @@ def averaged(method: Method, decay: float) -> Method:
   return method._replace(init=init, step=step, latents=latents, **drawing)
 
 
-def optimiser(config: ConfigDict, updates: int) -> optax.GradientTransformation:
-  """The optimiser of one network from `config.optim.<role>`, for a run of `updates` updates."""
-  rate = config.learning_rate
+def optimiser(config: ConfigDict, calls: int) -> optax.GradientTransformation:
+  """The optimiser of one network from `config.optim.<role>`, for a run that calls it `calls` times."""
+  rate, updates = config.learning_rate, calls // config.accumulate
   schedules = {
     "constant": lambda: optax.constant_schedule(rate),
     "cosine": lambda: optax.cosine_decay_schedule(rate, max(1, updates - config.warmup), config.final),
@@ -207,6 +207,9 @@ def optimiser(config: ConfigDict, updates: int) -> optax.GradientTransformation:
     schedule = optax.join_schedules([ramp, schedule], [config.warmup])
   rules = {
     "adam": lambda: optax.adam(schedule, config.b1, config.b2),
+    "adamw": lambda: optax.adamw(
+      schedule, config.b1, config.b2, weight_decay=config.weight_decay, mask=_kernels
+    ),
     "sgd": lambda: optax.sgd(schedule),
     # The mean square starts at 1, as in TensorFlow.
     "rmsprop": lambda: optax.rmsprop(
@@ -214,7 +217,15 @@ def optimiser(config: ConfigDict, updates: int) -> optax.GradientTransformation:
     ),
   }
   rule = choose(rules, config.name, "config.optim.<role>.name")()
-  return optax.chain(optax.clip_by_global_norm(config.clip), rule) if config.clip else rule
+  rule = optax.chain(optax.clip_by_global_norm(config.clip), rule) if config.clip else rule
+  return (
+    optax.MultiSteps(rule, config.accumulate).gradient_transformation() if config.accumulate > 1 else rule
+  )
+
+
+def _kernels(params: Params) -> Any:
+  """True for the kernels of layers, False for biases, scales, noise weights and the like."""
+  return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
 
 
 def descend(

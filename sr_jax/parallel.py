@@ -196,7 +196,11 @@ def training_options(platform: str) -> dict[str, str]:
   """
   if platform != "cpu":
     return {}
-  options = {"xla_cpu_experimental_ynn_fusion_type": ""}
+  options = {
+    "xla_cpu_experimental_ynn_fusion_type": "",
+    # Else it merges what `config.remat` computes again with what it computed first, and keeps that.
+    "xla_disable_hlo_passes": "cse_barrier_expander",
+  }
   try:
     jax.jit(lambda: 0, compiler_options=options).lower().compile()
   except jax.errors.JaxRuntimeError:

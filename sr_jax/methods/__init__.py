@@ -16,6 +16,7 @@ from sr_jax.methods.regression import regression
 from sr_jax.methods.srim import srim
 from sr_jax.methods.srmap import srmap
 from sr_jax.methods.varsr import varsr
+from sr_jax.networks.layers import Training
 from sr_jax.ops import Operator
 
 METHODS: dict[str, Callable[[ConfigDict, Operator], Method]] = {
@@ -42,4 +43,5 @@ def make_method(config: ConfigDict, operator: Operator) -> Method:
     UserError: there is none, or its keys do not fit.
   """
   method = find(METHODS, config.method.name, "config.method.name")(config, operator)
+  method = method._replace(step=Training(config.remat, config.ghost_batch).of(method.step))
   return averaged(method, config.average) if config.average else method

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from sr_jax.errors import UserError
-from sr_jax.networks.layers import check_norm, conv_norm_act
+from sr_jax.networks.layers import check_norm, conv_norm_act, recomputed
 from sr_jax.networks.pixelcnn import initial
 from sr_jax.ops.resize import reach as resize_reach
 from sr_jax.ops.resize import resize
@@ -72,10 +72,13 @@ class ConditioningTrunk(_ConditioningFields):
     start = initial(self.stddev)
     conv = partial(nn.Conv, self.width, (3, 3), dtype=self.dtype, kernel_init=start)
 
+    def block(h: Array) -> Array:
+      inside = conv_norm_act(h, conv, self.norm, "relu", train=train)
+      return nn.relu(h + conv_norm_act(inside, conv, self.norm, "none", train=train))
+
     def blocks(h: Array) -> Array:
       for _ in range(self.blocks):
-        inside = conv_norm_act(h, conv, self.norm, "relu", train=train)
-        h = nn.relu(h + conv_norm_act(inside, conv, self.norm, "none", train=train))
+        h = recomputed(self, block, h)
       return h
 
     x = (2 * x - 1).astype(self.dtype)

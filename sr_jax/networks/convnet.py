@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from sr_jax.errors import UserError, choose
-from sr_jax.networks.layers import ACTIVATIONS, check_norm, conv_norm_act, noise_plane
+from sr_jax.networks.layers import ACTIVATIONS, check_norm, conv_norm_act, noise_plane, recomputed
 from sr_jax.networks.shuffle import depth_to_space, space_to_depth
 
 Array = jax.Array
@@ -57,7 +57,8 @@ class Trunk(nn.Module):
     held = h = h.astype(self.dtype)
     for i, (width, stride) in enumerate(zip(self.widths, strides, strict=True)):
       conv = partial(nn.Conv, width, (self.kernel,) * 2, (stride,) * 2, dtype=self.dtype)
-      h = conv_norm_act(h, conv, self.norm, self.activation, train=train)
+      layer = partial(conv_norm_act, conv=conv, norm=self.norm, activation=self.activation, train=train)
+      h = recomputed(self, layer, h)
       if self.skip and (i + 1) % self.skip == 0:
         if held.shape != h.shape:
           held = nn.Conv(width, (1, 1), use_bias=False, dtype=self.dtype)(held)

@@ -7,7 +7,7 @@ above, "left" the row itself up to the sub-pixel, and takes what "above" found a
 
 import itertools
 from collections.abc import Callable
-from functools import reduce
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +17,7 @@ from flax import linen as nn
 
 from sr_jax.errors import UserError
 from sr_jax.networks.conditioning import Conditioning
+from sr_jax.networks.layers import recomputed
 from sr_jax.networks.pixelcnn import MaskedConv, causal_mask, colour_group, initial
 
 Array = jax.Array
@@ -99,12 +100,15 @@ class GatedPixelCNN(nn.Module):
     moved = jnp.pad(y, ((0, 0), (1, 0), (0, 0), (0, 0)))[:, :-1]
     above = self._above("first_above", F, self.first_kernel // 2, self.first_kernel)(moved)
     left = above + self._masked("first_left", F, self.first_kernel, first=True)(y)
-    for i in range(self.layers):
+
+    def layer(i: int, above: Array, left: Array) -> tuple[Array, Array]:
       pre = self._above(f"above_{i}", 2 * F, self.kernel // 2 + 1, self.kernel)(above)
-      above = gate(pre)
       link = nn.Dense(2 * F, dtype=self.dtype, kernel_init=initial(self.stddev), name=f"link_{i}")(pre)
       hidden = gate(link + self._masked(f"left_{i}", 2 * F, self.kernel, parts=2)(left))
-      left = left + self._masked(f"mix_{i}", F, 1)(hidden)
+      return gate(pre), left + self._masked(f"mix_{i}", F, 1)(hidden)
+
+    for i in range(self.layers):
+      above, left = recomputed(self, partial(layer, i), above, left)
     hidden = nn.relu(self._masked("head", self.head, 1)(nn.relu(left)))
     logits = self._masked("logits", self.channels * self.levels, 1)(hidden)
     return logits.reshape(*y.shape, self.levels).astype(jnp.float32)

@@ -8,7 +8,7 @@ import numpy as np
 from flax import linen as nn
 
 from sr_jax.errors import UserError
-from sr_jax.networks.layers import check_norm, conv_norm_act
+from sr_jax.networks.layers import check_norm, conv_norm_act, recomputed
 from sr_jax.networks.mcgsm import MCGSM
 
 Array = jax.Array
@@ -124,7 +124,8 @@ class PixelDensity(nn.Module):
 
     def layer(h: Array, kernel: int, first: bool) -> Array:
       conv = partial(MaskedConv, self.width, (kernel, kernel), self.channels, first, self.dtype)
-      return conv_norm_act(h, conv, self.norm, "relu", train=train)
+      act = partial(conv_norm_act, conv=conv, norm=self.norm, activation="relu", train=train)
+      return recomputed(self, act, h)
 
     h = layer(y, self.first_kernel, first=True)
     for _ in range(self.layers - 1):
@@ -133,5 +134,5 @@ class PixelDensity(nn.Module):
     for c in range(self.channels):
       mixture = MCGSM(self.components, self.quadratic, self.scales, name=f"colour_{c}")
       seen = np.sum(group <= c)
-      densities.append(mixture(h[..., :seen], y[..., c]))
+      densities.append(recomputed(self, mixture, h[..., :seen], y[..., c]))
     return jnp.stack(densities, axis=-1)

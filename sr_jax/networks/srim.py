@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from sr_jax.errors import UserError
-from sr_jax.networks.layers import noise_plane, normalise
+from sr_jax.networks.layers import noise_plane, normalise, recomputed
 from sr_jax.ops.resize import reach as resize_reach
 from sr_jax.ops.resize import resize
 
@@ -29,12 +29,16 @@ class SubNetwork(nn.Module):
   @nn.compact
   def __call__(self, h: Array, skip: Array, train: bool) -> Array:
     for i in range(self.layers):
-      last = i == self.layers - 1
-      if i > 0:
-        h = jnp.concatenate([nn.relu(normalise(h, "batch", train, self.dtype)), skip], axis=-1)
-      # Batch normalisation has the bias of the convolution before it.
-      features, size = self.channels if last else self.width, (self.kernel, self.kernel)
-      h = nn.Conv(features, size, use_bias=last, dtype=self.dtype)(h)
+
+      def layer(h: Array, skip: Array, i: int = i) -> Array:
+        if i > 0:
+          h = jnp.concatenate([nn.relu(normalise(h, "batch", train, self.dtype)), skip], axis=-1)
+        # Batch normalisation has the bias of the convolution before it.
+        last = i == self.layers - 1
+        features, size = self.channels if last else self.width, (self.kernel, self.kernel)
+        return nn.Conv(features, size, use_bias=last, dtype=self.dtype)(h)
+
+      h = recomputed(self, layer, h, skip)
     return nn.sigmoid(h.astype(jnp.float32))
 
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from sr_jax.errors import UserError
-from sr_jax.networks.layers import noise_plane
+from sr_jax.networks.layers import noise_plane, recomputed
 from sr_jax.networks.shuffle import depth_to_space, enlargements
 from sr_jax.ops.resize import reach as resize_reach
 from sr_jax.ops.resize import resize
@@ -46,19 +46,23 @@ class Block(nn.Module):
   def __call__(self, h: Array, noise: Array | None = None) -> Array:
     width, inner = h.shape[-1], max(1, h.shape[-1] // self.ratio)
     conv = partial(nn.Conv, kernel_size=(self.kernel, self.kernel), dtype=self.dtype)
-    inside = conv(inner)(h)
-    if noise is not None:
-      # Learned, one for each channel; at 0 the network begins as a deterministic one.
-      weight = self.param("noise_weight", nn.initializers.zeros, (inner,), jnp.float32)
-      inside += noise.astype(self.dtype) * weight.astype(self.dtype)
-    # Small, so that a chain of 64 blocks without normalisation begins close to the identity.
-    small = nn.initializers.variance_scaling(0.01, "fan_in", "truncated_normal")
-    inside = conv(width, kernel_init=small)(act(inside))
-    if self.attention:
-      mean = inside.mean((1, 2), keepdims=True)
-      squeezed = nn.relu(nn.Dense(inner, dtype=self.dtype)(mean))
-      inside *= nn.sigmoid(nn.Dense(width, dtype=self.dtype)(squeezed))
-    return act(h + inside)
+
+    def block(h: Array) -> Array:
+      inside = conv(inner)(h)
+      if noise is not None:
+        # Learned, one for each channel; at 0 the network begins as a deterministic one.
+        weight = self.param("noise_weight", nn.initializers.zeros, (inner,), jnp.float32)
+        inside += noise.astype(self.dtype) * weight.astype(self.dtype)
+      # Small, so that a chain of 64 blocks without normalisation begins close to the identity.
+      small = nn.initializers.variance_scaling(0.01, "fan_in", "truncated_normal")
+      inside = conv(width, kernel_init=small)(act(inside))
+      if self.attention:
+        mean = inside.mean((1, 2), keepdims=True)
+        squeezed = nn.relu(nn.Dense(inner, dtype=self.dtype)(mean))
+        inside *= nn.sigmoid(nn.Dense(width, dtype=self.dtype)(squeezed))
+      return act(h + inside)
+
+    return recomputed(self, block, h)
 
 
 class SRMAP(nn.Module):

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from sr_jax.errors import UserError, choose
-from sr_jax.networks.layers import check_norm, conv_norm_act, noise_plane
+from sr_jax.networks.layers import check_norm, conv_norm_act, noise_plane, recomputed
 from sr_jax.networks.shuffle import depth_to_space, enlargements
 from sr_jax.ops.resize import reach as resize_reach
 from sr_jax.ops.resize import resize
@@ -94,9 +94,13 @@ class SRResNet(nn.Module):
       else:
         h += conv(self.width, self.outer_kernel, **own)(z)
     first = h = nn.PReLU()(h)
-    for _ in range(self.blocks):
+
+    def block(h: Array) -> Array:
       inside = nn.PReLU()(conv_norm_act(h, inner, self.norm, "none", train=train))
-      h = h + conv_norm_act(inside, inner, self.norm, "none", train=train)
+      return h + conv_norm_act(inside, inner, self.norm, "none", train=train)
+
+    for _ in range(self.blocks):
+      h = recomputed(self, block, h)
     h = first + conv_norm_act(h, inner, self.norm, "none", train=train)
     # A small last layer lets a residual network start at the enlargement it adds to.
     scale = 1e-2 if self.residual else 1.0
@@ -106,8 +110,11 @@ class SRResNet(nn.Module):
       y = depth_to_space(conv(self.channels * fy * fx, self.kernel, **last)(h), self.factor)
     else:
       for step in enlargements(fy, fx):
-        h = depth_to_space(conv(self.width * step[0] * step[1], self.kernel)(h), step)
-        h = nn.PReLU()(h)
+
+        def enlarge(h: Array, step: tuple[int, int] = step) -> Array:
+          return nn.PReLU()(depth_to_space(conv(self.width * step[0] * step[1], self.kernel)(h), step))
+
+        h = recomputed(self, enlarge, h)
       y = conv(self.channels, self.outer_kernel, **last)(h)
     y = y.astype(jnp.float32)
     return y + resize(x, (y.shape[1], y.shape[2]), "bicubic") if self.residual else y
