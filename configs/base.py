@@ -146,7 +146,7 @@ def get_config(
         "eval_limit": 64,  # of the first images of the test set
         "profile_from": 0,  # round at which a profile of 10 rounds begins, 0: none
         # Of several processes: seconds without a round after which a process prints its stacks and ends the
-        # job, 6 times as many while it starts, saves or measures; 0: never.
+        # job, 6 times as many while it starts, saves or measures a batch; 0: never.
         "watchdog": 300,
       },
     }

@@ -21,13 +21,13 @@ from sr_jax.ranges import check_values
 log = logging.getLogger(__name__)
 
 # What may change when a trained run is measured: how, and where its data is.
-MEASURING = ("eval", "data.dir", "data.cache_mb", "data.threads", "data.max_corrupt")
+MEASURING = ("eval", "data.dir", "data.cache_mb", "data.threads", "data.max_corrupt", "train.watchdog")
 # What may change when a training goes on: that, and how long it is, where its networks came from (it has them
 # by now) and what its stages are (each stage is a run of its own, which checks for itself).
 RESUMING = (
   *MEASURING,
   *(f"train.{key}" for key in ("rounds", "log_every", "checkpoint_every", "keep", "profile_from")),
-  *("train.watchdog", "train.eval_every", "train.eval_limit", "init_from", "stages"),
+  *("train.eval_every", "train.eval_limit", "init_from", "stages"),
 )
 
 

@@ -32,6 +32,9 @@ FAREWELL = 5  # seconds for which a process that ends waits for the others to he
 # Seconds beyond a watchdog's after which Python's own, which needs no lock that is held, ends the process.
 LAST_RESORT = 30
 
+# Times the watchdog's seconds for all that is not a round: compiling, saving, measuring a batch of images.
+SLOW = 6
+
 _FAILED = "sr_jax/failed"
 _rounds = itertools.count()
 _ending = threading.Lock()

@@ -21,7 +21,7 @@ from sr_jax.files import as_path, growing
 from sr_jax.method import Batch, Metrics
 from sr_jax.methods import make_method
 from sr_jax.ops import make_operator
-from sr_jax.processes import watchdog
+from sr_jax.processes import SLOW, watchdog
 from sr_jax.report.log import Writer, mean_metrics, progress_line
 from sr_jax.run import Run
 from sr_jax.versions import write_versions
@@ -29,7 +29,6 @@ from sr_jax.versions import write_versions
 log = logging.getLogger(__name__)
 
 PROFILED_ROUNDS = 10
-SLOW = 6  # times the watchdog's seconds for all that is not a round: compiling, saving, measuring
 
 Watch = Callable[[Run], dict[str, float]]
 

@@ -15,6 +15,7 @@ FLOORS = [
   {"stages"},
   {"graft"},
   {"run"},
+  {"test_set"},
   {"baselines", "report", "tiles"},
   {"parallel", "processes", "checkpoint", "versions", "data", "metrics", "methods"},
   {"config", "images", "method", "networks"},

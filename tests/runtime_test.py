@@ -117,6 +117,24 @@ def test_ctrl_c_in_one_process_saves_one_round_in_all_and_one_that_is_stuck_ends
   assert "in block_until_ready" in errors, "the stacks say where"
 
 
+def test_a_process_that_is_stuck_in_an_evaluation_ends_the_job(images, address, tmp_path):
+  run = ["train", "--config", CONFIG, "--workdir", str(tmp_path), "--config.train.rounds=1"]
+  with started(["-m", "sr_jax.cli", *run], data=images) as running:
+    assert results(running)[0] == [0]
+  program = (
+    "import sys, time; from sr_jax import cli, test_set\n"
+    "*words, number = sys.argv[1:]; test_set.SLOW = 1\n"
+    "if number == '1': test_set.test_batches = lambda *_, **__: time.sleep(1000)\n"
+    "sys.exit(cli.main(words))"
+  )
+  words = ["evaluate", "--workdir", str(tmp_path), "--config.train.watchdog=8"]
+  commands = (["-c", program, *words, "--distributed", f"{address},{i},2", str(i)] for i in range(2))
+  with started(*commands, data=images) as running:
+    codes, _, errors = results(running)
+  assert codes == [STOPPED, STOPPED], errors
+  assert any("in evaluate" in text and "stuck for longer" in text for text in errors)
+
+
 def test_a_workdir_that_is_not_shared_raises_one_sentence_everywhere(address, tmp_path):
   program = (
     "import sys; from pathlib import Path; from sr_jax import parallel, processes\n"

@@ -12,7 +12,7 @@ from scipy import linalg
 from scipy.spatial.distance import cdist
 
 import small_runs
-from sr_jax import cli, evaluate
+from sr_jax import cli, test_set
 from sr_jax.configs import base
 from sr_jax.data import open_source
 from sr_jax.errors import UserError
@@ -146,7 +146,7 @@ def _bilinear(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def test_an_evaluation_measures_the_mean_over_the_draws_of_all_images(config, weights):
   operator, source = make_operator(config), open_source(config.eval.data)
-  found = evaluate.evaluate(noisy, source, config, operator, samples=2)
+  found = test_set.evaluate(noisy, source, config, operator, samples=2)
   assert [name.split("/")[0] for name in found.means] == ["psnr"] * 3 + list(NAMES)
   assert not found.values.keys() & set(NAMES)
   hr = jnp.stack([source[i]["hr"] for i in range(6)]) / 255
@@ -162,7 +162,7 @@ def test_an_evaluation_measures_the_mean_over_the_draws_of_all_images(config, we
 def test_processes_gather_the_features_of_all_images(config, monkeypatch):
   """Two threads stand for processes."""
   operator, source = make_operator(config), open_source(config.eval.data)
-  alone = evaluate.evaluate(noisy, source, config, operator, samples=2)
+  alone = test_set.evaluate(noisy, source, config, operator, samples=2)
   mine, meet = threading.local(), threading.Barrier(2, timeout=100)
   parts: dict = {}
 
@@ -175,10 +175,10 @@ def test_processes_gather_the_features_of_all_images(config, monkeypatch):
 
   def measured(number: int):
     mine.number = number
-    return evaluate.evaluate(noisy, source, config, operator, samples=2)
+    return test_set.evaluate(noisy, source, config, operator, samples=2)
 
-  monkeypatch.setattr(evaluate.parallel, "process", lambda: (mine.number, 2))
-  monkeypatch.setattr(evaluate.parallel, "gather_sums", gather)
+  monkeypatch.setattr(test_set.parallel, "process", lambda: (mine.number, 2))
+  monkeypatch.setattr(test_set.parallel, "gather_sums", gather)
   with ThreadPoolExecutor(2) as pool:
     for found in pool.map(measured, range(2)):
       assert found.means == pytest.approx(alone.means, rel=1e-4)
