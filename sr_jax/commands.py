@@ -65,23 +65,18 @@ def _cache_folder() -> Path:
 def train(arguments: argparse.Namespace, overrides: list[str]) -> int:
   join(arguments.distributed)
   config = configs.override(configs.load(arguments.config), overrides)
-  from sr_jax import parallel, processes
-  from sr_jax.evaluate import evaluate_run
   from sr_jax.stages import Sources, check_evaluation
-  from sr_jax.sweep import train_stages
+  from sr_jax.sweep import train_and_evaluate
 
   begin()
   sources = Sources()
   check_evaluation(config, sources, arguments.workdir, "--workdir")
-  run = train_stages(config, arguments.workdir, sources)
-  done, rounds = int(run.state.step), run.config.train.rounds
-  if done < rounds:
+  run, report = train_and_evaluate(config, arguments.workdir, sources, arguments.command)
+  if report is None:
+    done, rounds = int(run.state.step), run.config.train.rounds
     print(f"Stopped after round {done} of {rounds}; the same command goes on from there.")
     return STOPPED
-  processes.end_on_sigterm()
-  run = run._replace(state=parallel.localise(run.state))
-  test = sources(config.eval.data, "config.eval.data")
-  print(evaluate_run(run, arguments.workdir, arguments.command, test).text)
+  print(report.text)
   return 0
 
 

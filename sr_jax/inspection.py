@@ -54,6 +54,7 @@ def config(arguments: argparse.Namespace, overrides: list[str]) -> int:
   if arguments.name:
     _print_keys(configs.override(configs.load(arguments.name), overrides))
     return 0
+  refuse(overrides, "config without NAME")
   for name in configs.names():
     text = " ".join((configs.load_module(name)["__doc__"] or "").split())
     variants = re.search(r"Variants(?: as in \w+|: [^.;]+)", re.sub(r" \([^)]*\)", "", text))
@@ -96,4 +97,4 @@ def _print_keys(config: ConfigDict) -> None:
 
 def refuse(overrides: list[str], verb: str) -> None:
   if overrides:
-    raise UserError(f"{overrides[0]!r} is no option of {verb}: see sr-jax {verb} --help.")
+    raise UserError(f"{overrides[0]!r} is no option of {verb}: see sr-jax {verb.split()[0]} --help.")

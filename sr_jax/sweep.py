@@ -55,6 +55,19 @@ def train_stages(config: ConfigDict, workdir: str | Path, sources: Sources | Non
   return run
 
 
+def train_and_evaluate(
+  config: ConfigDict, workdir: str | Path, sources: Sources, command: str
+) -> tuple[Run, Report | None]:
+  """`train_stages`, then `evaluate_run`; the run, and None for a report if a stop left it unfinished."""
+  run = train_stages(config, workdir, sources)
+  if int(run.state.step) < config.train.rounds:
+    return run, None
+  processes.end_on_sigterm()
+  run = run._replace(state=parallel.localise(run.state))
+  test = sources(config.eval.data, "config.eval.data")
+  return run, evaluate_run(run, workdir, command, test)
+
+
 class Planned(NamedTuple):
   """A trial of a sweep, ready to run: its line of the ledger, its config, its folder."""
 
@@ -130,13 +143,8 @@ def run_trial(run: Planned, reports: Mapping[str, Report], sources: Sources, com
   reason.unlink(missing_ok=True)
   try:
     check_evaluation(config, sources)  # again, now that earlier trials are there
-    trained = train_stages(config, run.folder, sources)
-    if int(trained.state.step) < config.train.rounds:
-      return None
-    processes.end_on_sigterm()
-    trained = trained._replace(state=parallel.localise(trained.state))
-    test = sources(config.eval.data, "config.eval.data")
-    return evaluate_run(trained, run.folder, command, test)._replace(images=[])
+    report = train_and_evaluate(config, run.folder, sources, command)[1]
+    return report and report._replace(images=[])
   except Busy:
     raise
   except Exception as error:

@@ -97,6 +97,8 @@ def test_show_and_diff_tell_what_a_run_is_and_config_lists_and_prints(trained, c
   printed = capsys.readouterr().out
   assert "method.loss = 'mse'\n" in printed
   assert "seed = 5\n" in printed
+  assert cli.main(["config", "--config.seed=1"]) == 2
+  assert "is no option of config without NAME" in capsys.readouterr().err
   assert cli.main(["config"]) == 0
   listed = capsys.readouterr().out
   assert "Variants: srim, regression" in listed
