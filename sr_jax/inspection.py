@@ -97,4 +97,6 @@ def _print_keys(config: ConfigDict) -> None:
 
 def refuse(overrides: list[str], verb: str) -> None:
   if overrides:
-    raise UserError(f"{overrides[0]!r} is no option of {verb}: see sr-jax {verb.split()[0]} --help.")
+    raise UserError(
+      f"{overrides[0]!r} is no option of {verb}: see sr-jax {verb.split(maxsplit=1)[0]} --help."
+    )
