@@ -141,15 +141,15 @@ def _run_trials(
   process, count = parallel.process()
   if process == 0:
     ledger.write([run.entry for run in runs], arguments.workdir)
+  # Several processes may find different trials finished, but must measure the same baselines.
+  reports = sweeps.read_reports(runs if count == 1 else chosen)
   if arguments.trial is not None:
-    # Several processes may find different trials finished, but must measure the same baselines.
-    reports = sweeps.read_reports(runs if count == 1 else chosen)
     done = sweeps.run_trial(chosen[0], reports, sources, arguments.command) is not None
   elif arguments.jobs > 1:
     words = ["sweep", "--config", arguments.config, "--workdir", arguments.workdir, *overrides]
-    done = sweeps.run_programs(chosen, words, arguments.jobs)
+    done = sweeps.run_programs(chosen, reports, words, arguments.jobs)
   else:
-    done = sweeps.run_here(chosen, sources, arguments.command)
+    done = sweeps.run_here(chosen, reports, sources, arguments.command)
   if not done:
     print("Stopped; the same command goes on from there.")
   return done
@@ -169,7 +169,8 @@ def reproduce(arguments: argparse.Namespace, overrides: list[str]) -> int:
   from sr_jax import sweep_table
 
   if not arguments.table:
-    refuse(overrides, "reproduce without PAPER and TABLE")
+    words = [f"--{name}" for name in ("workdir", "config", "read") if getattr(arguments, name)]
+    refuse([*words, *overrides], "reproduce without TABLE")
     print(tables.overview(arguments.paper))
     return 0
   table, arguments.config = tables.find(arguments.paper, arguments.table, arguments.config)
@@ -177,8 +178,8 @@ def reproduce(arguments: argparse.Namespace, overrides: list[str]) -> int:
     raise UserError("--workdir is missing: name the folder of the table's runs, which may be new.")
   runs = _planned(arguments, overrides)
   chosen = tables.needed(table, runs)
+  tables.check(table, chosen)
   if not arguments.read:
-    tables.check(table, chosen)
     if not _run_trials(runs, chosen, arguments, overrides):
       return STOPPED
     sweep_table.tabulate(runs, arguments.workdir, arguments.command)  # its images and its plot

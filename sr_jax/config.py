@@ -223,10 +223,10 @@ def from_json(text: str) -> ConfigDict:
   return ConfigDict(tuples(json.loads(text))).lock()
 
 
-def complete(config: ConfigDict, owner: str) -> ConfigDict:
+def complete(config: ConfigDict, owner: str = "") -> ConfigDict:
   """A saved config with the keys that it lacks, because this version is newer, at their defaults.
 
-  A key's default is what the program did before it had the key. The keys are named in the log.
+  A key's default is what the program did before it had the key. With an `owner` the log names the keys.
   """
   config = config.copy_and_resolve_references()
   own = config.networks.to_dict()
@@ -252,6 +252,9 @@ def complete(config: ConfigDict, owner: str) -> ConfigDict:
 
   with config.unlocked():
     fill(config, defaults, "")
-  if added:
+    for name, stage in config.get("stages", {}).items():
+      for role, optim in stage.get("optim", {}).items():
+        fill(optim, ConfigDict(base.OPTIMISER), f"stages.{name}.optim.{role}.")
+  if added and owner:
     log.warning("%s was made before the keys %s existed: they have their defaults.", owner, ", ".join(added))
   return config.lock()

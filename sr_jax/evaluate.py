@@ -176,15 +176,17 @@ def read_report(config: ConfigDict, workdir: str | Path) -> Report | None:
   """
   try:
     folder = as_path(workdir)
-    trained = configs.from_json((folder / "config.json").read_text())
-    if configs.differences(trained, config, configs.MEASURING):
-      return None
     content = json.loads((folder / "evaluation" / "table.json").read_text())
     meta, rows = content["meta"], content["rows"]
     baselines = meta["eval"]["baselines"]
-    wanted = json.loads(config.eval.to_json()) | {"baselines": baselines}
+    trained = json.loads((folder / "config.json").read_text()) | {"eval": meta["eval"]}
+    # Both completed: a newer version has more keys.
+    ours, theirs = (configs.complete(c) for c in (config, configs.from_json(json.dumps(trained))))
+    if configs.differences(theirs, ours, configs.MEASURING):
+      return None
+    wanted = ours.eval.to_dict() | {"baselines": tuple(baselines)}
     images = folder / "evaluation" / "images.npz"  # written last
-    if (meta["round"], meta["eval"]) != (config.train.rounds, wanted) or not images.exists():
+    if (meta["round"], theirs.eval.to_dict()) != (ours.train.rounds, wanted) or not images.exists():
       return None
   except (OSError, ValueError, KeyError):
     return None

@@ -38,6 +38,7 @@ SLOW = 6
 _FAILED = "sr_jax/failed"
 _rounds = itertools.count()
 _ending = threading.Lock()
+_watching: list[Callable[..., None]] = []  # the `alive` of the watchdog that there is, if any
 
 
 def agree(facts: Mapping[str, Any], folder: Path | None = None) -> None:
@@ -200,10 +201,11 @@ def watchdog(seconds: float) -> Iterator[Callable[..., None]]:
   """Inside, a process of several that is stuck prints the stacks of all its threads and ends (STOPPED).
 
   It is stuck if the yielded `alive` is not called again within `seconds`, or `alive(times=n)` within n times
-  as many. There is no watchdog if `seconds` is 0, or in a single process, for which nobody waits.
+  as many. There is no watchdog if `seconds` is 0, or in a single process, for which nobody waits. Within
+  another watchdog there is that one alone, which `alive` then is.
   """
-  if not seconds or _job()[2] == 1:
-    yield lambda times=1: None
+  if _watching or not seconds or _job()[2] == 1:
+    yield _watching[0] if _watching else lambda times=1: None
     return
   deadline, over = math.inf, threading.Event()
 
@@ -221,9 +223,11 @@ def watchdog(seconds: float) -> Iterator[Callable[..., None]]:
         end(STOPPED, reason)
 
   threading.Thread(target=watch, daemon=True).start()
+  _watching.append(alive)
   try:
     yield alive
   finally:
+    _watching.clear()
     over.set()
     faulthandler.cancel_dump_traceback_later()
 

@@ -133,7 +133,8 @@ def write(paper: str, name: str, config: str, runs: Sequence[Planned], workdir: 
     "missing": missing,
   }
   facts = [*meta["conditions"], f"config: {config}", f"command: {command}"]
-  facts += [f"missing: {missing}"] if missing else []
+  if missing:
+    facts.append(f"missing: {missing}; what was trained with other keys is found by giving the same ones")
   text = f"# {meta['table']}\n\n{markdown(cells)}\n" + "".join(f"- {fact}\n" for fact in facts)
   path = files.as_path(workdir) / f"{paper}_{name}"
   content = json.dumps({"meta": meta, "rows": rows}, indent=2, allow_nan=False)

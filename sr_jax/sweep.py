@@ -153,14 +153,18 @@ def run_trial(run: Planned, reports: Mapping[str, Report], sources: Sources, com
     raise
 
 
-def run_here(runs: Iterable[Planned], sources: Sources, command: str) -> bool:
+def run_here(runs: Iterable[Planned], reports: Mapping[str, Report], sources: Sources, command: str) -> bool:
   """Run the trials one after another in this program; a failure does not stop the others.
+
+  Args:
+    runs: the trials.
+    reports: of all trials of the sweep that are finished, see `run_trial`.
+    sources, command: as for `run_trial`.
 
   Returns:
     False if Ctrl-C or SIGTERM stopped it.
   """
-  runs = list(runs)
-  reports = read_reports(runs)
+  runs, reports = list(runs), dict(reports)
   for number, run in enumerate(runs):
     log.info("Trial %d of %d: %s", number + 1, len(runs), run.entry.id)
     try:
@@ -176,19 +180,20 @@ def run_here(runs: Iterable[Planned], sources: Sources, command: str) -> bool:
   return True
 
 
-def run_programs(runs: Iterable[Planned], words: Sequence[str], jobs: int) -> bool:
+def run_programs(
+  runs: Iterable[Planned], reports: Mapping[str, Report], words: Sequence[str], jobs: int
+) -> bool:
   """Run the trials as programs of their own, `jobs` at once, whose output goes into `<id>.log`.
 
   Args:
     runs: the trials; those that are finished are left out.
+    reports: of all trials of the sweep that are finished.
     words: the command line, to which `--trial N` is added.
     jobs: how many at once; the GPUs of this machine are shared out among them.
 
   Returns:
     False if Ctrl-C or SIGTERM stopped it; the programs were stopped too.
   """
-  runs = list(runs)
-  reports = read_reports(runs)
   waiting = [run for run in runs if state(run, reports) != "finished"]
   running: dict[int, tuple[Planned, subprocess.Popen, contextlib.ExitStack]] = {}
   told = False

@@ -100,8 +100,10 @@ def evaluate(
       process=process,
       processes=processes,
     )
+    done = 0
     for host_batch in batches:
       alive(times=SLOW)
+      done += 1
       batch = parallel.put_local(host_batch, mesh)
       drawn, x, values, seen = _measure(
         sampler, objective, judge, classify, batch, weights, samples, settings.seed, operator, protocol, names
@@ -125,11 +127,12 @@ def evaluate(
         truth = np.asarray(to_float(host_batch["hr"][i]))
         judged = {name: value[i] for name, value in values.items() if name.startswith("sample_")}
         images.append({"input": x[i], "samples": drawn[:, i], "truth": truth, **judged})
-    alive(times=SLOW)
+    # The others have about as many batches; one that is stuck ends the job itself.
+    alive(times=SLOW * (1 + done))
     places, each = parallel.gather_sums((places, each))
     places = np.flatnonzero(places)
     for value in sets.values():
-      for draw in value:  # one by one, as every process gathers those of all
+      for draw in value:  # one by one, since each process receives the features of all images
         draw[:] = parallel.gather_sums(draw)
   # JAX sorts names; tables have the config's order.
   order = [column + kind for column in columns(names) for kind in ("", "/best", "/mean_image")]

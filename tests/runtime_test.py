@@ -197,6 +197,21 @@ def test_a_file_may_be_seen_late(tmp_path):
   assert not processes.sees(tmp_path, "other", 0.1)
 
 
+def test_a_watchdog_within_another_is_that_one(monkeypatch):
+  monkeypatch.setattr(processes, "_job", lambda: (None, 0, 2))
+  ended = []
+  monkeypatch.setattr(processes, "end", lambda *reason: ended.append(reason))
+  with processes.watchdog(0.4) as alive:
+    alive()
+    with processes.watchdog(0.4) as inner:
+      for _ in range(8):  # for longer than the outer one allows
+        inner()
+        time.sleep(0.1)
+    assert not ended
+    time.sleep(0.8)
+  assert ended
+
+
 def test_nobody_watches_a_single_process():
   before = threading.active_count()
   with processes.watchdog(0.01) as alive:

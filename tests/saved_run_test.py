@@ -10,6 +10,7 @@ from PIL import Image
 
 import small_runs
 from sr_jax import cli
+from sr_jax.evaluate import read_report
 from sr_jax.run import load_run
 
 SAVED = Path(__file__).with_name("saved_run")
@@ -36,6 +37,20 @@ def test_an_old_run_is_measured_as_it_was(saved, tmp_path, capsys):
         continue
       assert ours[row][column] == pytest.approx(value, rel=1e-3, abs=1e-6), (row, column)
   capsys.readouterr()
+
+
+def test_an_old_run_counts_as_finished_and_one_of_other_keys_does_not(saved):
+  config = small_runs.get_config()
+  config.networks.generator.width, config.train.rounds, config.train.keep = 4, 8, 1
+  (saved[0] / "evaluation" / "images.npz").touch()  # too large for a fixture
+  report = read_report(config, saved[0])
+  assert report
+  rows = json.loads((SAVED / "evaluation" / "table.json").read_text())["rows"]
+  assert report.own[""]["psnr"] == rows["srim"]["psnr"]
+  for key, value in (("eval.seed", 1), ("optim.generator.accumulate", 2), ("train.rounds", 9)):
+    other = config.copy_and_resolve_references()
+    other.update_from_flattened_dict({key: value})
+    assert read_report(other, saved[0]) is None
 
 
 def test_an_old_run_upscales(saved, tmp_path, capsys):

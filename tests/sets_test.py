@@ -23,7 +23,7 @@ from sr_jax.ops import Operator, make_operator, quantise
 from sr_jax.stages import Sources, check_evaluation
 
 NAMES = ("frechet_squeeze", "precision_squeeze", "recall_squeeze")
-KEY = "squeeze_features"
+KEY = NAMES[0]
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +100,17 @@ def test_precision_and_recall_are_the_papers_written_out():
   assert sets.precision(truths, samples) == covered(samples, truths)
   assert sets.recall(truths, samples) == covered(truths, samples)
   assert 0 < covered(samples, truths) != covered(truths, samples) < 1
+
+
+def test_features_that_are_not_finite_and_too_few_images_have_no_number():
+  rng = np.random.default_rng(0)
+  found = rng.normal(size=(2, 6, 3))
+  assert all(np.isfinite(value) for value in measure_sets(NAMES, {KEY: found}).values())
+  broken = found.copy()
+  broken[1, 2] = np.nan
+  assert all(np.isnan(value) for value in measure_sets(NAMES, {KEY: broken}).values())
+  few = measure_sets(NAMES, {KEY: found[:, :3]})
+  assert [bool(np.isnan(few[name])) for name in NAMES] == [False, True, True]
 
 
 def test_what_is_far_off_has_no_precision_and_what_collapses_no_recall():
@@ -191,15 +202,15 @@ def test_the_distance_rises_with_fewer_images_of_one_distribution():
 
 
 def test_too_few_images_and_missing_weights_are_refused_in_a_sentence(config, tmp_path, images, capsys):
-  with pytest.raises(UserError, match="frechet_squeeze is of 2 images or more and there are 1"):
+  with pytest.raises(UserError, match="frechet_squeeze needs at least 2 images, and"):
     check_count(NAMES, 1)
   config.eval.limit = 3
-  with pytest.raises(UserError, match="precision_squeeze is of 4 images"):
+  with pytest.raises(UserError, match="precision_squeeze needs at least 4 images"):
     check_evaluation(config, Sources())
   config.eval.limit = 0
   check_evaluation(config, Sources())
   config.train.update({"eval_every": 5, "eval_limit": 1})
-  with pytest.raises(UserError, match="there are 1"):
+  with pytest.raises(UserError, match="leaves 1"):
     check_evaluation(config, Sources())
   config.eval.lpips.backbone = ""
   with pytest.raises(UserError, match=r"name their file in config\.eval\.lpips\.backbone"):

@@ -1,6 +1,6 @@
 """The papers' tables, for `sr-jax reproduce`: their numbers, and our rows and columns that stand for them.
 
-Numbers are as printed; a row or column of the paper that has no counterpart here is kept without one.
+Numbers are the printed ones; a row or column of the paper that has no counterpart here is kept without one.
 """
 
 from collections.abc import Mapping
@@ -205,7 +205,9 @@ _DIGITS = (
   "Inputs by the cubic of four taps, as the paper's probably were: else nothing about a digit is left open.",
   "The pixel stage alone, 2,500 rounds of 64 by Adam at 1e-3; PRSR of eight layers of 32 feature maps.",
 )
-_PLATE_SETS = {"varsr_plates": ("Another set of plate characters, the same networks and rounds.", *_DIGITS)}
+_PLATE_SETS = {
+  "varsr_plates": ("Another set of plate characters, digits' networks and rounds, KL weight .05.", *_DIGITS)
+}
 _DIGIT_SETS = {"varsr_mnist": ("The centre 24x24 of each digit, since 28 does not divide by 4.", *_DIGITS)}
 _DISTORTION = {"PSNR, dB": Column("psnr"), "SSIM": Column("ssim", ".4f"), "MSE": Column("")}
 _CLASSES = {"Best, %": Column("class_best", scale=100), "Mean, %": Column("class_probability", scale=100)}

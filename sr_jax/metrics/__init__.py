@@ -188,18 +188,27 @@ def features(
   protocol: Protocol,
   weights: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Array]:
-  """What `measure_sets` compares, by the name of the function that made it; arguments as for `measure`.
+  """What `measure_sets` compares, by a column that is measured of it; arguments as for `measure`.
 
   Returns:
     Float [1 + n, B, D] each: features of the truths, then of every draw.
   """
-  found: dict[str, Array] = {}
-  for name in names:
-    metric = lookup(name)
-    if metric.over and metric.fn.__name__ not in found:
+  found, seen = {}, _seen_by(names)
+  for name, (column, metric) in zip(names, columns(names).items(), strict=True):
+    if seen.get(column) == column:
       given = (weights[name],) if metric.read else ()
-      found[metric.fn.__name__] = metric.fn(samples, batch, protocol, *given)
+      found[column] = metric.fn(samples, batch, protocol, *given)
   return found
+
+
+def _seen_by(names: Sequence[str]) -> dict[str, str]:
+  """{column: the first column that compares the same features}, of metrics of all images together."""
+  first: dict[Any, str] = {}
+  return {
+    column: first.setdefault((metric.fn, metric.read), column)
+    for column, metric in columns(names).items()
+    if metric.over
+  }
 
 
 def measure_sets(names: Sequence[str], found: Mapping[str, np.ndarray]) -> dict[str, float]:
@@ -211,12 +220,18 @@ def measure_sets(names: Sequence[str], found: Mapping[str, np.ndarray]) -> dict[
   Args:
     names: as for `measure`.
     found: {name: [1 + n, N, D]} of `features`, of all images; of what is missing there is no number.
+
+  Returns:
+    {column: number}; NaN of features that are not finite, and of fewer images than the metric needs.
   """
-  results = {}
-  for column, metric in columns(names).items():
-    if metric.over and metric.fn.__name__ in found:
-      truths, *draws = found[metric.fn.__name__]
-      results[column] = float(np.mean([metric.over(truths, draw) for draw in draws]))
+  results, measured = {}, columns(names)
+  for column, source in _seen_by(names).items():
+    if source not in found:
+      continue
+    metric, (truths, *draws) = measured[column], found[source]
+    usable = len(truths) >= metric.least and np.isfinite(found[source]).all()
+    values = [metric.over(truths, draw) for draw in draws] if metric.over and usable else [np.nan]
+    results[column] = float(np.mean(values))
   return results
 
 
@@ -232,6 +247,6 @@ def check_count(names: Sequence[str], images: int) -> None:
   for name in names:
     if (least := lookup(name).least) > images:
       raise UserError(
-        f"The metric {name} is of {least} images or more and there are {images}: give more, or take it out "
-        "of config.eval.metrics."
+        f"The metric {name} needs at least {least} images, and config.eval.limit, config.train.eval_limit or "
+        f"the test set leaves {images}: give more, or take it out of config.eval.metrics."
       )

@@ -81,7 +81,7 @@ def _arrays(path: str, key: str, sha256: str) -> dict[str, np.ndarray]:
     raise UserError(f"{file} is no .npz file of arrays: convert the weights to one.") from error
 
 
-def normalise(images: Array) -> Array:
+def standardise(images: Array) -> Array:
   """RGB in [0, 1] as the networks were trained on it."""
   return (2 * images - 1 - SHIFT) / SCALE
 
@@ -113,7 +113,7 @@ def _layers(weights: dict[str, Any], a: Array, b: Array) -> list[Array]:
       f"LPIPS needs {LEAST}x{LEAST} pixels and eval.border leaves {a.shape[1]}x{a.shape[2]}: set a smaller "
       "border or take lpips out of config.eval.metrics."
     )
-  layers = [squeezenet_features(weights["backbone"], normalise(v)) for v in (a, b)]
+  layers = [squeezenet_features(weights["backbone"], standardise(v)) for v in (a, b)]
   unit = [[f / (jnp.linalg.norm(f, axis=-1, keepdims=True) + 1e-10) for f in part] for part in layers]
   return [jnp.sum(head * (p - q) ** 2, axis=-1) for head, p, q in zip(weights["heads"], *unit, strict=True)]
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from sr_jax.metrics.lpips import normalise, read_backbone
+from sr_jax.metrics.lpips import read_backbone, standardise
 from sr_jax.metrics.protocol import Array, Batch, Protocol, as_saved
 from sr_jax.networks.squeezenet import squeezenet_features
 
@@ -39,7 +39,7 @@ def squeeze_features(samples: Array, batch: Batch, protocol: Protocol, weights: 
   def features(one: Array) -> Array:
     one = jnp.broadcast_to(one, (*one.shape[:-1], 3))
     large = jax.image.resize(one, (len(one), *size, 3), "bilinear") if scale > 1 else one
-    return squeezenet_features(weights, normalise(large))[-1].mean((1, 2))
+    return squeezenet_features(weights, standardise(large))[-1].mean((1, 2))
 
   return jax.lax.map(features, jnp.concatenate([truths[None], images]))
 
@@ -48,8 +48,9 @@ def frechet(truths: np.ndarray, samples: np.ndarray) -> float:
   """Squared Frechet distance between Gaussians fitted to features [N, D] and [M, D].
 
   |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)) (Heusel et al., GANs Trained by a Two Time-Scale Update Rule,
-  2017). With S = X'X, (S1 S2)^(1/2) has the singular values of X1 X2', and triangular factors do for X: no
-  covariance is rooted, so identical sets have 0 although few images make it singular. The fewer images,
+  2017). With X the centred features divided by sqrt(N - 1), S = X'X, and the trace of (S1 S2)^(1/2) is the
+  sum of the singular values of X1 X2'; X may be replaced by the R of its QR decomposition. No root of a
+  covariance is taken, so identical sets have 0 although few images make it singular. The fewer images,
   the larger the distance: two sets of one distribution are far from 0.
   """
   means = [features.mean(axis=0, dtype=float) for features in (truths, samples)]
