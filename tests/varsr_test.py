@@ -13,7 +13,7 @@ from sr_jax.errors import UserError
 from sr_jax.method import run_round
 from sr_jax.methods import make_method
 from sr_jax.methods.varsr import draw
-from sr_jax.networks import init, train_pass
+from sr_jax.networks import init, make_network, train_pass
 from sr_jax.ops import make_operator, to_float
 
 KEY = jax.random.key(0)
@@ -95,6 +95,20 @@ def test_the_loss_is_the_weighted_sum_of_its_terms_with_the_kl_averaged_over_the
   expected = 2 * metrics["pixel"] + 3 * metrics["kl"] / size + 0.5 * metrics["adversarial"]
   np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)
   assert metrics["kl"] > 0
+
+
+def test_the_kl_of_a_round_is_that_of_the_posterior_from_the_prior(trained):
+  method, operator, config = made(adversarial_weight=0.0)
+  state = trained[2]
+  state = state.replace(params={k: v for k, v in state.params.items() if k != "critic"})
+  metrics = jax.jit(partial(run_round, method))(state, images(), KEY)[1]
+  seen = {"posterior": to_float(images()["hr"]), "prior": operator.lr(images())}
+  q, p = (
+    train_pass(make_network(config, role), state.params[role], state.stats[role], image)[0]
+    for role, image in seen.items()
+  )
+  np.testing.assert_allclose(metrics["kl"], losses.kl(q, p).mean(), rtol=1e-4)
+  assert not np.isclose(losses.kl(q, p).mean(), losses.kl(p, q).mean(), rtol=1e-2)
 
 
 def test_kl_trains_both_encoders_and_a_run_without_adversary_has_no_critic(trained):
