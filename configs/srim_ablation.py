@@ -3,8 +3,8 @@
   sr-jax sweep --config srim_ablation --workdir runs/srim_ablation
 
 Variants: srim, regression (those of srim_demo, on whose photographs all train), two_stage (section 2.5's own
-network, narrower, whose latents may be chosen stage by stage). Two cores, about 5 minutes a trial of srim (not
-run yet) and an hour of two_stage, of which 1,500 rounds were run: 25.82 dB hierarchical and flat.
+network, narrower, whose latents may be chosen stage by stage). Two cores, about 5 minutes a trial of srim,
+not run yet, and an hour of two_stage, of which 1,500 rounds were run: 25.82 dB hierarchical and flat.
 """
 
 from collections.abc import Iterator
