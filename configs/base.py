@@ -28,8 +28,9 @@ OPTIMISER = {
   "halve_at": (),  # updates after the warm-up at which the rate halves, with schedule = "halve"
   "warmup": 0,  # updates of linear warm-up
   "clip": 0.0,  # global gradient norm, 0: none
-  # Rounds whose mean gradient makes one update, a batch in parts. The schedule and `clip` are of updates; an
-  # `average` and SRIM's `inner_rounds` count rounds; batch statistics are those of a round.
+  # Gradients of this network whose mean makes one update, a batch in parts: one a round, of a discriminator
+  # perhaps several. It divides their number. The schedule and `clip` are of updates; an `average` and SRIM's
+  # `inner_rounds` count rounds; batch statistics are those of a round.
   "accumulate": 1,
 }
 

@@ -11,7 +11,7 @@ import optax
 from flax import struct
 from ml_collections import ConfigDict
 
-from sr_jax.errors import choose
+from sr_jax.errors import UserError, choose
 from sr_jax.losses import Gaussian
 
 Array = jax.Array
@@ -194,7 +194,16 @@ def averaged(method: Method, decay: float) -> Method:
 
 
 def optimiser(config: ConfigDict, calls: int) -> optax.GradientTransformation:
-  """The optimiser of one network from `config.optim.<role>`, for a run that calls it `calls` times."""
+  """The optimiser of one network from `config.optim.<role>`, for a run that calls it `calls` times.
+
+  Raises:
+    UserError: its name or schedule does not exist, or its last gradients would make no update.
+  """
+  if rest := calls % config.accumulate:
+    raise UserError(
+      f"config.optim.<role>.accumulate is {config.accumulate}, but the run has {calls} gradients of that "
+      f"network, and the last {rest} would change nothing: take a divisor, or another config.train.rounds."
+    )
   rate, updates = config.learning_rate, calls // config.accumulate
   schedules = {
     "constant": lambda: optax.constant_schedule(rate),
@@ -225,7 +234,8 @@ def optimiser(config: ConfigDict, calls: int) -> optax.GradientTransformation:
 
 def _kernels(params: Params) -> Any:
   """True for the kernels of layers, False for biases, scales, noise weights and the like."""
-  return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
+  name = functools.partial(jax.tree_util.keystr, simple=True)
+  return jax.tree_util.tree_map_with_path(lambda path, _: name(path[-1:]) == "kernel", params)
 
 
 def descend(

@@ -191,8 +191,8 @@ def compile_step(method: Method, mesh: Mesh, seed: int) -> Callable[[State, Batc
 def training_options(platform: str) -> dict[str, str]:
   """Compiler options with which training rounds run faster; programs without gradients run slower with them.
 
-  XLA's default on a CPU gives the weight gradients of convolutions to a slow library. The option may go with
-  a later version: it is left out where the compiler does not know it.
+  XLA's default on a CPU gives the weight gradients of convolutions to a slow library. Options may go with a
+  later version: one that the compiler does not know is left out.
   """
   if platform != "cpu":
     return {}
@@ -201,11 +201,15 @@ def training_options(platform: str) -> dict[str, str]:
     # Else it merges what `config.remat` computes again with what it computed first, and keeps that.
     "xla_disable_hlo_passes": "cse_barrier_expander",
   }
-  try:
-    jax.jit(lambda: 0, compiler_options=options).lower().compile()
-  except jax.errors.JaxRuntimeError:
-    return {}
-  return options
+
+  def known(name: str) -> bool:
+    try:
+      jax.jit(lambda: 0, compiler_options={name: options[name]}).lower().compile()
+    except jax.errors.JaxRuntimeError:
+      return False
+    return True
+
+  return {name: value for name, value in options.items() if known(name)}
 
 
 def share_of_gpus(slot: int, jobs: int) -> dict[str, str]:

@@ -43,5 +43,6 @@ def make_method(config: ConfigDict, operator: Operator) -> Method:
     UserError: there is none, or its keys do not fit.
   """
   method = find(METHODS, config.method.name, "config.method.name")(config, operator)
-  method = method._replace(step=Training(config.remat, config.ghost_batch).of(method.step))
+  step = Training(config.remat, config.ghost_batch).of(method.step, f"method {config.method.name!r}")
+  method = method._replace(step=step)
   return averaged(method, config.average) if config.average else method

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from sr_jax.networks.layers import check_norm, conv_norm_act
+from sr_jax.networks.layers import check_norm, conv_norm_act, recomputed
 from sr_jax.networks.shuffle import space_to_depth
 
 Array = jax.Array
@@ -33,8 +33,9 @@ class Encoder(nn.Module):
   def __call__(self, y: Array, train: bool) -> tuple[Array, Array]:
     h = space_to_depth(y, self.fold).astype(self.dtype)
     conv = partial(nn.Conv, self.width, (3, 3), dtype=self.dtype)
+    layer = partial(conv_norm_act, conv=conv, norm=self.norm, activation="relu", train=train)
     for _ in range(self.layers):
-      h = conv_norm_act(h, conv, self.norm, "relu", train=train)
+      h = recomputed(self, layer, h)
     zeros = nn.initializers.zeros
     out = nn.Dense(2 * self.latent_size, dtype=self.dtype, kernel_init=zeros)(h.reshape(h.shape[0], -1))
     mean, log_variance = jnp.split(out.astype(jnp.float32), 2, axis=-1)

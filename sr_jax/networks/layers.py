@@ -5,9 +5,11 @@ module's.
 """
 
 import functools
+import logging
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +18,8 @@ from flax import linen as nn
 from sr_jax.errors import UserError, choose
 
 Array = jax.Array
+
+log = logging.getLogger(__name__)
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
   "none": lambda h: h,
@@ -33,24 +37,41 @@ def check_norm(norm: str) -> None:
   choose(NORMS, norm, "norm of a network")
 
 
-class Training(NamedTuple):
+@dataclass(frozen=True)
+class Training:
   """How rounds are computed, of all networks of a run alike: see `config.remat` and `config.ghost_batch`."""
 
   remat: bool = False
   ghost_batch: int = 0
+  # Keys that a network has asked for, in any trace: JAX does not trace every function each time.
+  asked: set[str] = field(default_factory=set)
 
-  def of(self, step: Callable[..., Any]) -> Callable[..., Any]:
-    """A method's step that is computed so."""
+  def ask(self, key: str) -> Any:
+    """The value of a key, for a network on which it has an effect."""
+    self.asked.add(key)
+    return getattr(self, key)
+
+  def of(self, step: Callable[..., Any], name: str = "this run") -> Callable[..., Any]:
+    """A method's step that is computed so; a key without effect on it is named in the log."""
 
     @functools.wraps(step)
     def call(*args: Any) -> Any:
       token = _training.set(self)
       try:
-        return step(*args)
+        result = step(*args)
       finally:
         _training.reset(token)
+      for key, what in EFFECTS.items():
+        if getattr(self, key) and key not in self.asked:
+          _warn(f"config.{key} has no effect: no network of {name} {what}.")
+      return result
 
     return call
+
+
+EFFECTS = {"remat": "has blocks to compute again", "ghost_batch": "normalises by batches in training"}
+# Once: a round is traced several times.
+_warn = functools.cache(log.warning)
 
 
 PLAIN = Training()
@@ -62,7 +83,7 @@ def recomputed(module: nn.Module, block: Callable[..., Any], *args: Array) -> An
 
   Layers that the block makes are the module's, with the names that they have without it.
   """
-  if not _training.get().remat:
+  if not _training.get().ask("remat"):
     return block(*args)
   return nn.remat(lambda _, *inputs: block(*inputs))(module, *args)
 
@@ -72,15 +93,24 @@ class BatchNorm(nn.BatchNorm):
 
   Groups are images that follow each other, so that one stays on its device. The running statistics take the
   mean over the groups (Hoffer et al., 2017, arXiv 1705.08741).
+
+  Raises:
+    UserError: groups that do not divide the images, or with keys of Flax's that they do not have.
   """
 
   @nn.compact
   def __call__(
     self, x: Array, use_running_average: bool | None = None, *, mask: Array | None = None
   ) -> Array:
-    size = _training.get().ghost_batch
-    if not size or self.use_running_average or self.is_initializing():
+    running = nn.merge_param("use_running_average", self.use_running_average, use_running_average)
+    if running or self.is_initializing() or not (size := _training.get().ask("ghost_batch")):
       return super().__call__(x, use_running_average, mask=mask)
+    keys = (self.axis, self.axis_name, self.use_bias, self.use_scale)
+    if mask is not None or keys != (-1, None, True, True):
+      raise UserError(
+        "config.ghost_batch does not go with a BatchNorm that has a mask, another axis, or no bias or scale: "
+        "set it to 0."
+      )
     if x.shape[0] % size:
       raise UserError(
         f"config.ghost_batch is {size}, but a round normalises {x.shape[0]} images together: take a divisor."
@@ -90,15 +120,15 @@ class BatchNorm(nn.BatchNorm):
     mean = groups.mean(within, keepdims=True)
     var = jnp.maximum(0.0, jnp.square(groups).mean(within, keepdims=True) - jnp.square(mean))
     for name, new in (("mean", mean), ("var", var)):
-      running = self.variable("batch_stats", name, jnp.zeros, x.shape[-1:])
+      kept = self.variable("batch_stats", name, jnp.zeros, x.shape[-1:])
       now = new.reshape(-1, x.shape[-1]).mean(0)
-      running.value = self.momentum * running.value + (1 - self.momentum) * now
+      kept.value = self.momentum * kept.value + (1 - self.momentum) * now
     scale, bias = (
       self.param(name, start, x.shape[-1:], self.param_dtype)
       for name, start in (("scale", self.scale_init), ("bias", self.bias_init))
     )
     y = (groups - mean) * (jax.lax.rsqrt(var + self.epsilon) * scale) + bias
-    return y.reshape(x.shape).astype(self.dtype)
+    return y.reshape(x.shape).astype(y.dtype if self.dtype is None else self.dtype)
 
 
 def normalise(h: Array, norm: str, train: bool, dtype: jnp.dtype) -> Array:
