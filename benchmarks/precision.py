@@ -2,8 +2,8 @@
 
   python benchmarks/precision.py --config srmap_div2k:l1 --crop 96 --batch 8 --set networks.generator.blocks=4
 
-On random bytes, with the programs of `parallel.py`. A batch in parts is timed as all rounds of an update, each
-of a quarter of the images.
+On random bytes, with the programs of `parallel.py`. A batch in parts is timed as all rounds of an update,
+each with its part of the images.
 """
 
 import argparse
