@@ -7,6 +7,7 @@ nothing in it can be renamed or appended to, and an object that is written appea
 import contextlib
 import functools
 import importlib.util
+import itertools
 import logging
 import os
 import platform
@@ -15,7 +16,7 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,6 +28,7 @@ SCHEME = "gs://"
 MEND = "log in by `gcloud auth application-default login`, or ask for access to its objects"
 LEASE = 60.0  # seconds without a renewal after which a lock is taken for that of a program that is dead
 RENEWALS = 4  # in that time
+NONE = "0"  # the generation of an object that is not there
 
 # epath would prefer TensorFlow, which has no client for buckets any more; it looks once, at its first path.
 os.environ.setdefault("EPATH_USE_TF", "false")
@@ -99,7 +101,7 @@ def check_properties(folder: Path) -> None:
   """
   from google.cloud import storage
 
-  name = str(folder).removeprefix(SCHEME).partition("/")[0]
+  name = _parts(folder)[0]
   try:
     storage.Client().get_bucket(name)
   except Exception as error:
@@ -109,71 +111,110 @@ def check_properties(folder: Path) -> None:
     ) from error
 
 
+def _parts(path: Path) -> tuple[str, str]:
+  """The bucket, and the name in it."""
+  name, _, key = str(path).removeprefix(SCHEME).partition("/")
+  return name, key
+
+
 def _reason(error: BaseException) -> str:
   return explain(error)[0] or f"{type(error).__name__}: {error}"
 
 
 @contextlib.contextmanager
-def locked(folder: Path, wait: bool) -> Iterator[None]:
+def locked(folder: Path, wait: bool) -> Iterator[Callable[[], None]]:
   """A lock on `folder` for the time of the block, an object that is renewed meanwhile.
 
   What ends without a farewell leaves the object there: whoever comes next watches it for LEASE seconds, and
-  takes it if it does not change. No clocks are compared.
+  takes it if it does not change. No clocks are compared, and nobody changes an object but the one he saw.
+
+  Yields:
+    What renews the lock at once; a UserError if another program has taken it.
 
   Raises:
     Busy: another program has it, and we do not `wait` for it.
   """
   lock, owner = folder / ".lock", secrets.token_hex(8)
+  renewals, one_at_once, over = itertools.count(), threading.Lock(), threading.Event()
 
-  def text(renewals: int) -> bytes:
-    return f"{owner}: process {os.getpid()} on {platform.node()}, renewed {renewals} times\n".encode()
+  def text() -> str:
+    return f"{owner}: process {os.getpid()} on {platform.node()}, renewed {next(renewals)} times\n"
+
+  generation = _acquire(lock, text(), wait)
 
   def renew() -> None:
-    renewals = 0
-    while not over.wait(LEASE / RENEWALS):
-      with contextlib.suppress(Exception):  # the network may come back
-        if not _content(lock).startswith(owner):
-          log.error("The lock of %s was taken by another program: end one of the two.", folder)
-          return
-        renewals += 1
-        lock.write_bytes(text(renewals))
+    nonlocal generation
+    with one_at_once:
+      try:
+        generation = _write(lock, text(), generation)
+      except FileExistsError as error:
+        raise UserError(
+          f"The lock of {folder} was lost to another program, or deleted: see that one training alone works "
+          "there, and the same command goes on."
+        ) from error
 
-  _acquire(lock, text(0), wait)
-  over = threading.Event()
-  thread = threading.Thread(target=renew, daemon=True)
+  def keep() -> None:
+    while not over.wait(LEASE / RENEWALS):
+      try:
+        renew()
+      except UserError as error:
+        log.error("%s", error)
+        return
+      except Exception:  # the network may come back
+        continue
+
+  thread = threading.Thread(target=keep, daemon=True)
   thread.start()
   try:
-    yield
+    yield renew
   finally:
     over.set()
     thread.join()
     with contextlib.suppress(Exception):  # a lock that stays costs the next program LEASE seconds
-      if _content(lock).startswith(owner):
-        lock.unlink()
+      bucket, key = _parts(lock)
+      _client().call("DELETE", "b/{}/o/{}", bucket, key, ifGenerationMatch=generation)
 
 
-def _acquire(lock: Path, text: bytes, wait: bool) -> None:
-  seen, since = "", 0.0
+def _acquire(lock: Path, text: str, wait: bool) -> str:
+  """Write `text` once nobody has the lock; its generation."""
+  seen, since = NONE, 0.0
   while True:
-    held = _content(lock)
-    if held and held == seen and time.monotonic() - since > LEASE:
-      lock.unlink(missing_ok=True)
-      held = ""
-    if not held:
+    held = _read(lock)[0]
+    if held == NONE or (held == seen and time.monotonic() - since > LEASE):
       with contextlib.suppress(FileExistsError):  # somebody else was faster
-        _client().pipe_file(str(lock), text, mode="create")
-        return
+        return _write(lock, text, held)
     elif held != seen:
-      if seen and not wait:
+      if seen != NONE and not wait:
         raise Busy(lock.parent)
-      if not seen:
+      if seen == NONE:
         log.info("%s is locked: waiting up to %g seconds for a sign of life.", lock.parent, LEASE)
       seen, since = held, time.monotonic()
     time.sleep(min(1, LEASE / RENEWALS / 4))
 
 
-def _content(lock: Path) -> str:
+def _read(lock: Path) -> tuple[str, str]:
+  """The generation of the object and its text."""
+  bucket, key = _parts(lock)
   try:
-    return lock.read_text()
+    headers, content = _client().call("GET", "b/{}/o/{}", bucket, key, alt="media")
   except FileNotFoundError:
-    return ""
+    return NONE, ""
+  return headers["x-goog-generation"], content.decode()
+
+
+def _write(lock: Path, text: str, generation: str) -> str:
+  """Replace the object of this generation; the new one's.
+
+  Raises:
+    FileExistsError: it is of another generation now, and not by ourselves.
+  """
+  bucket, key = _parts(lock)
+  address = _client().base.replace("/storage/", "/upload/storage/") + "b/{}/o"
+  query = {"uploadType": "media", "name": key, "ifGenerationMatch": generation}
+  try:
+    return _client().call("POST", address, bucket, data=text.encode(), json_out=True, **query)["generation"]
+  except FileExistsError:
+    found, content = _read(lock)
+    if content.partition(":")[0] == text.partition(":")[0]:  # the answer to an earlier try was lost
+      return found
+    raise

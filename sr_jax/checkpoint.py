@@ -73,6 +73,12 @@ def _is_whole(checkpoint: Path) -> bool:
   return not in_bucket(checkpoint) or (checkpoint / "commit_success.txt").exists()
 
 
+def whole_steps(folder: Path) -> list[int]:
+  """The rounds of the whole checkpoints that are in `folder` now, the newest first."""
+  found = folder.iterdir() if folder.is_dir() else ()
+  return sorted((int(path.name) for path in found if path.name.isdecimal() and _is_whole(path)), reverse=True)
+
+
 @functools.cache
 def _drop_late_work() -> None:
   """Let Python not print the reads and writes that Orbax leaves behind when one fails, a traceback each."""
@@ -102,6 +108,7 @@ class Checkpoints:
     self.folder, self.create = absolute(workdir, "--workdir") / "checkpoints", create
     self.made: list[Path] = []
     self.open = ExitStack()
+    self.check_lock: Callable[[], None] | None = None
     if create:
       check_writable(self.folder, "--workdir")
       if in_bucket(self.folder):
@@ -110,7 +117,7 @@ class Checkpoints:
       try:
         make(self.folder)
         if lock:
-          self.open.enter_context(locked(self.folder.parent))
+          self.check_lock = self.open.enter_context(locked(self.folder.parent))
           self._clear_unfinished()
       except OSError as error:
         raise UserError(
@@ -136,11 +143,11 @@ class Checkpoints:
       error = error or failure
     with suppress(Exception):  # it tells the same again
       self.manager.close()
+    if error is not None:
+      self._clear_unfinished()
     self.open.close()
     if error is None:
       return
-    if self.create:
-      self._clear_unfinished()
     # A run that failed before it wrote anything leaves nothing.
     with suppress(OSError):
       for folder in self.made:
@@ -195,6 +202,7 @@ class Checkpoints:
 
     Raises:
       Diverged: a number in it is not finite; nothing is written.
+      UserError: the lock was lost; nothing is written.
     """
     step = int(jax.device_get(state.step))
     if path := not_finite(state):
@@ -209,6 +217,8 @@ class Checkpoints:
     )
     about = {"content": content, "sha256": hashlib.sha256(content.encode()).hexdigest()}
     items = ocp.args.Composite(state=ocp.args.StandardSave(state), about=ocp.args.JsonSave(about))
+    if self.check_lock:
+      self.check_lock()
     if not self.manager.save(step, args=items):
       raise RuntimeError(f"Orbax did not save step {step} in {self.folder}.")
 
@@ -288,15 +298,14 @@ class Checkpoints:
     return configs.complete(saved, str(self.folder.parent))
 
   def _steps(self) -> list[int]:
-    """The rounds of the checkpoints that are there now, the newest first."""
-    found = self.folder.iterdir() if self.folder.is_dir() else ()
-    return sorted(
-      (int(path.name) for path in found if path.name.isdecimal() and _is_whole(path)), reverse=True
-    )
+    return whole_steps(self.folder)
 
   def _clear_unfinished(self) -> None:
-    """Delete what was half-written, which only takes room."""
+    """Delete what was half-written, which only takes room, if the lock says that it is ours."""
+    if not self.check_lock:
+      return
     with suppress(Exception):
+      self.check_lock()
       for path in self.folder.iterdir():
         if path.name.endswith(".orbax-checkpoint-tmp") or (path.name.isdecimal() and not _is_whole(path)):
           remove_tree(path)

@@ -17,6 +17,7 @@ import numpy as np
 from sr_jax.data import test_batches
 from sr_jax.data.sources import Source
 from sr_jax.errors import UserError, choose
+from sr_jax.files import on_disk
 from sr_jax.method import Key, State
 from sr_jax.ops import Operator, to_float
 from sr_jax.run import Run
@@ -109,7 +110,7 @@ def read_attribute(path: str | Path, name: str) -> dict[str, bool]:
     UserError: there is no such file or attribute, or a value is another one.
   """
   try:
-    with Path(path).open(newline="", encoding="utf-8-sig") as file:
+    with on_disk(path, "--attributes").open(newline="", encoding="utf-8-sig") as file:
       heading, *lines = [[cell.strip() for cell in line] for line in csv.reader(file) if line] or [[]]
   except (OSError, ValueError, csv.Error) as error:
     reason = getattr(error, "strerror", None) or error

@@ -6,6 +6,7 @@ import importlib
 import os
 import re
 import signal
+import traceback
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -55,11 +56,14 @@ MENDS = {
 }
 
 
-# How a bucket's refusal looks: gcsfs's and its libraries' errors, TensorStore's.
+# How a bucket's refusal looks: the errors of its clients, and of the libraries by which these (CLIENTS) reach
+# it and others reach other things; TensorStore's.
 BUCKETS = re.compile(
-  r"^(gcsfs|aiohttp|google\.(auth|api_core|cloud)|requests)\.|OSError: Forbidden: |"
+  r"^(gcsfs|google\.(auth|api_core|cloud))\.|OSError: Forbidden: |"
   r"(PERMISSION_DENIED|UNAUTHENTICATED|UNAVAILABLE|DEADLINE_EXCEEDED|NOT_FOUND): .*[Gg][Cc][Ss]"
 )
+NETWORK = re.compile(r"^(aiohttp|requests)\.")
+CLIENTS = re.compile(r"^(gcsfs|google\.(auth|cloud))\b")
 
 
 def explain(error: BaseException | None) -> tuple[str, str]:
@@ -74,10 +78,17 @@ def explain(error: BaseException | None) -> tuple[str, str]:
       number = int(found[1])
     if number in MENDS:
       return os.strerror(number) + (name and f": {name}"), MENDS[number]
-    if BUCKETS.search(f"{type(error).__module__}.{type(error).__name__}: {error}"):
+    described = f"{type(error).__module__}.{type(error).__name__}: {error}"
+    if BUCKETS.search(described) or (NETWORK.search(described) and _by_client(error)):
       return " ".join(str(error).split())[:300], "check the bucket, your credentials and the network"
     error = error.__cause__ or error.__context__
   return "", ""
+
+
+def _by_client(error: BaseException) -> bool:
+  """Whether it came through a client of buckets, or names an object of one."""
+  frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+  return "gs://" in str(error) or any(CLIENTS.search(f.f_globals.get("__name__", "")) for f in frames)
 
 
 def choose(table: Mapping[str, T], name: str, key: str) -> T:

@@ -18,7 +18,7 @@ from sr_jax.baselines import BASELINES, Sampler, bicubic
 from sr_jax.data import open_source
 from sr_jax.data.sources import Source
 from sr_jax.errors import UserError, find, short_name
-from sr_jax.files import as_path, check_writable, make
+from sr_jax.files import as_path, check_writable, make, name_of
 from sr_jax.metrics import columns, sets_note
 from sr_jax.report.grids import comparison_grid, image_grid, save_images
 from sr_jax.report.tables import rows_of, write_per_image, write_report
@@ -105,7 +105,7 @@ def evaluate_run(
   single: dict[str, str] = {}
   shown: dict[str, Images] = {}
   others = {short_name(name): partial(_baseline, name, run) for name in settings.baselines}
-  others |= {Path(other).name: partial(_other_run, other, config, source) for other in settings.beside}
+  others |= {name_of(other): partial(_other_run, other, config, source) for other in settings.beside}
   for name, make_sampler in others.items() if draws else ():
     found = measured(make_sampler(), samples=1)
     shown[name] = found.images

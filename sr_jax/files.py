@@ -7,15 +7,18 @@ import re
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sr_jax import bucket
 from sr_jax.errors import Busy, UserError
 
+PAUSE = 60  # seconds between two copies of what grows, which go into a bucket whole
+
 
 def as_path(folder: str | os.PathLike, flag: str = "") -> Path:
-  """The path of a folder or file of this machine or of a bucket, gs://BUCKET/FOLDER (see `bucket`).
+  """The path of a folder or file of this machine, where ~ is expanded, or of a bucket, gs://BUCKET/FOLDER.
 
   Raises:
     UserError: it is another address, or a bucket that cannot be used; `flag` says where it was given.
@@ -28,7 +31,7 @@ def as_path(folder: str | os.PathLike, flag: str = "") -> Path:
       f"{flag}{' is ' * bool(flag)}{text}, which is neither of this machine nor of a bucket, "
       "gs://BUCKET/FOLDER: give one of these, or mount it."
     )
-  return Path(folder)
+  return Path(os.path.expanduser(text))
 
 
 def in_bucket(path: Path) -> bool:
@@ -38,7 +41,19 @@ def in_bucket(path: Path) -> bool:
 def absolute(folder: str | os.PathLike, flag: str) -> Path:
   """The absolute path of what `flag` names, see `as_path`."""
   path = as_path(folder, flag)
-  return path if in_bucket(path) else path.expanduser().absolute()
+  return path if in_bucket(path) else path.absolute()
+
+
+def on_disk(file: str | os.PathLike, flag: str) -> Path:
+  """The path of a file of this machine that `flag` names; environment variables and ~ are expanded.
+
+  Raises:
+    UserError: it is in a bucket.
+  """
+  text = os.path.expandvars(file)
+  if text.startswith(bucket.SCHEME):
+    raise UserError(f"{flag} is {text}, which is in a bucket: copy it to this machine and name it here.")
+  return Path(os.path.expanduser(text))
 
 
 def name_of(folder: str | os.PathLike) -> str:
@@ -104,11 +119,11 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
-def growing(folder: Path, *names: str) -> Iterator[tuple[Path, Callable[[], None]]]:
+def growing(folder: Path, *names: str) -> Iterator[tuple[Path, Callable[..., None]]]:
   """Where files of `folder` can be appended to, and a function that brings them into `folder`.
 
-  That is `folder` itself, which is made; or for a bucket a temporary one, from which all files are copied
-  when the function is called and at the end.
+  That is `folder` itself, which is made; or for a bucket a temporary one, from which those that changed are
+  copied when the function is called and at the end. Called with `PAUSE` it does so at most once in that time.
 
   Args:
     folder: of the files.
@@ -116,19 +131,31 @@ def growing(folder: Path, *names: str) -> Iterator[tuple[Path, Callable[[], None
   """
   if not in_bucket(folder):
     make(folder)
-    yield folder, lambda: None
+    yield folder, lambda pause=0: None
     return
+  copied: dict[Path, tuple[int, int]] = {}
+  since = time.monotonic()
+
+  def state(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
+
+  def copy(pause: float = 0) -> None:
+    nonlocal since
+    if time.monotonic() - since < pause:
+      return
+    since = time.monotonic()
+    for path in filter(Path.is_file, here.rglob("*")):
+      if copied.get(path) != (now := state(path)):
+        (folder / path.relative_to(here)).write_bytes(path.read_bytes())
+        copied[path] = now
+
   with tempfile.TemporaryDirectory() as temporary:
     here = Path(temporary)
-
-    def copy() -> None:
-      for path in here.rglob("*"):
-        if path.is_file():
-          (folder / path.relative_to(here)).write_bytes(path.read_bytes())
-
     for name in names:
       with contextlib.suppress(FileNotFoundError):
         (here / name).write_bytes((folder / name).read_bytes())
+        copied[here / name] = state(here / name)
     try:
       yield here, copy
     finally:
@@ -144,17 +171,20 @@ def remove_tree(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(folder: Path, wait: bool = False) -> Iterator[None]:
+def locked(folder: Path, wait: bool = False) -> Iterator[Callable[[], None]]:
   """A lock on `folder` for the time of the block; it ends with the process, however that ends.
 
-  In a bucket it ends up to a minute later if the process was killed (`bucket.locked`).
+  In a bucket it ends up to a minute later if the process was killed (`bucket.locked`), and can be lost.
+
+  Yields:
+    What raises a UserError if the lock was lost.
 
   Raises:
     Busy: another program has it, and we do not `wait` for it.
   """
   if in_bucket(folder):
-    with bucket.locked(folder, wait):
-      yield
+    with bucket.locked(folder, wait) as renew:
+      yield renew
     return
   path = folder / ".lock"
   while True:
@@ -167,7 +197,7 @@ def locked(folder: Path, wait: bool = False) -> Iterator[None]:
       if not path.exists() or os.fstat(file.fileno()).st_ino != path.stat().st_ino:
         continue
       try:
-        yield
+        yield lambda: None
       finally:
         path.unlink(missing_ok=True)
       return

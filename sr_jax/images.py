@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from sr_jax.errors import UserError
-from sr_jax.files import as_path, replacing
+from sr_jax.files import as_path, in_bucket, replacing
 from sr_jax.ops import to_uint8
 
 # Decoding takes up to 20 bytes a pixel; a file that claims more is refused before it is decoded.
@@ -54,10 +54,11 @@ def read_image(path: str | Path, channels: int, max_pixels: int = MAX_PIXELS) ->
   Raises:
     UserError: there is no such file, or `decode` cannot read it.
   """
-  if not Path(path).is_file():
+  file = as_path(path)
+  if not file.is_file():
     raise UserError(f"{path} does not exist: give the path of an image.")
   try:
-    return decode(Path(path), channels, max_pixels)
+    return decode(io.BytesIO(file.read_bytes()) if in_bucket(file) else file, channels, max_pixels)
   except UnreadableImageError as error:
     raise UserError(
       f"{path} cannot be read: {error}: give a smaller one, a PNG, JPEG or the like."

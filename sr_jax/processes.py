@@ -88,6 +88,13 @@ def agree(facts: Mapping[str, Any], folder: Path | None = None) -> None:
     raise UserError(verdict)
 
 
+def meet() -> None:
+  """Wait until every process of this job is here, because one may have to wait for its lock."""
+  client, _, count = _job()
+  if count > 1:
+    client.wait_at_barrier(f"sr_jax/meet/{next(_rounds)}", ARRIVAL * 1000)
+
+
 def difference(theirs: Mapping[str, Any], ours: Mapping[str, Any], process: int) -> str:
   """What the facts of process 0 and of another one differ in, in a sentence; "" if in nothing."""
   for name in dict.fromkeys((*theirs, *ours)):

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from sr_jax.configs import base
 from sr_jax.data import open_source, test_batches
 from sr_jax.errors import UserError
-from sr_jax.files import as_path, check_writable
+from sr_jax.files import as_path, check_writable, name_of
 from sr_jax.images import read_image
 from sr_jax.metrics import (
   METRICS,
@@ -78,7 +78,7 @@ def score(folder: str | Path, config: ConfigDict, out: str | Path = "", command:
   source = open_source(settings.data, "config.eval.data")
   truths = [Path(source.name(i)) for i in range(len(source))]
   files = find_samples(folder, truths)
-  n, title = len(files[0]), Path(folder).resolve().name
+  n, title = len(files[0]), name_of(folder)
   settings.samples = n
   given = ("lr_psnr_given",) if settings.data.lr_dir else ()
   names = tuple(dict.fromkeys(("lr_psnr_truth", "lr_psnr_worst", *given, *settings.metrics)))
@@ -134,10 +134,11 @@ def find_samples(folder: str | Path, truths: list[Path]) -> list[list[Path]]:
   Raises:
     UserError: one is missing or belongs to no truth.
   """
-  if not Path(folder).is_dir():
+  folder = as_path(folder)
+  if not folder.is_dir():
     raise UserError(f"{folder} is no folder: give one of samples NAME_sample00000.png, NAME_sample00001.png.")
   found: dict[str, dict[int, Path]] = {}
-  for path in Path(folder).glob("*.png"):
+  for path in folder.glob("*.png"):
     name, _, number = path.stem.rpartition("_sample")
     if not (name and number.isdecimal()):
       name, number = path.stem, "0"
@@ -155,7 +156,7 @@ def find_samples(folder: str | Path, truths: list[Path]) -> list[list[Path]]:
   for name, truth in zip(wanted, truths, strict=True):
     if missing := set(range(n)) - found.get(name, {}).keys():
       raise UserError(
-        f"{Path(folder) / name}_sample{min(missing):05d}.png is missing: give every truth ({truth} is one) "
+        f"{folder / name}_sample{min(missing):05d}.png is missing: give every truth ({truth} is one) "
         f"the same number of samples, which is {n} here."
       )
   return [[found[name][i] for i in range(n)] for name in wanted]

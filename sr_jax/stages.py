@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from sr_jax import config as configs
 from sr_jax import graft, parallel
 from sr_jax.baselines import BASELINES
+from sr_jax.checkpoint import whole_steps
 from sr_jax.data import check_test_images, open_source, test_batches, train_batches
 from sr_jax.data.sources import Source
 from sr_jax.errors import UserError, choose, find
@@ -107,7 +108,7 @@ def check_stages(stages: list[Stage], sources: Sources) -> None:
     batch = {k: jax.ShapeDtypeStruct((config.train.batch, *v.shape[1:]), v.dtype) for k, v in one.items()}
     state = parallel.abstract_state(method, mesh, batch)
     # A run that has begun carries its networks: their sources may be gone.
-    begun = any((stage.folder / "checkpoints").glob("[0-9]*"))
+    begun = whole_steps(stage.folder / "checkpoints")
     networks = ({}, {}) if begun else graft.read(config, stage.earlier, states)
     graft.check(state, networks)
     for role in () if begun else method.needs:

@@ -195,34 +195,39 @@ def run_programs(
     False if Ctrl-C or SIGTERM stopped it; the programs were stopped too.
   """
   waiting = [run for run in runs if state(run, reports) != "finished"]
-  running: dict[int, tuple[Planned, subprocess.Popen, contextlib.ExitStack]] = {}
+  if not waiting:
+    return True
+  running: dict[int, tuple[Planned, subprocess.Popen]] = {}
   told = False
-  with parallel.stop_signals() as asked_to_stop:
+  logs = {run.entry.id: f"{run.entry.id}.log" for run in waiting}
+  with (
+    parallel.stop_signals() as asked_to_stop,
+    files.growing(waiting[0].folder.parent, *logs.values()) as (here, copy),
+  ):
     while running or (waiting and not told):
       for slot in range(jobs) if not told else ():
-        unfinished = {str(run.folder) for run in (*waiting, *(one for one, *_ in running.values()))}
+        unfinished = {str(run.folder) for run in (*waiting, *(one for one, _ in running.values()))}
         ready = [run for run in waiting if not unfinished & _judges(run.config)]
         if slot not in running and ready:
           run = ready[0]
           waiting.remove(run)
           argv = [sys.executable, "-m", "sr_jax.cli", *words, f"--trial={run.entry.number}"]
-          log_file, logged = f"{run.entry.id}.log", contextlib.ExitStack()
-          here, _ = logged.enter_context(files.growing(run.folder.parent, log_file))
-          with (here / log_file).open("a") as out:
+          with (here / logs[run.entry.id]).open("a") as out:
             program = subprocess.Popen(
               argv, stdout=out, stderr=out, env=os.environ | parallel.share_of_gpus(slot, jobs)
             )
-          running[slot] = run, program, logged
+          running[slot] = run, program
           log.info("Trial %s begins.", run.entry.id)
       if asked_to_stop() and not told:
         told = True
-        for _, program, _ in running.values():
+        for _, program in running.values():
           program.terminate()
       time.sleep(0.1)
-      for slot, (run, program, logged) in list(running.items()):
+      with contextlib.suppress(Exception):  # what cannot be copied now is copied later, or at the end
+        copy(files.PAUSE)
+      for slot, (run, program) in list(running.items()):
         if program.poll() is not None:
           del running[slot]
-          logged.close()
           log.info("Trial %s ends with exit code %d.", run.entry.id, program.returncode)
   return not told
 

@@ -21,7 +21,7 @@ from sr_jax.files import as_path, growing
 from sr_jax.method import Batch, Metrics
 from sr_jax.methods import make_method
 from sr_jax.ops import make_operator
-from sr_jax.processes import SLOW, watchdog
+from sr_jax.processes import SLOW, meet, watchdog
 from sr_jax.report.log import Writer, mean_metrics, progress_line
 from sr_jax.run import Run
 from sr_jax.versions import write_versions
@@ -90,6 +90,7 @@ def train(
     Checkpoints(workdir, config.train.keep, create=True, lock=process == 0) as checkpoints,
     checkpoints.naming_the_way_on(target),
   ):
+    meet()
     alive(times=SLOW)
     state = checkpoints.restore(target, config, free)
     if state is None:

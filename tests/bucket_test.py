@@ -1,24 +1,29 @@
 """Work directories in a bucket hold what a folder would, whatever stops a run, and every verb finds them."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 from PIL import Image
 
 import small_runs
-from sr_jax import bucket, cli, graft
+from sr_jax import bucket, cli, files, graft, sweep
 from sr_jax.checkpoint import Checkpoints, digest
 from sr_jax.config import load
 from sr_jax.data import open_source
-from sr_jax.errors import Busy, UserError
+from sr_jax.edit import read_attribute
+from sr_jax.errors import UserError
 from sr_jax.files import as_path, growing, locked
+from sr_jax.ledger import Trial
+from sr_jax.metrics.lpips import read_backbone
+from sr_jax.networks.vgg import load_vgg
 from sr_jax.run import load_run
+from sr_jax.stages import Sources, check_stages, plan_stages
 
 CONFIG = small_runs.__file__
 # What this file is not about is left out.
@@ -29,28 +34,8 @@ CHEAP = [
 
 
 @pytest.fixture(scope="module", autouse=True)
-def server(tmp_path_factory):
-  """A bucket "bucket", images to train on, and an empty folder to work in."""
-  program = subprocess.Popen(
-    [sys.executable, Path(__file__).with_name("bucket_server.py")],
-    stdout=subprocess.PIPE,
-    stderr=subprocess.DEVNULL,
-    text=True,
-  )
-  address = f"http://127.0.0.1:{program.stdout.readline().strip()}"
-  folder = tmp_path_factory.mktemp("bucket")
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setenv("STORAGE_EMULATOR_HOST", address)
-    patch.setenv("TENSORSTORE_GCS_HTTP_URL", address)
-    # It would ask for the kind of the bucket, of which the emulator knows nothing, at every call.
-    patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
-    patch.setenv("SR_JAX_TRAIN_DIR", str(small_runs.write_images(folder / "images")))
-    (folder / "here").mkdir()
-    patch.chdir(folder / "here")
-    yield
-  assert not list((folder / "here").iterdir())  # such as "gs:"
-  program.terminate()
-  program.communicate()
+def server(storage):
+  """Nothing here goes without it."""
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +99,27 @@ def test_a_half_written_checkpoint_is_none_and_is_cleared_away_by_the_next_train
     assert names(run / "checkpoints") == {"16", "20"}
 
 
+def test_a_run_has_not_begun_by_a_half_written_checkpoint(run):
+  config = load(CONFIG)
+  config.init_from = ("generator=gs://bucket/gone",)
+  check_stages(plan_stages(config, run), Sources())
+  half = as_path("gs://bucket/half")
+  (half / "checkpoints" / "4" / "state" / "manifest").write_text("half")
+  with pytest.raises(UserError, match="gs://bucket/gone"):
+    check_stages(plan_stages(config, half), Sources())
+
+
+def test_a_training_that_lost_its_lock_says_so_and_writes_and_deletes_nothing_more(run):
+  folder, trained = as_path("gs://bucket/lost"), load_run(run)
+  checkpoints = Checkpoints(folder, create=True, lock=True)
+  (folder / ".lock").write_text("of somebody who took it")
+  (folder / "checkpoints" / "24" / "state" / "manifest").write_text("half")
+  with pytest.raises(UserError, match=r"lock of gs://bucket/lost was lost"), checkpoints:
+    checkpoints.save(trained.state, trained.config, {})
+  assert names(folder / "checkpoints") == {"24"}
+  assert (folder / ".lock").read_text() == "of somebody who took it"
+
+
 def test_every_verb_that_takes_a_run_takes_one_in_a_bucket(local, run, tmp_path, capsys):
   words = ["--config.eval.beside=('gs://bucket/run',)", "--out=gs://bucket/again"]
   assert cli.main(["evaluate", f"--workdir={run}", *words, "--save-samples=gs://bucket/samples"]) == 0
@@ -121,6 +127,11 @@ def test_every_verb_that_takes_a_run_takes_one_in_a_bucket(local, run, tmp_path,
   assert table(again)["srim"] == table(run)["srim"]
   assert table(again)["run"]["psnr"] == pytest.approx(table(run)["srim"]["psnr"], abs=0.5)  # other draws
   assert {"000000_sample00000.png", "000005_sample00001.png"} < names(as_path("gs://bucket/samples"))
+  truth = f"--truth={os.environ['SR_JAX_TRAIN_DIR']}"
+  assert cli.main(["score", "gs://bucket/samples", truth, "--out=gs://bucket/scored"]) == 0
+  assert table(as_path("gs://bucket/scored"))["samples, best of 2"]
+  assert cli.main(["edit", f"--workdir={run}", "--interpolate=prior", "--out=gs://bucket/edited"]) == 0
+  assert (as_path("gs://bucket/edited") / "interpolation_prior.png").exists()
   Image.new("RGB", (8, 6), "green").save(tmp_path / "photo.png")
   capsys.readouterr()
   for place in ("gs://bucket/photos", tmp_path / "photos"):
@@ -191,52 +202,57 @@ def test_a_second_training_in_the_same_bucket_folder_is_refused(capsys, monkeypa
   assert not as_path("gs://bucket/mine").exists()
 
 
-def test_a_lock_is_kept_by_its_renewals_waited_for_and_taken_from_the_dead(monkeypatch):
-  monkeypatch.setattr(bucket, "LEASE", 0.8)
-  folder, order = as_path("gs://bucket/locked"), []
-
-  def wait():
-    with locked(folder, wait=True):
-      order.append("waited")
-
-  waiting = threading.Thread(target=wait)
-  with locked(folder):
-    waiting.start()
-    with pytest.raises(Busy), locked(folder):
-      pass
-    time.sleep(1.5)  # longer than a lock stays that nobody renews
-    order.append("held")
-  waiting.join()
-  assert order == ["held", "waited"]
-  (folder / ".lock").write_text("of a program that was killed")
-  with locked(folder):
-    assert "of a program that was killed" not in (folder / ".lock").read_text()
-  assert not folder.exists()
-  with locked(folder):
-    (folder / ".lock").write_text("of somebody who took it")
-  assert (folder / ".lock").exists()
-
-
-def test_only_one_of_two_programs_that_come_at_once_has_the_lock(monkeypatch):
-  monkeypatch.setattr(bucket, "LEASE", 4)
-  lock = as_path("gs://bucket/raced") / ".lock"
-  bucket._acquire(lock, b"first", wait=False)
-  seen = iter(["", "first", "first, renewed"])  # the second one looked before the first one wrote
-  monkeypatch.setattr(bucket, "_content", lambda lock: next(seen))
-  with pytest.raises(Busy):
-    bucket._acquire(lock, b"second", wait=False)
-  assert lock.read_text() == "first"
-
-
-def test_what_grows_goes_on_in_the_bucket():
+def test_what_grows_goes_on_in_the_bucket_and_is_copied_if_it_changed():
   folder = as_path("gs://bucket/grown")
   for text in ("one\n", "two\n"):
     with growing(folder, "log") as (here, copy):
       with (here / "log").open("a") as file:
         file.write(text)
+      copy(60)
+      assert not (folder / "log").exists() or not (folder / "log").read_text().endswith(text)
       copy()
       assert (folder / "log").read_text().endswith(text)
-  assert (folder / "log").read_text() == "one\ntwo\n"
+      (folder / "log").write_text("not to be overwritten")
+      copy()
+    assert (folder / "log").read_text() == "not to be overwritten"
+    (folder / "log").write_text("one\n")
+  with growing(folder, "log") as (here, _):
+    assert (here / "log").read_text() == "one\n"
+
+
+def test_the_log_of_a_trial_is_in_the_bucket_while_its_program_runs(tmp_path, monkeypatch):
+  monkeypatch.setattr(files, "PAUSE", 0)
+  folder = as_path("gs://bucket/logged")
+  (tmp_path / "python").write_text(
+    f"#!/bin/sh\necho begun\nwhile [ ! -e {tmp_path}/seen ]; do sleep 0.1; done\n"
+  )
+  (tmp_path / "python").chmod(0o755)
+  monkeypatch.setattr(sweep.sys, "executable", str(tmp_path / "python"))
+
+  def look():
+    while not (folder / "MSE.log").exists():
+      time.sleep(0.05)
+    (tmp_path / "seen").touch()
+
+  threading.Thread(target=look, daemon=True).start()
+  runs = sweep.plan([Trial("MSE", "", {})], lambda trial: load(CONFIG), folder)
+  late = threading.Timer(30, (tmp_path / "seen").touch)
+  late.start()
+  assert sweep.run_programs(runs, [], jobs=2)
+  assert late.is_alive()
+  late.cancel()
+  assert (folder / "MSE.log").read_text() == "begun\n"
+
+
+def test_a_file_of_weights_or_attributes_in_a_bucket_is_refused_in_one_sentence():
+  with pytest.raises(UserError, match=r"config\.method\.features\.file is gs://bucket/a\.npz, .*copy it"):
+    load_vgg("gs://bucket/a.npz", ("conv1_1",))
+  settings = load(CONFIG).eval.lpips
+  settings.backbone = "gs://bucket/a.npz"
+  with pytest.raises(UserError, match=r"config\.eval\.lpips\.backbone is gs://bucket/a\.npz, .*copy it"):
+    read_backbone(settings)
+  with pytest.raises(UserError, match=r"--attributes is gs://bucket/a\.csv, .*copy it"):
+    read_attribute("gs://bucket/a.csv", "Male")
 
 
 @pytest.mark.parametrize(

@@ -123,12 +123,16 @@ def test_a_run_evaluated_and_its_samples_scored_are_the_same(tmp_path, monkeypat
   images = small_runs.write_images(tmp_path / "images")
   monkeypatch.setenv("SR_JAX_TRAIN_DIR", str(images))
   shutil.copytree(Path(__file__).with_name("saved_run"), tmp_path / "run")
+  monkeypatch.setenv("HOME", str(tmp_path))
+  monkeypatch.chdir(tmp_path / "run")
   run, metrics = tmp_path / "run", "--config.eval.metrics=('psnr','lr_psnr_truth','lr_psnr_worst','std')"
-  saving = [f"--workdir={run}", f"--save-samples={tmp_path / 'samples'}", metrics]
-  assert cli.main(["evaluate", *saving, "--config.eval.baselines=()"]) == 0
+  saving = [f"--workdir={run}", "--save-samples=~/samples", metrics]
+  others = ["--config.eval.baselines=()", "--config.eval.beside=('.',)"]
+  assert cli.main(["evaluate", *saving, *others]) == 0
   assert len(list((tmp_path / "samples").iterdir())) == 6 * 3
   names, rows = read_per_image(run / "evaluation")
   table = json.loads((run / "evaluation" / "table.json").read_text())["rows"]
+  assert rows.pop("run").keys() == table.pop("run").keys()  # what is beside it
   assert names == [f"{i}.png" for i in range(6)]
   assert list(rows) == list(table)
   for row, values in table.items():

@@ -1,6 +1,8 @@
 """What is set before JAX starts: four simulated devices, and programs that compile fast, each once."""
 
 import os
+import subprocess
+import sys
 import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -18,9 +20,12 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 
 import gc  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
+from pathlib import Path  # noqa: E402
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
+
+import small_runs  # noqa: E402
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -29,3 +34,28 @@ def _forget_programs() -> Iterator[None]:
   yield
   jax.clear_caches()
   gc.collect()
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory):
+  """A bucket "bucket", images to train on, and an empty folder to work in."""
+  program = subprocess.Popen(
+    [sys.executable, Path(__file__).with_name("bucket_server.py")],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.DEVNULL,
+    text=True,
+  )
+  address = f"http://127.0.0.1:{program.stdout.readline().strip()}"
+  folder = tmp_path_factory.mktemp("bucket")
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("STORAGE_EMULATOR_HOST", address)
+    patch.setenv("TENSORSTORE_GCS_HTTP_URL", address)
+    # It would ask for the kind of the bucket, of which the emulator knows nothing, at every call.
+    patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    patch.setenv("SR_JAX_TRAIN_DIR", str(small_runs.write_images(folder / "images")))
+    (folder / "here").mkdir()
+    patch.chdir(folder / "here")
+    yield
+  assert not list((folder / "here").iterdir())  # such as "gs:"
+  program.terminate()
+  program.communicate()

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import requests
 
 import small_runs
 from sr_jax import cli, evaluate, files, parallel
@@ -183,7 +184,7 @@ def largest_file(size: int):
 
 def fill_the_disk_at_the_second_save(folder) -> None:
   drawn = np.random.default_rng(0).normal(size=(20, 1000)).astype(np.float32)
-  with contextlib.ExitStack() as limit, Checkpoints(folder, create=True) as checkpoints:
+  with contextlib.ExitStack() as limit, Checkpoints(folder, create=True, lock=True) as checkpoints:
     checkpoints.save(state(1), CONFIG, BATCH)
     checkpoints.manager.wait_until_finished()
     limit.enter_context(largest_file(5000))
@@ -200,6 +201,15 @@ def test_a_full_disk_costs_one_sentence_and_keeps_the_last_checkpoint(tmp_path):
   assert restored(tmp_path) == 1
 
 
+@pytest.mark.parametrize("lock", [True, False])
+def test_only_the_process_with_the_lock_clears_away_what_is_half_written(tmp_path, lock):
+  half = tmp_path / "checkpoints" / "2.orbax-checkpoint-tmp"
+  checkpoints = Checkpoints(tmp_path, create=True, lock=lock)
+  half.mkdir()
+  checkpoints.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+  assert half.exists() != lock
+
+
 def write_much(folder) -> None:
   with largest_file(8000), Writer(folder, 0) as writer:
     for step in range(2000):
@@ -211,6 +221,12 @@ def test_metrics_on_a_full_disk_are_an_error_and_no_endless_wait(tmp_path):
     write_much(tmp_path)
 
 
+def raised_in(module: str, error: Exception) -> Exception:
+  with pytest.raises(type(error)) as caught:
+    exec("raise error", {"__name__": module, "error": error})
+  return caught.value
+
+
 @pytest.mark.parametrize(
   ("error", "words"),
   [
@@ -218,6 +234,10 @@ def test_metrics_on_a_full_disk_are_an_error_and_no_endless_wait(tmp_path):
     (ValueError("Failed to write: No space left on device [os_error_code='28']"), "No space left on device"),
     (OSError(errno.EROFS, "", "/ro/table.md"), "Read-only file system: /ro/table.md"),
     (RuntimeError("a mistake of ours"), ""),
+    (requests.ConnectionError("of a download"), ""),
+    (requests.ConnectionError("of gs://bucket/run"), "of gs://bucket/run"),
+    (raised_in("tensorflow_datasets.core", requests.ConnectionError("too")), ""),
+    (raised_in("gcsfs.core", requests.ConnectionError("of a client")), "of a client"),
   ],
 )
 def test_what_the_machine_refused_is_told_by_the_first_error_of_a_chain(error, words):

@@ -6,9 +6,7 @@ of unit length, weighed by channel, averaged over positions and summed over laye
 
 import hashlib
 import itertools
-import os
 import zipfile
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,6 +15,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from sr_jax.errors import UserError, choose
+from sr_jax.files import on_disk
 from sr_jax.metrics.diversity import diversity_scores
 from sr_jax.metrics.protocol import Array, Batch, Protocol, as_saved, crop
 from sr_jax.networks.squeezenet import read_squeezenet, squeezenet_features
@@ -69,7 +68,7 @@ def _arrays(path: str, key: str, sha256: str) -> dict[str, np.ndarray]:
       f"Metrics by a network need weights: name their file in config.eval.lpips.{key}, or take lpips, s_n, "
       "frechet_squeeze and their like out of config.eval.metrics."
     )
-  file = Path(os.path.expandvars(path)).expanduser()
+  file = on_disk(path, f"config.eval.lpips.{key}")
   if not file.is_file():
     raise UserError(f"config.eval.lpips.{key} is {file}, which does not exist: correct it.")
   if sha256 and (found := hashlib.sha256(file.read_bytes()).hexdigest()) != sha256.lower():

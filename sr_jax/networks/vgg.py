@@ -5,7 +5,6 @@ of a parameter tree and no module: {"preprocess" | "conv1_1" | ...: {"kernel": H
 """
 
 import hashlib
-import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from flax import linen as nn
 from jax import Array, lax, random
 
 from sr_jax.errors import UserError, choose
+from sr_jax.files import on_disk
 
 CONVOLUTIONS = (2, 2, 4, 4, 4)  # per block; blocks end in a 2x2 max-pool
 BLOCK = {f"conv{b + 1}_{i + 1}": b for b, count in enumerate(CONVOLUTIONS) for i in range(count)}
@@ -48,7 +48,7 @@ def load_vgg(path: str, layers: Sequence[str], sha256: str = "") -> VGGParams:
     UserError: a missing, different or unreadable file, or a layer that it or VGG-19 does not have.
   """
   deepest = _deepest(layers)
-  file = Path(os.path.expandvars(path)).expanduser()
+  file = on_disk(path, "config.method.features.file")
   if not file.is_file():
     raise UserError(
       f"The VGG-19 weight file {file} does not exist: give its path in config.method.features.file."

@@ -19,7 +19,7 @@ from sr_jax.errors import Diverged
 from sr_jax.method import Metrics
 from sr_jax.report.tables import finite
 
-FLUSH = 10  # seconds between two flushes of the TensorBoard files
+FLUSH = 10  # seconds between two flushes of the TensorBoard files, which a bucket sees later (`files.PAUSE`)
 
 
 class Writer:
@@ -55,14 +55,14 @@ class Writer:
       scalar = summary.scalar(name, float(value))
       self._events.write(Event(step=step, wall_time=now, summary=scalar).SerializeToString())
     if now - self._flushed > FLUSH:
-      self.flush()
+      self.flush(files.PAUSE)
       self._flushed = now
 
-  def flush(self) -> None:
-    """Lets others see what was written so far."""
+  def flush(self, pause: float = 0) -> None:
+    """Lets others see what was written so far, in a bucket unless they could `pause` seconds ago."""
     if self._events is not None:
       self._events.flush()
-      self._copy()
+      self._copy(pause)
 
   def close(self) -> None:
     """Closes what is open; a later `write` is an error."""
