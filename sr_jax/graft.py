@@ -42,7 +42,7 @@ def read(
   Args:
     config: of the run that takes them.
     folders: of its earlier stages, by name.
-    states: of stages that are not trained yet the shapes, by name.
+    states: of stages and runs that are not trained yet the shapes, by name or folder.
 
   Raises:
     UserError: a source that cannot be read or has no such network.
@@ -51,7 +51,8 @@ def read(
   stats: dict[str, Any] = {}
   for entry in config.init_from:
     ours, origin, theirs = parse(entry)
-    if origin not in folders and not absolute(origin, "config.init_from").exists():
+    known = origin in folders or origin in (states or {})
+    if not known and not absolute(origin, "config.init_from").exists():
       raise UserError(
         f"config.init_from has {entry!r}, but {origin!r} is no earlier stage "
         f"({', '.join(folders) or 'none'}), run or file: correct it."

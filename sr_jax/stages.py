@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -86,18 +87,28 @@ def plan_stages(config: ConfigDict, workdir: str | Path) -> list[Stage]:
   return stages
 
 
-def check_stages(stages: list[Stage], sources: Sources) -> None:
+def check_stages(
+  stages: list[Stage], sources: Sources, others: Mapping[str, State] = MappingProxyType({})
+) -> State:
   """Refuse what would end a run at the beginning of one of its stages, before anything is trained.
 
   Every stage's method is made, and the shapes of its first round, of its held-out losses and of its samples
   are worked out; networks from other stages must have the shapes they will have there, those from runs and
   files are read. What evaluates the last stage is checked by `check_evaluation`.
 
+  Args:
+    stages: of one run.
+    sources: what opens its images.
+    others: of runs that will be trained before it the abstract states, by folder.
+
+  Returns:
+    The abstract state of the last stage.
+
   Raises:
     UserError: a config that cannot be run, or networks that do not fit.
   """
   mesh = parallel.make_mesh()
-  states: dict[str, State] = {}
+  states = dict(others)
   for stage in stages:
     config = stage.config
     configs.check(config)
@@ -121,6 +132,7 @@ def check_stages(stages: list[Stage], sources: Sources) -> None:
     test = next(test_batches(source, config.eval.data, batch=1, factor=operator.factor, limit=1))
     _trace(config, method, operator, state, batch, test)
     states[stage.name] = state
+  return states[stages[-1].name]
 
 
 def facts(config: ConfigDict, sources: Mapping[str, Source]) -> dict[str, Any]:

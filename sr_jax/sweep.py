@@ -12,11 +12,12 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from sr_jax import files, parallel, processes
+from sr_jax import files, graft, parallel, processes
 from sr_jax.data.sources import Source
 from sr_jax.errors import Busy, Diverged, UserError, short_name
 from sr_jax.evaluate import Report, evaluate_run, make_watch, read_report
 from sr_jax.ledger import Entry, Trial, number_trials
+from sr_jax.method import State
 from sr_jax.run import Run
 from sr_jax.stages import Sources, check_evaluation, check_stages, facts, plan_stages
 from sr_jax.train import train
@@ -94,16 +95,16 @@ def check(runs: Iterable[Planned], sources: Sources) -> None:
   Raises:
     UserError: a config that cannot be run.
   """
-  checked: set[str] = set()
-  earlier: list[str] = []
+  checked: dict[str, State] = {}
+  earlier: dict[str, State] = {}
   for run in runs:
     alike = run.config.copy_and_resolve_references()
     alike.seed = 0
-    if alike.to_json() not in checked:
+    name = alike.to_json()
+    if name not in checked:
       check_evaluation(run.config, sources, run.folder, "--workdir", earlier)
-      check_stages(plan_stages(run.config, run.folder), sources)
-      checked.add(alike.to_json())
-    earlier.append(str(run.folder))
+      checked[name] = check_stages(plan_stages(run.config, run.folder), sources, earlier)
+    earlier[str(run.folder)] = checked[name]
 
 
 def read_reports(runs: Iterable[Planned]) -> dict[str, Report]:
@@ -207,7 +208,7 @@ def run_programs(
     while running or (waiting and not told):
       for slot in range(jobs) if not told else ():
         unfinished = {str(run.folder) for run in (*waiting, *(one for one, _ in running.values()))}
-        ready = [run for run in waiting if not unfinished & _judges(run.config)]
+        ready = [run for run in waiting if not unfinished & _needed(run.config)]
         if slot not in running and ready:
           run = ready[0]
           waiting.remove(run)
@@ -232,9 +233,9 @@ def run_programs(
   return not told
 
 
-def _judges(config: ConfigDict) -> set[str]:
-  """The folders of other runs that an evaluation needs."""
-  return {config.eval.classifier, *config.eval.beside}
+def _needed(config: ConfigDict) -> set[str]:
+  """The folders of other runs that a trial needs, for its networks or its evaluation."""
+  return {config.eval.classifier, *config.eval.beside, *(graft.parse(entry)[1] for entry in config.init_from)}
 
 
 def _baselines(run: Planned, reports: Mapping[str, Report]) -> set[str]:

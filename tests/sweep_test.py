@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -18,6 +19,7 @@ from sr_jax.errors import UserError
 from sr_jax.files import locked
 from sr_jax.ledger import Trial
 from sr_jax.report.plots import plot
+from sr_jax.run import load_run
 from sr_jax.stages import Sources
 
 CONFIG = """
@@ -239,3 +241,24 @@ def test_a_plot_puts_means_in_order_and_draws_spreads(tmp_path):
   assert len(high) > 200, "two standard deviations of the four between the ends"
   plot({}, "psnr", tmp_path / "b.png")
   assert not (tmp_path / "b.png").exists()
+
+
+def test_a_trial_takes_networks_from_an_earlier_one_and_from_none_that_will_not_be_there(tmp_path, capsys):
+  text = (
+    CONFIG[: CONFIG.index("def sweep")]
+    + """
+def sweep():
+  yield "first", "mse", {}
+  yield "second", "mse", {"init_from": ("generator={workdir}/first",), "seed": 1}
+"""
+  )
+  path = tmp_path / "after.py"
+  path.write_text(text)
+  assert run(str(path), tmp_path / "runs", "--config.optim.generator.learning_rate=0.0") == 0
+  a, b = (load_run(tmp_path / "runs" / name).state.params["generator"] for name in ("first", "second"))
+  jax.tree.map(np.testing.assert_array_equal, a, b)
+  path.write_text(text.replace("{workdir}/first", "{workdir}/nobody"))
+  capsys.readouterr()
+  assert run(str(path), tmp_path / "others") == 2
+  assert "/nobody' is no earlier stage (none), run or file" in capsys.readouterr().err
+  assert not (tmp_path / "others").exists()
