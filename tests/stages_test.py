@@ -306,7 +306,7 @@ def test_a_trial_that_diverges_is_marked_and_the_others_go_on(config, tmp_path, 
 
 
 def test_a_config_without_a_sweep_or_a_variant_that_does_not_exist_raises_a_user_error(tmp_path, capsys):
-  assert "no sweep()" in refusal(capsys, "sweep", "--config=srim_demo", f"--workdir={tmp_path}")
+  assert "no sweep()" in refusal(capsys, "sweep", "--config=digit_classifier", f"--workdir={tmp_path}")
   line = refusal(capsys, "train", "--config=amap_swiss_roll:afgan", f"--workdir={tmp_path}")
   assert re.search("afgan.*affgan", line)
 
