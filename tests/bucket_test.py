@@ -238,7 +238,7 @@ def test_the_log_of_a_trial_is_in_the_bucket_while_its_program_runs(tmp_path, mo
   runs = sweep.plan([Trial("MSE", "", {})], lambda trial: load(CONFIG), folder)
   late = threading.Timer(30, (tmp_path / "seen").touch)
   late.start()
-  assert sweep.run_programs(runs, [], jobs=2)
+  assert sweep.run_programs(runs, {}, [], jobs=2)
   assert late.is_alive()
   late.cancel()
   assert (folder / "MSE.log").read_text() == "begun\n"

@@ -152,7 +152,7 @@ def test_a_program_waits_for_the_trial_that_judges_its_own(tmp_path, config, mon
   trials = [Trial("row", "mse", {"seed": seed}) for seed in range(3)]
   judge, judged, other = sweep.plan(trials, lambda trial: configs.load(config), tmp_path)
   judged.config.eval.classifier = str(judge.folder)
-  assert sweep.run_programs([judge, judged, other], ["sweep", "words"], jobs=3)
+  assert sweep.run_programs([judge, judged, other], {}, ["sweep", "words"], jobs=3)
   told = (tmp_path / "told").read_text().splitlines()
   assert told.index("begin --trial=2") < told.index("end --trial=0") < told.index("begin --trial=1")
 
@@ -171,7 +171,7 @@ def test_sigterm_stops_all_programs_and_starts_no_more(tmp_path, config, monkeyp
     os.kill(os.getpid(), signal.SIGTERM)
 
   threading.Thread(target=stop, daemon=True).start()
-  assert sweep.run_programs(runs, ["sweep", "words"], jobs=2) is False
+  assert sweep.run_programs(runs, {}, ["sweep", "words"], jobs=2) is False
   assert sorted((tmp_path / "started").read_text().split()) == ["--trial=0", "--trial=1"]
 
 
