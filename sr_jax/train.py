@@ -4,12 +4,11 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
 
 import jax
-from clu import parameter_overview, platform, profiler
+from clu import parameter_overview, platform
 from ml_collections import ConfigDict
 
 from sr_jax import config as configs
@@ -17,18 +16,16 @@ from sr_jax import graft, parallel
 from sr_jax.checkpoint import Checkpoints
 from sr_jax.data import open_source, train_batches
 from sr_jax.data.sources import Source
-from sr_jax.files import as_path, growing
+from sr_jax.files import as_path
 from sr_jax.method import Batch, Metrics
 from sr_jax.methods import make_method
 from sr_jax.ops import make_operator
 from sr_jax.processes import SLOW, meet, watchdog
-from sr_jax.report.log import Writer, mean_metrics, progress_line
+from sr_jax.report.log import Profile, Writer, mean_metrics, progress_line
 from sr_jax.run import Run
 from sr_jax.versions import write_versions
 
 log = logging.getLogger(__name__)
-
-PROFILED_ROUNDS = 10
 
 Watch = Callable[[Run], dict[str, float]]
 
@@ -106,16 +103,14 @@ def train(
       stream = batches(held)
       batch = next(stream)
     run_round = parallel.compile_step(method, mesh, config.seed)
-    profile = config.train.profile_from
+    profile = Profile(workdir, config.train.profile_from)
     history: list[Metrics] = []
-    folder = as_path(workdir)
-    with Writer(folder, begin, enabled=process == 0) as writer, ExitStack() as profiling:
+    with Writer(workdir, begin, enabled=process == 0) as writer:
       clock, clocked = time.perf_counter(), begin
       for step in range(begin + 1, rounds + 1):
         if held != (step - 1) // method.rounds_per_batch:
           batch, held = next(stream), held + 1
-        if step == profile:
-          profiler.start(str(profiling.enter_context(growing(folder / "profile"))[0]))
+        profile.before(step)
         with jax.transfer_guard("disallow"):
           state, metrics = run_round(state, batch)
         history.append(metrics)
@@ -123,10 +118,7 @@ def train(
         jax.block_until_ready(history[-2:][0])
         if step == begin + 1:  # compilation is no part of the pace
           clock, clocked = time.perf_counter(), step
-        if begin < profile == step - PROFILED_ROUNDS + 1:
-          jax.block_until_ready(state)
-          profiler.stop()
-          profiling.close()
+        profile.after(step, state)
         stopping = step < rounds and asked_to_stop()
         saves = stopping or step == rounds or step % config.train.checkpoint_every == 0
         alive(times=SLOW if saves else 1)
@@ -146,7 +138,7 @@ def train(
           writer.flush()  # what a checkpoint knows is in the metrics, wherever they are
           checkpoints.save(state, config, batch)
           if process == 0:
-            write_versions(config, folder, begin)
+            write_versions(config, as_path(workdir), begin)
         if stopping:
           break
   return Run(config, operator, method, state)

@@ -1,4 +1,4 @@
-"""Metrics over the rounds of a training, and its progress line."""
+"""Metrics over the rounds of a training, its progress line and its profile."""
 
 import contextlib
 import json
@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from clu import profiler
 from tensorboardX import RecordWriter, summary
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
@@ -19,6 +20,7 @@ from sr_jax.errors import Diverged
 from sr_jax.method import Metrics
 from sr_jax.report.tables import finite
 
+PROFILED = 10  # rounds
 FLUSH = 10  # seconds between two flushes of the TensorBoard files, which a bucket sees later (`files.PAUSE`)
 
 
@@ -84,6 +86,29 @@ class Writer:
     # TensorBoard drops the old scalars of rounds that are done again.
     start = SessionLog(status=SessionLog.START)
     self._events.write(Event(step=self._start + 1, session_log=start).SerializeToString())
+
+
+class Profile:
+  """A profile of PROFILED rounds in `workdir`/profile, from round `first` on; 0: none."""
+
+  def __init__(self, workdir: str | os.PathLike, first: int):
+    self._folder, self._first = files.as_path(workdir) / "profile", first
+    self._running = contextlib.ExitStack()
+    self._last = 0  # round, once it has begun
+
+  def before(self, step: int) -> None:
+    """Begins with round `step` if that is the first."""
+    if step == self._first:
+      self._last = step + PROFILED - 1
+      here, _ = self._running.enter_context(files.growing(self._folder))
+      profiler.start(str(here))
+
+  def after(self, step: int, state: Any) -> None:
+    """Ends with round `step`, once its `state` is there, if that is the last."""
+    if step == self._last:
+      jax.block_until_ready(state)
+      profiler.stop()
+      self._running.close()
 
 
 def _is_before(line: str, start: int) -> bool:
