@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import sr_jax
-from sr_jax import commands, inspection
+from sr_jax import commands, inspection, sweep_commands
 from sr_jax.commands import STOPPED
 from sr_jax.errors import Stopped, UserError, explain
 from sr_jax.files import absolute
@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
   )
 
   sweep = verb(
-    "sweep", commands.sweep, "train what the sweep() of a config lists, into one table", epilog=any_key
+    "sweep", sweep_commands.sweep, "train what the sweep() of a config lists, into one table", epilog=any_key
   )
   sweep.add_argument(
     "--config", required=True, help="name of a config, or path of a Python file", **no_default
@@ -68,7 +68,10 @@ def _parser() -> argparse.ArgumentParser:
   )
 
   reproduce = verb(
-    "reproduce", commands.reproduce, "a paper's table beside ours, trained as far as needed", epilog=any_key
+    "reproduce",
+    sweep_commands.reproduce,
+    "a paper's table beside ours, trained as far as needed",
+    epilog=any_key,
   )
   reproduce.set_defaults(trial=None)
   reproduce.add_argument("paper", nargs="?", default="", metavar="PAPER", help="left out: list all tables")

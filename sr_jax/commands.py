@@ -6,20 +6,13 @@ import logging
 import os
 import platform
 import re
-from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from ml_collections import ConfigDict
 
 import sr_jax
 from sr_jax import config as configs
 from sr_jax.errors import STOPPED, UserError
-from sr_jax.files import as_path, check_writable, make
+from sr_jax.files import check_writable, make
 from sr_jax.inspection import refuse
-
-if TYPE_CHECKING:
-  from sr_jax.sweep import Planned
 
 log = logging.getLogger(__name__)
 
@@ -78,121 +71,6 @@ def train(arguments: argparse.Namespace, overrides: list[str]) -> int:
     return STOPPED
   print(report.text)
   return 0
-
-
-def sweep(arguments: argparse.Namespace, overrides: list[str]) -> int:
-  from sr_jax import parallel, sweep_table
-  from sr_jax import sweep as sweeps
-
-  if arguments.distributed and arguments.trial is None:
-    raise UserError("sweep takes --distributed only with --trial N: the processes share one trial.")
-  join(arguments.distributed)
-  runs = _planned(arguments, overrides)
-  if arguments.list:
-    reports = sweeps.read_reports(runs)
-    for run in runs:
-      print(run.entry.number, run.entry.id, sweeps.state(run, reports), sep="\t")
-    return 0
-  if arguments.table is not None:
-    print(sweep_table.tabulate(runs, arguments.workdir, arguments.command, arguments.table))
-    return 0
-  chosen = [run for run in runs if arguments.trial in (None, run.entry.number)]
-  if not chosen:
-    raise UserError(f"--trial {arguments.trial} is none of this sweep: --list tells the numbers.")
-  if not _run_trials(runs, chosen, arguments, overrides):
-    return STOPPED
-  if parallel.process()[0] == 0:
-    print(sweep_table.tabulate(runs, arguments.workdir, arguments.command))
-  return _failed(chosen)
-
-
-def _planned(arguments: argparse.Namespace, overrides: list[str]) -> "list[Planned]":
-  """The trials of `--config`, in `--workdir`."""
-  from sr_jax import ledger
-  from sr_jax import sweep as sweeps
-
-  def configure(trial: ledger.Trial) -> ConfigDict:
-    name = arguments.config + (f":{trial.variant}" if trial.variant else "")
-    ours = [
-      f"--config.{key}={value}".replace("{workdir}", str(as_path(arguments.workdir)))
-      for key, value in trial.overrides.items()
-    ]
-    return configs.override(configs.load(name), [*ours, *overrides])
-
-  trials = [ledger.Trial(*trial) for trial in _sweep_of(arguments.config)()]
-  return sweeps.plan(trials, configure, arguments.workdir)
-
-
-def _run_trials(
-  runs: "list[Planned]", chosen: "list[Planned]", arguments: argparse.Namespace, overrides: list[str]
-) -> bool:
-  """Run the chosen trials of a sweep; False, and a line that says so, if a signal stopped it."""
-  from sr_jax import ledger, parallel
-  from sr_jax import sweep as sweeps
-  from sr_jax.stages import Sources
-
-  if arguments.jobs > 1:
-    import jax
-
-    jax.config.update("jax_platforms", "cpu")  # the devices are for the trials
-  begin()
-  sources = Sources()
-  sweeps.check(chosen, sources)
-  process, count = parallel.process()
-  if process == 0:
-    ledger.write([run.entry for run in runs], arguments.workdir)
-  # Several processes may find different trials finished, but must measure the same baselines.
-  reports = sweeps.read_reports(runs if count == 1 else chosen)
-  if arguments.trial is not None:
-    done = sweeps.run_trial(chosen[0], reports, sources, arguments.command) is not None
-  elif arguments.jobs > 1:
-    words = ["sweep", "--config", arguments.config, "--workdir", arguments.workdir, *overrides]
-    done = sweeps.run_programs(chosen, reports, words, arguments.jobs)
-  else:
-    done = sweeps.run_here(chosen, reports, sources, arguments.command)
-  if not done:
-    print("Stopped; the same command goes on from there.")
-  return done
-
-
-def _failed(runs: "list[Planned]") -> int:
-  """The exit code of a sweep: 1 if a trial failed."""
-  from sr_jax import sweep as sweeps
-
-  reports = sweeps.read_reports(runs)
-  lost = ("failed", "not begun")  # the second: its program ended before it began
-  return 1 if any(sweeps.state(run, reports) in lost for run in runs) else 0
-
-
-def reproduce(arguments: argparse.Namespace, overrides: list[str]) -> int:
-  from sr_jax import reproduce as tables
-  from sr_jax import sweep_table
-
-  if not arguments.table:
-    words = [f"--{name}" for name in ("workdir", "config", "read") if getattr(arguments, name)]
-    refuse([*words, *overrides], "reproduce without TABLE")
-    print(tables.overview(arguments.paper))
-    return 0
-  table, arguments.config = tables.find(arguments.paper, arguments.table, arguments.config)
-  if not arguments.workdir:
-    raise UserError("--workdir is missing: name the folder of the table's runs, which may be new.")
-  runs = _planned(arguments, overrides)
-  chosen = tables.needed(table, runs)
-  tables.check(table, chosen)
-  if not arguments.read:
-    if not _run_trials(runs, chosen, arguments, overrides):
-      return STOPPED
-    sweep_table.tabulate(runs, arguments.workdir, arguments.command)  # its images and its plot
-  given = (arguments.paper, arguments.table, arguments.config)
-  print(tables.write(*given, runs, arguments.workdir, arguments.command))
-  return 0 if arguments.read else _failed(chosen)
-
-
-def _sweep_of(name: str) -> Callable[[], Iterable[tuple]]:
-  module = configs.load_module(name)
-  if "sweep" not in module:
-    raise UserError(f"--config {name} defines no sweep(): see configs/amap_swiss_roll.py for one that does.")
-  return module["sweep"]
 
 
 def evaluate(arguments: argparse.Namespace, overrides: list[str]) -> int:

@@ -13,23 +13,12 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from sr_jax import metrics
 from sr_jax.configs import base
 from sr_jax.data import open_source, test_batches
 from sr_jax.errors import UserError
 from sr_jax.files import as_path, check_writable, name_of
 from sr_jax.images import read_image
-from sr_jax.metrics import (
-  METRICS,
-  Protocol,
-  check_count,
-  columns,
-  features,
-  make_protocol,
-  measure,
-  measure_sets,
-  read_weights,
-  sets_note,
-)
 from sr_jax.metrics.diversity import diversity_scores, mse_maps
 from sr_jax.metrics.lpips import lpips_maps, read_lpips
 from sr_jax.metrics.protocol import Array
@@ -82,11 +71,11 @@ def score(folder: str | Path, config: ConfigDict, out: str | Path = "", command:
   settings.samples = n
   given = ("lr_psnr_given",) if settings.data.lr_dir else ()
   names = tuple(dict.fromkeys(("lr_psnr_truth", "lr_psnr_worst", *given, *settings.metrics)))
-  protocol = make_protocol(operator, settings)
-  check_count(names, len(truths))
-  weights = jax.device_put(read_weights(names, settings))
+  protocol = metrics.make_protocol(operator, settings)
+  metrics.check_count(names, len(truths))
+  weights = jax.device_put(metrics.read_weights(names, settings))
   # The backbone alone may be there for a metric of sets.
-  wanted = settings.lpips.heads or (settings.lpips.backbone and not sets_note(names, len(truths)))
+  wanted = settings.lpips.heads or (settings.lpips.backbone and not metrics.sets_note(names, len(truths)))
   lpips = jax.device_put(read_lpips(settings)) if wanted else None
   found = []
   for batch in test_batches(source, settings.data, batch=1, factor=operator.factor):
@@ -96,9 +85,9 @@ def score(folder: str | Path, config: ConfigDict, out: str | Path = "", command:
     found.append(jax.device_get(_measure(np.stack(samples)[:, None], pair, weights, lpips, protocol, names)))
   parts, seen = zip(*((part[:2], part[2]) for part in found), strict=True)
   values, curves = jax.tree.map(lambda *parts: np.concatenate(parts, axis=-1), *parts)
-  sets = measure_sets(names, jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *seen))
+  sets = metrics.measure_sets(names, jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *seen))
   # JAX sorts names; the table has the challenge's first.
-  order = ["lpips_spatial", "s_n", *columns(names)]
+  order = ["lpips_spatial", "s_n", *metrics.columns(names)]
   values = {name: values[name] for name in sorted(values, key=lambda name: order.index(name.split("/")[0]))}
   rows = rows_of(title, n, {name: float(v.mean(dtype=float)) for name, v in values.items()} | sets)
   firsts = {
@@ -114,12 +103,12 @@ def score(folder: str | Path, config: ConfigDict, out: str | Path = "", command:
     "luma": settings.luma,
     "lpips": f"{settings.lpips.net} (the challenge took alex)" if lpips else "without weights not measured",
     "lr_psnr_truth": f"{'passes' if consistency >= PASSES else 'fails'} the challenge's {PASSES} dB",
-    **sets_note(names, len(truths)),
+    **metrics.sets_note(names, len(truths)),
     "single": {"": title},
     "eval": json.loads(settings.to_json()),
     "firsts": firsts,
   }
-  shown = METRICS | columns(names)
+  shown = metrics.METRICS | metrics.columns(names)
   text = report_text("table", rows, meta, shown) + "\n" + report_text("best", firsts, {}, shown)
   if out:
     target = as_path(out) / "evaluation"
@@ -180,13 +169,13 @@ def _measure(
   pair: dict[str, Array],
   weights: dict[str, Any],
   lpips: dict[str, Any] | None,
-  protocol: Protocol,
+  protocol: metrics.Protocol,
   names: tuple[str, ...],
 ) -> tuple[dict[str, Array], dict[str, Array], dict[str, Array]]:
   """Of bytes [n, B, H, W, C]: metrics [B]; those of the best of the first 1 to n samples [n, B]; features."""
   drawn = to_float(samples)
   batch = {"hr": to_float(pair["hr"]), "lr": protocol.operator.lr(pair)}
-  values = measure(names, drawn, batch, protocol, weights)
+  values = metrics.measure(names, drawn, batch, protocol, weights)
   maps = mse_maps(drawn, batch, protocol)
   curves = {"mse": jax.lax.cummin(maps.mean((-2, -1))), "s_n_mse": diversity_scores(maps)}
   if lpips:
@@ -195,4 +184,4 @@ def _measure(
     curves |= {"lpips_spatial": jax.lax.cummin(whole), "s_n": diversity_scores(maps)}
     values |= {"s_n": curves["s_n"][-1]}
     values |= {"lpips_spatial": whole.mean(axis=0), "lpips_spatial/best": whole.min(axis=0)}
-  return values, curves, features(names, drawn, batch, protocol, weights)
+  return values, curves, metrics.features(names, drawn, batch, protocol, weights)

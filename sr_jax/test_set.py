@@ -10,21 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from sr_jax import parallel
+from sr_jax import metrics, parallel
 from sr_jax.baselines import Sampler
 from sr_jax.data import test_batches
 from sr_jax.data.sources import Source
 from sr_jax.images import save_samples
-from sr_jax.metrics import (
-  Protocol,
-  check_count,
-  columns,
-  features,
-  make_protocol,
-  measure,
-  measure_sets,
-  read_weights,
-)
 from sr_jax.metrics.classes import class_metrics
 from sr_jax.ops import Operator, quantise, to_float, to_uint8
 from sr_jax.processes import SLOW, watchdog
@@ -81,11 +71,11 @@ def evaluate(
   settings = config.eval
   mesh = parallel.local_mesh()
   process, processes = parallel.process()
-  names, protocol = tuple(settings.metrics), make_protocol(operator, settings)
-  weights = jax.device_put(read_weights(names, settings), parallel.replicated(mesh))
+  names, protocol = tuple(settings.metrics), metrics.make_protocol(operator, settings)
+  weights = jax.device_put(metrics.read_weights(names, settings), parallel.replicated(mesh))
   # Zero for the images of other processes, so that all images' values are the sum over the processes.
   places = np.zeros(min(settings.limit or len(source), len(source)), np.float32)
-  check_count(names, len(places))
+  metrics.check_count(names, len(places))
   each: dict[str, np.ndarray] = {}
   sets: dict[str, np.ndarray] = {}
   images: Images = []
@@ -135,9 +125,9 @@ def evaluate(
       for draw in value:  # one by one, since each process receives the features of all images
         draw[:] = parallel.gather_sums(draw)
   # JAX sorts names; tables have the config's order.
-  order = [column + kind for column in columns(names) for kind in ("", "/best", "/mean_image")]
+  order = [column + kind for column in metrics.columns(names) for kind in ("", "/best", "/mean_image")]
   means = {name: float(v[places].mean(dtype=float)) for name, v in each.items()}
-  means |= measure_sets(names, {name: v[:, places] for name, v in sets.items()})
+  means |= metrics.measure_sets(names, {name: v[:, places] for name, v in sets.items()})
   ordered = sorted(means, key=lambda name: order.index(name) if name in order else len(order))
   found = {name: each[name][places] for name in ordered if name in each}
   return Measured({name: means[name] for name in ordered}, images, found, places)
@@ -154,7 +144,7 @@ def _measure(
   n: int,
   seed: int,
   operator: Operator,
-  protocol: Protocol,
+  protocol: metrics.Protocol,
   names: tuple[str, ...],
 ) -> tuple[jax.Array, jax.Array, dict[str, jax.Array], dict[str, jax.Array]]:
   """Samples [n, B, H, W, C], inputs [B, h, w, C], metrics [B] and features [1 + n, B, D] of one batch."""
@@ -174,7 +164,7 @@ def _measure(
 
   drawn, losses = jax.vmap(of_one, out_axes=(1, 0))(batch, x)
   given = (names, drawn, {"hr": y, "lr": x}, protocol, weights)
-  metrics = measure(*given) if sampler else {}
+  measured = metrics.measure(*given) if sampler else {}
   if classify and sampler:
-    metrics |= class_metrics(jax.lax.map(classify, quantise(drawn)), batch["label"])
-  return drawn, x, losses | metrics, features(*given) if sampler else {}
+    measured |= class_metrics(jax.lax.map(classify, quantise(drawn)), batch["label"])
+  return drawn, x, losses | measured, metrics.features(*given) if sampler else {}

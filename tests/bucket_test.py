@@ -166,20 +166,14 @@ def test_networks_are_taken_from_a_run_in_a_bucket(run, tmp_path):
 
 def test_a_sweep_and_its_table_are_in_a_bucket(tmp_path, capsys):
   config = tmp_path / "roll.py"
-  config.write_text("""
-from sr_jax.configs import amap_swiss_roll
-
-def get_config(variant="mse"):
-  config = amap_swiss_roll.get_config(variant)
-  config.networks.generator.widths = (8,)
-  config.train.update({"rounds": 4, "batch": 20, "log_every": 2, "checkpoint_every": 2})
-  config.eval.update({"limit": 8, "batch": 8})
-  return config
-
+  config.write_text(
+    small_runs.ROLL
+    + """
 def sweep():
   yield "MSE", "mse", {"seed": 0}
   yield "beside", "mse", {"eval.beside": "('{workdir}/MSE',)"}
-""")
+"""
+  )
   words = ["sweep", "--config", str(config), "--workdir", "gs://bucket/sweep"]
   assert cli.main([*words, "--trial=0"]) == 0
   capsys.readouterr()
@@ -223,11 +217,8 @@ def test_what_grows_goes_on_in_the_bucket_and_is_copied_if_it_changed():
 def test_the_log_of_a_trial_is_in_the_bucket_while_its_program_runs(tmp_path, monkeypatch):
   monkeypatch.setattr(files, "PAUSE", 0)
   folder = as_path("gs://bucket/logged")
-  (tmp_path / "python").write_text(
-    f"#!/bin/sh\necho begun\nwhile [ ! -e {tmp_path}/seen ]; do sleep 0.1; done\n"
-  )
-  (tmp_path / "python").chmod(0o755)
-  monkeypatch.setattr(sweep.sys, "executable", str(tmp_path / "python"))
+  script = f"echo begun\nwhile [ ! -e {tmp_path}/seen ]; do sleep 0.1; done"
+  small_runs.replace_python(script, tmp_path, monkeypatch)
 
   def look():
     while not (folder / "MSE.log").exists():

@@ -7,6 +7,7 @@ import sr_jax
 
 FLOORS = [
   {"cli"},
+  {"sweep_commands"},
   {"commands"},
   {"inspection", "reproduce"},
   {"sweep_table"},

@@ -6,30 +6,23 @@ from pathlib import Path
 
 import pytest
 
+import small_runs
 from sr_jax import cli, sweep
 from sr_jax import config as configs
 from sr_jax.configs.papers.tables import TABLES, Column, Row, Table
 from sr_jax.metrics import columns
 from sr_jax.reproduce import fill
 
-CONFIG = """
-from sr_jax.configs import amap_swiss_roll
-
-
-def get_config(variant="mse"):
-  config = amap_swiss_roll.get_config(variant)
-  config.networks.generator.widths = (8,)
-  config.train.update({"rounds": 4, "batch": 20, "log_every": 2, "checkpoint_every": 2})
-  config.eval.update({"limit": 8, "batch": 8})
-  return config
-
-
+CONFIG = (
+  small_runs.ROLL
+  + """
 def sweep():
   for seed in range(2):
     yield "MSE", "mse", {"seed": seed}
   yield "no row of the table", "mse", {"optim.generator.learning_rate": 1e-5}
   yield "MAE", "mae", {}
 """
+)
 CLASSES = {"class_best", "class_mean", "class_probability", "classes", "one_class", "two_classes"}
 BUILT_IN = [(paper, name, config) for paper, t in TABLES.items() for name in t for config in t[name].configs]
 

@@ -16,6 +16,22 @@ FIRES = {
 }
 
 
+# A config file of a user's, the Swiss roll cut to seconds, to which a test adds its sweep().
+ROLL = """
+from sr_jax.configs import amap_swiss_roll
+
+
+def get_config(variant="mse"):
+  config = amap_swiss_roll.get_config(variant)
+  config.networks.generator.widths = (8,)
+  config.train.update({"rounds": 4, "batch": 20, "log_every": 2, "checkpoint_every": 2})
+  config.eval.update({"limit": 8, "batch": 8})
+  return config
+
+
+"""
+
+
 def squeezenet(rng: np.random.Generator) -> dict[str, np.ndarray]:
   """Random weights of SqueezeNet 1.1 under torchvision's names."""
 
@@ -32,6 +48,14 @@ def squeezenet(rng: np.random.Generator) -> dict[str, np.ndarray]:
       arrays[f"features.{i}.{part}.weight"] = conv(*shape)
       arrays[f"features.{i}.{part}.bias"] = 0.1 * rng.normal(size=shape[1]).astype(np.float32)
   return arrays
+
+
+def replace_python(script: str, folder: Path, monkeypatch) -> None:
+  """Let this shell script, written into the folder, run instead of the Python that starts programs."""
+  program = folder / "python"
+  program.write_text(f"#!/bin/sh\n{script}\n")
+  program.chmod(0o755)
+  monkeypatch.setattr("sys.executable", str(program))
 
 
 def write_images(folder: Path, count: int = 6, size: tuple[int, int] = (24, 32)) -> Path:

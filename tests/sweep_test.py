@@ -13,32 +13,25 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sr_jax import cli, commands, ledger, parallel, sweep
+import small_runs
+from sr_jax import cli, ledger, parallel, sweep, sweep_commands
 from sr_jax import config as configs
-from sr_jax.errors import UserError
+from sr_jax.errors import STOPPED, UserError
 from sr_jax.files import locked
 from sr_jax.ledger import Trial
 from sr_jax.report.plots import plot
 from sr_jax.run import load_run
 from sr_jax.stages import Sources
 
-CONFIG = """
-from sr_jax.configs import amap_swiss_roll
-
-
-def get_config(variant="mse"):
-  config = amap_swiss_roll.get_config(variant)
-  config.networks.generator.widths = (8,)
-  config.train.update({"rounds": 4, "batch": 20, "log_every": 2, "checkpoint_every": 2})
-  config.eval.update({"limit": 8, "batch": 8})
-  return config
-
-
+CONFIG = (
+  small_runs.ROLL
+  + """
 def sweep():
   yield "MSE", "mse", {"seed": 0}
   yield "MSE", "mse", {"seed": 1}
   yield "slow", "mse", {"optim.generator.learning_rate": 1e-5}
 """
+)
 IDS = ["MSE_seed=0", "MSE_seed=1", "slow"]
 
 
@@ -144,13 +137,17 @@ def planned(config, workdir):
   return sweep.plan([trial], lambda trial: configs.load(config), workdir)
 
 
-def test_a_program_waits_for_the_trial_that_judges_its_own(tmp_path, config, monkeypatch):
-  (tmp_path / "python").write_text("#!/bin/sh\necho begin $5 >> told\nsleep 0.5\necho end $5 >> told\n")
-  (tmp_path / "python").chmod(0o755)
-  monkeypatch.setattr(sweep.sys, "executable", str(tmp_path / "python"))
+def three_programs(script, tmp_path, config, monkeypatch) -> list[sweep.Planned]:
+  """Three trials whose programs are this shell script, for which --trial=N is $5."""
+  small_runs.replace_python(script, tmp_path, monkeypatch)
   monkeypatch.chdir(tmp_path)
   trials = [Trial("row", "mse", {"seed": seed}) for seed in range(3)]
-  judge, judged, other = sweep.plan(trials, lambda trial: configs.load(config), tmp_path)
+  return sweep.plan(trials, lambda trial: configs.load(config), tmp_path)
+
+
+def test_a_program_waits_for_the_trial_that_judges_its_own(tmp_path, config, monkeypatch):
+  script = "echo begin $5 >> told\nsleep 0.5\necho end $5 >> told"
+  judge, judged, other = three_programs(script, tmp_path, config, monkeypatch)
   judged.config.eval.classifier = str(judge.folder)
   assert sweep.run_programs([judge, judged, other], {}, ["sweep", "words"], jobs=3)
   told = (tmp_path / "told").read_text().splitlines()
@@ -158,12 +155,7 @@ def test_a_program_waits_for_the_trial_that_judges_its_own(tmp_path, config, mon
 
 
 def test_sigterm_stops_all_programs_and_starts_no_more(tmp_path, config, monkeypatch):
-  (tmp_path / "python").write_text("#!/bin/sh\necho $5 >> started\nexec sleep 60\n")
-  (tmp_path / "python").chmod(0o755)
-  monkeypatch.setattr(sweep.sys, "executable", str(tmp_path / "python"))
-  monkeypatch.chdir(tmp_path)
-  trials = [Trial("row", "mse", {"seed": seed}) for seed in range(3)]
-  runs = sweep.plan(trials, lambda trial: configs.load(config), tmp_path)
+  runs = three_programs("echo $5 >> started\nexec sleep 60", tmp_path, config, monkeypatch)
 
   def stop() -> None:
     while not (tmp_path / "started").exists() or (tmp_path / "started").read_text().count("\n") < 2:
@@ -208,7 +200,7 @@ def test_what_a_sweep_cannot_do_is_one_sentence_and_writes_nothing(config, tmp_p
 
 def test_processes_share_a_trial_and_no_sweep():
   with pytest.raises(UserError, match="--distributed only with --trial"):
-    commands.sweep(argparse.Namespace(distributed="auto", trial=None), [])
+    sweep_commands.sweep(argparse.Namespace(distributed="auto", trial=None), [])
 
 
 def test_a_metric_that_is_no_column_cannot_be_plotted(config, whole, capsys):
@@ -229,7 +221,7 @@ def test_programs_at_once_share_the_gpus_of_a_machine(monkeypatch):
 
 
 def test_a_stopped_run_has_the_code_of_one_that_sigterm_killed():
-  assert commands.STOPPED == 143
+  assert STOPPED == 143
 
 
 def test_a_plot_puts_means_in_order_and_draws_spreads(tmp_path):
