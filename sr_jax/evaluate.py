@@ -19,11 +19,11 @@ from sr_jax.data import open_source
 from sr_jax.data.sources import Source
 from sr_jax.errors import UserError, find, short_name
 from sr_jax.files import as_path, check_writable, make, name_of
+from sr_jax.measurement import Images, evaluate
 from sr_jax.metrics import columns, sets_note
 from sr_jax.report.grids import comparison_grid, image_grid, save_images
 from sr_jax.report.tables import rows_of, write_per_image, write_report
 from sr_jax.run import Run, load_classifier, load_run
-from sr_jax.test_set import Images, evaluate
 from sr_jax.tiles import MEMORY, Budget
 
 log = logging.getLogger(__name__)

@@ -144,7 +144,7 @@ def test_upscale_writes_plausible_images_that_the_python_function_gives_too(trai
 def test_a_sampler_is_measured_as_it_is(trained):
   """The truth as a sampler hits the ceiling: the evaluation compares with the right images."""
   from sr_jax.data import open_source
-  from sr_jax.test_set import evaluate
+  from sr_jax.measurement import evaluate
 
   _, workdir = trained
   run = load_run(workdir)

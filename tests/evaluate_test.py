@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import small_runs
-from sr_jax import evaluate, parallel, test_set
+from sr_jax import evaluate, measurement, parallel
 from sr_jax.baselines import nearest
 from sr_jax.config import check
 from sr_jax.configs import base
@@ -116,7 +116,7 @@ def test_each_image_is_judged(report, config):
   rows, run = report[0].rows, report[2]
   own = jax.tree_util.Partial(run.method.objective, run.state)
   source = open_source(config.eval.data)
-  means, found, *_ = test_set.evaluate(run.sampler(), source, config, run.operator, samples=1, judge=own)
+  means, found, *_ = measurement.evaluate(run.sampler(), source, config, run.operator, samples=1, judge=own)
   assert means["sample_loss_bits_per_dim"] == pytest.approx(
     rows["pixel_recursive, tau = 1"]["sample_loss_bits_per_dim"]
   )

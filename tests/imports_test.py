@@ -16,7 +16,7 @@ FLOORS = [
   {"stages"},
   {"graft"},
   {"run"},
-  {"test_set"},
+  {"measurement"},
   {"baselines", "report", "tiles"},
   {"parallel", "processes", "checkpoint", "versions", "data", "metrics", "methods"},
   {"config", "images", "method", "networks"},

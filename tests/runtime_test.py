@@ -122,9 +122,9 @@ def test_a_process_that_is_stuck_in_an_evaluation_ends_the_job(images, address, 
   with started(["-m", "sr_jax.cli", *run], data=images) as running:
     assert results(running)[0] == [0]
   program = (
-    "import sys, time; from sr_jax import cli, test_set\n"
-    "*words, number = sys.argv[1:]; test_set.SLOW = 1\n"
-    "if number == '1': test_set.test_batches = lambda *_, **__: time.sleep(1000)\n"
+    "import sys, time; from sr_jax import cli, measurement\n"
+    "*words, number = sys.argv[1:]; measurement.SLOW = 1\n"
+    "if number == '1': measurement.test_batches = lambda *_, **__: time.sleep(1000)\n"
     "sys.exit(cli.main(words))"
   )
   words = ["evaluate", "--workdir", str(tmp_path), "--config.train.watchdog=8"]

@@ -12,7 +12,7 @@ from scipy import linalg
 from scipy.spatial.distance import cdist
 
 import small_runs
-from sr_jax import cli, test_set
+from sr_jax import cli, measurement
 from sr_jax.configs import base
 from sr_jax.data import open_source
 from sr_jax.errors import UserError
@@ -157,7 +157,7 @@ def _bilinear(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def test_an_evaluation_measures_the_mean_over_the_draws_of_all_images(config, weights):
   operator, source = make_operator(config), open_source(config.eval.data)
-  found = test_set.evaluate(noisy, source, config, operator, samples=2)
+  found = measurement.evaluate(noisy, source, config, operator, samples=2)
   assert [name.split("/")[0] for name in found.means] == ["psnr"] * 3 + list(NAMES)
   assert not found.values.keys() & set(NAMES)
   hr = jnp.stack([source[i]["hr"] for i in range(6)]) / 255
@@ -173,7 +173,7 @@ def test_an_evaluation_measures_the_mean_over_the_draws_of_all_images(config, we
 def test_processes_gather_the_features_of_all_images(config, monkeypatch):
   """Two threads stand for processes."""
   operator, source = make_operator(config), open_source(config.eval.data)
-  alone = test_set.evaluate(noisy, source, config, operator, samples=2)
+  alone = measurement.evaluate(noisy, source, config, operator, samples=2)
   mine, meet = threading.local(), threading.Barrier(2, timeout=100)
   parts: dict = {}
 
@@ -186,10 +186,10 @@ def test_processes_gather_the_features_of_all_images(config, monkeypatch):
 
   def measured(number: int):
     mine.number = number
-    return test_set.evaluate(noisy, source, config, operator, samples=2)
+    return measurement.evaluate(noisy, source, config, operator, samples=2)
 
-  monkeypatch.setattr(test_set.parallel, "process", lambda: (mine.number, 2))
-  monkeypatch.setattr(test_set.parallel, "gather_sums", gather)
+  monkeypatch.setattr(measurement.parallel, "process", lambda: (mine.number, 2))
+  monkeypatch.setattr(measurement.parallel, "gather_sums", gather)
   with ThreadPoolExecutor(2) as pool:
     for found in pool.map(measured, range(2)):
       assert found.means == pytest.approx(alone.means, rel=1e-4)
