@@ -184,6 +184,10 @@ def sweep():
   folder = as_path("gs://bucket/sweep")
   assert set(json.loads((folder / "sweep.json").read_text())["rows"]) > {"MSE", "beside"}
   assert {"ledger.json", "sweep.md", "sweep_plot.png", "MSE", "beside", "beside.log"} < names(folder)
+  capsys.readouterr()
+  assert cli.main(["reproduce", "amap", "table1", "--read", "--workdir", "gs://bucket/sweep"]) == 0
+  assert "missing" in capsys.readouterr().out
+  assert {"amap_table1.md", "amap_table1.json"} < names(folder)
   assert "round 4/4" in (folder / "beside.log").read_text()
   assert ".lock" not in names(folder)
 
