@@ -31,7 +31,7 @@ from pathlib import Path
 from coverage import CoverageData
 
 NAMES = ("methods/*", "networks/*", "ops/*", "metrics/*", "losses", "method", "stages")
-PYTEST = ("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider")
+PYTEST = ("-m", "pytest", "-x", "-q", "-n0", "-p", "no:cacheprovider")
 
 LIBRARY = re.compile(r"(jnp|np|jax|nn|lax|optax|math)\.[\w.]+")
 # The first six are methods of arrays too; the last are operators.
@@ -201,12 +201,14 @@ def save(path: Path, content: dict) -> None:
   path.with_suffix(".part").replace(path)
 
 
-def measure(folder: Path, path: Path, digest: str) -> dict[str, dict]:
+def measure(folders: list[Path], path: Path, digest: str, pool: ThreadPoolExecutor) -> dict[str, dict]:
   """Of each test file, the seconds it takes and the lines of each source file that it executes."""
   found = json.loads(path.read_text()) if path.exists() else {}
   found = found if found.get("tree") == digest else {"tree": digest, "tests": {}}
-  files = {str(file.relative_to(folder)) for file in folder.glob("tests/**/*_test.py")}
-  for name in sorted(files - set(found["tests"])):
+  files = {str(file.relative_to(folders[0])) for file in folders[0].glob("tests/**/*_test.py")}
+
+  def learn(name: str) -> tuple[str, dict]:
+    folder = folders.pop()
     start, data = time.monotonic(), CoverageData(str(folder / ".coverage"))
     flags = [f"--data-file={data.data_filename()}", f"--include={folder}/sr_jax/*"]
     code, output = run(folder, "-m", "coverage", "run", *flags, *PYTEST, name)
@@ -214,9 +216,13 @@ def measure(folder: Path, path: Path, digest: str) -> dict[str, dict]:
       raise SystemExit(f"{output[-3000:]}\n{name} fails on the unchanged tree.")
     data.read()
     lines = {str(Path(f).relative_to(folder)): sorted(data.lines(f)) for f in data.measured_files()}
-    found["tests"][name] = {"seconds": time.monotonic() - start, "lines": lines}
+    folders.append(folder)
+    return name, {"seconds": time.monotonic() - start, "lines": lines}
+
+  for name, result in pool.map(learn, sorted(files - set(found["tests"]))):
+    found["tests"][name] = result
     save(path, found)
-    print(f"{name} passes in {time.monotonic() - start:.0f} s", flush=True)
+    print(f"{name} passes in {result['seconds']:.0f} s", flush=True)
   return found["tests"]
 
 
@@ -278,9 +284,9 @@ def main() -> None:
     caches = [cache, *(room / f"jax{i}" for i in range(1, arguments.jobs))]
     # All at once: the tree may change while the tests run for the first time.
     folders = [make_copy(tree, names, room / str(i), own) for i, own in enumerate(caches)]
-    tests = measure(folders[0], out.with_name(f"{out.stem}_lines.json"), digest)
-    for own in caches[1:]:
-      shutil.copytree(cache, own)
+    tests = measure(list(folders), out.with_name(f"{out.stem}_lines.json"), digest, pool)
+    for source, to in [*((own, cache) for own in caches[1:]), *((cache, own) for own in caches[1:])]:
+      shutil.copytree(source, to, dirs_exist_ok=True)
     copies = [(folder, own, set(os.listdir(own))) for folder, own in zip(folders, caches, strict=True)]
     work = lambda mutant: judge(mutant, tests, copies) if time.time() < end else None  # noqa: E731
     try:
