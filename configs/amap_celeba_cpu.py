@@ -13,7 +13,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from sr_jax.configs import amap_celeba, base
+from sr_jax.configs import amap_celeba, derive
 
 # The projections that Figure 2 compares, "(F)ixed or (T)rainable, (T)rained or (R)andom", in shorter runs.
 FIGURE_2 = (
@@ -37,7 +37,7 @@ def get_config(variant: str = "affgan") -> ConfigDict:
     config.train.rounds = 3000
     config.optim.discriminator.update({"learning_rate": 2e-4, "schedule": "cosine"})
     # A few thousand rounds from a random start leave the grid of A+ in the images: begin at the mean.
-    base.add_stage(
+    derive.add_stage(
       config,
       "mean",
       method={"name": "regression", "loss": "mse"},

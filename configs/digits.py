@@ -12,7 +12,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from sr_jax.configs import base
+from sr_jax.configs import base, derive
 from sr_jax.errors import choose
 
 
@@ -85,7 +85,7 @@ def _varsr(config: ConfigDict) -> None:
   config.networks.critic.update({"widths": (32, 64), "head": 64})
   config.method.kl_weight = 0.005
   config.method.features.layers = ()  # VGG-19 sees RGB
-  base.keep_optimisers(config, "pixel")
+  derive.keep_optimisers(config, "pixel")
   config.stages.pixel.train.rounds = 1200
   config.train.rounds = 300
   for optim in config.optim.values():
@@ -97,7 +97,7 @@ def _srmap(config: ConfigDict) -> None:
     {"stem": 32, "width": 32, "stages": 1, "blocks": 3, "ratio": 1, "widths": (16, 16)}
   )
   config.networks.critic.update({"widths": (16, 32), "ratio": 1, "head": 64})
-  base.keep_optimisers(config, "l1", "generator")
+  derive.keep_optimisers(config, "l1", "generator")
   config.stages.l1.train.rounds = 500
   config.train.rounds = 1200
   config.method.update({"fidelity_weight": 10.0, "r1_weight": 0.1, "r1_every": 4, "diversity_weight": 0.1})

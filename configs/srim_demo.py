@@ -15,10 +15,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from sr_jax.configs import base
+from sr_jax.configs import base, derive
 from sr_jax.errors import choose
 
-VARIANTS = {"srim": lambda config: config, "regression": base.regression_of}
+VARIANTS = {"srim": lambda config: config, "regression": derive.regression_of}
 
 
 def get_config(variant: str = "srim") -> ConfigDict:

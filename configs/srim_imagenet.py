@@ -16,7 +16,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from sr_jax.configs import base, srim_demo
+from sr_jax.configs import base, derive, srim_demo
 from sr_jax.errors import choose
 
 
@@ -27,7 +27,7 @@ def _port(config: ConfigDict) -> ConfigDict:
   return config
 
 
-VARIANTS = {"srim": lambda config: config, "port": _port, "regression": base.regression_of}
+VARIANTS = {"srim": lambda config: config, "port": _port, "regression": derive.regression_of}
 
 
 def get_config(variant: str = "srim") -> ConfigDict:

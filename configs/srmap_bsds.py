@@ -17,7 +17,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from sr_jax.configs import base, srmap_div2k
+from sr_jax.configs import derive, srmap_div2k
 from sr_jax.errors import choose
 
 L1_ROUNDS, GAN_ROUNDS = 6_000, 3_000
@@ -42,7 +42,7 @@ def get_config(variant: str = "srmap") -> ConfigDict:
   config.networks.critic.update({"widths": (32, 64, 96, 128), "ratio": 2, "head": 128})
   config.method.update({"r1_every": 4, "r1_weight": 1.0, "fidelity_weight": 10.0})
   config.average = 0.995
-  base.keep_optimisers(config, "l1", "generator")
+  derive.keep_optimisers(config, "l1", "generator")
   with config.unlocked():
     config.stages.l1.average = 0.0
   config.stages.l1.train.rounds = L1_ROUNDS
@@ -63,5 +63,5 @@ def sweep() -> Iterator[tuple[str, str, dict[str, Any]]]:
     yield "SRMAP from scratch", "scratch", {"seed": seed}
   yield "SRMAP, diverse", "diverse", {}
   for key, values in (("fidelity_weight", (1.0, 100.0)), ("r1_weight", (0.1, 10.0))):
-    yield from base.grid({f"method.{key}": values}, "SRMAP", "srmap")
+    yield from derive.grid({f"method.{key}": values}, "SRMAP", "srmap")
   yield "SRMAP, projected", "srmap", {"consistency": "project"}

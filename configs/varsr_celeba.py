@@ -15,7 +15,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from sr_jax.configs import base
+from sr_jax.configs import base, derive
 from sr_jax.errors import choose
 
 ROWS = {
@@ -56,7 +56,7 @@ def get_config(variant: str = "varsr") -> ConfigDict:
   if variant in ("srresnet", "srgan"):
     config.networks.generator.latent_size = 0
   if variant in ("srgan", "adversarial"):
-    base.keep_optimisers(config, "pixel")
+    derive.keep_optimisers(config, "pixel")
     for optim in config.optim.values():
       optim.learning_rate = 1e-4
     config.init_from = ("generator=pixel",) if variant == "srgan" else config.init_from

@@ -9,11 +9,11 @@ Inputs by four taps (varsr_mnist:varsr-aliased), which leave the digit in doubt.
 from collections.abc import Iterator
 from typing import Any
 
-from sr_jax.configs import base, varsr_mnist
+from sr_jax.configs import derive, varsr_mnist
 
 get_config = varsr_mnist.get_config
 
 
 def sweep() -> Iterator[tuple[str, str, dict[str, Any]]]:
   weights = (0.0, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0)
-  yield from base.grid({"method.kl_weight": weights}, "VarSR", "varsr-aliased")
+  yield from derive.grid({"method.kl_weight": weights}, "VarSR", "varsr-aliased")

@@ -18,7 +18,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from sr_jax.configs import base, digit_classifier
+from sr_jax.configs import base, derive, digit_classifier
 from sr_jax.errors import choose
 
 SEEDS = 3
@@ -70,7 +70,7 @@ def get_config(
     config.method.adversarial_weight = 0.0
     config.init_from = ()
     return config
-  base.keep_optimisers(config, "pixel")
+  derive.keep_optimisers(config, "pixel")
   for optim in config.optim.values():
     optim.learning_rate = 1e-4
   if name == "srgan":

@@ -34,7 +34,7 @@ RESUMING = (
 def names() -> list[str]:
   """The configs that come with the package."""
   folder = importlib.import_module("sr_jax.configs").__path__
-  return [info.name for info in pkgutil.iter_modules(folder) if info.name not in ("base", "papers")]
+  return [info.name for info in pkgutil.iter_modules(folder) if info.name not in ("base", "derive", "papers")]
 
 
 def load_module(name: str) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def nearest_kernel(n_in, n_out):
 '''
 
 CONFIG = """
-from sr_jax.configs import base
+from sr_jax.configs import base, derive
 
 
 def get_config(variant="laplace"):
@@ -109,13 +109,13 @@ def get_config(variant="laplace"):
   config.eval.baselines = ("bicubic", "outside.laplace:black")
   config.train.update({"batch": 4, "rounds": 3})
   if variant == "staged":
-    base.add_stage(config, "narrow", method={"floor": 0.5}, train={"rounds": 2})
+    derive.add_stage(config, "narrow", method={"floor": 0.5}, train={"rounds": 2})
     config.init_from = ("generator=narrow",)
   return config
 
 
 def sweep():
-  yield from base.grid({"method.floor": (0.01, 0.1), "seed": (0, 1)}, row="Laplace")
+  yield from derive.grid({"method.floor": (0.01, 0.1), "seed": (0, 1)}, row="Laplace")
 """
 
 

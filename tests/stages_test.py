@@ -14,7 +14,7 @@ from flax import traverse_util
 from sr_jax import cli, commands, graft, parallel
 from sr_jax import config as configs
 from sr_jax.config import stage_config
-from sr_jax.configs import base
+from sr_jax.configs import base, derive
 from sr_jax.errors import UserError
 from sr_jax.graft import read_file
 from sr_jax.run import load_run
@@ -139,7 +139,7 @@ def test_a_stage_goes_on_when_a_key_of_the_run_that_it_has_not_is_changed(config
 )
 def test_an_unknown_key_of_a_stage_raises_a_user_error_with_the_nearest_one(config, keys, words):
   run = configs.load(config)
-  base.add_stage(run, "extra", **keys)
+  derive.add_stage(run, "extra", **keys)
   with pytest.raises(UserError, match=words):
     stage_config(run, "extra")
 
@@ -196,13 +196,13 @@ def test_a_guided_method_without_its_prior_raises_a_user_error_before_anything_i
 def test_stages_build_on_earlier_ones_and_those_nobody_asks_for_are_left_out(config, trained, tmp_path):
   text = """
 import roll
-from sr_jax.configs import base
+from sr_jax.configs import derive
 
 
 def get_config():
   config = roll.get_config("mse")
   for name, source in (("one", ()), ("two", ("generator=one",)), ("idle", ())):
-    base.add_stage(config, name, init_from=source, train={"rounds": 3}, seed=5)
+    derive.add_stage(config, name, init_from=source, train={"rounds": 3}, seed=5)
   config.init_from = ("generator=two",)
   config.optim.generator.learning_rate = 0.0
   return config
