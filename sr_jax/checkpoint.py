@@ -301,14 +301,25 @@ class Checkpoints:
     return whole_steps(self.folder)
 
   def _clear_unfinished(self) -> None:
-    """Delete what was half-written, which only takes room, if the lock says that it is ours."""
+    """Delete what was half-written, which only takes room, if the lock says that it is ours.
+
+    Several times: what a save that failed left running may still add files.
+    """
     if not self.check_lock:
       return
     with suppress(Exception):
       self.check_lock()
-      for path in self.folder.iterdir():
-        if path.name.endswith(".orbax-checkpoint-tmp") or (path.name.isdecimal() and not _is_whole(path)):
-          remove_tree(path)
+      for _ in range(LOOKS):
+        found = [path for path in self.folder.iterdir() if self._is_unfinished(path)]
+        for path in found:
+          with suppress(OSError):
+            remove_tree(path)
+        if not found:
+          return
+        time.sleep(0.1)
+
+  def _is_unfinished(self, path: Path) -> bool:
+    return path.name.endswith(".orbax-checkpoint-tmp") or (path.name.isdecimal() and not _is_whole(path))
 
   def _newest(self, read: Callable[[int], T | None]) -> T | None:
     """What `read` makes of the newest checkpoint of which it makes anything."""

@@ -210,6 +210,22 @@ def test_only_the_process_with_the_lock_clears_away_what_is_half_written(tmp_pat
   assert half.exists() != lock
 
 
+def test_a_half_written_checkpoint_that_still_grows_is_cleared_away_when_it_can_be(tmp_path, monkeypatch):
+  half = tmp_path / "checkpoints" / "2.orbax-checkpoint-tmp"
+  checkpoints = Checkpoints(tmp_path, create=True, lock=True)
+  half.mkdir()
+  refusals = iter([True, True, False])
+
+  def remove_tree(path) -> None:
+    if next(refusals):
+      raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
+    files.remove_tree(path)
+
+  monkeypatch.setattr("sr_jax.checkpoint.remove_tree", remove_tree)
+  checkpoints.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+  assert not half.exists()
+
+
 def write_much(folder) -> None:
   with largest_file(8000), Writer(folder, 0) as writer:
     for step in range(2000):
