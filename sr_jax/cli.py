@@ -70,14 +70,14 @@ def _parser() -> argparse.ArgumentParser:
   reproduce = verb(
     "reproduce",
     sweep_commands.reproduce,
-    "a paper's table beside ours, trained as far as needed",
+    "a paper's table beside ours, or its figure of our runs, trained as far as needed",
     epilog=any_key,
   )
   reproduce.set_defaults(trial=None)
-  reproduce.add_argument("paper", nargs="?", default="", metavar="PAPER", help="left out: list all tables")
-  reproduce.add_argument("table", nargs="?", default="", metavar="TABLE", help="such as table1")
+  reproduce.add_argument("paper", nargs="?", default="", metavar="PAPER", help="left out: list all")
+  reproduce.add_argument("name", nargs="?", default="", metavar="NAME", help="such as table1 or figure2")
   reproduce.add_argument("--workdir", default="", help="folder of the sweep, which may be there already")
-  reproduce.add_argument("--config", default="", help="another one that makes the table; empty: its first")
+  reproduce.add_argument("--config", default="", help="another one that makes it; empty: the first")
   reproduce.add_argument("--jobs", type=_positive, default=1, metavar="K", help="trials at once")
   reproduce.add_argument("--read", action="store_true", help="show what is finished; run nothing")
 

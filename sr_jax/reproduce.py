@@ -1,14 +1,19 @@
-"""A paper's table beside what its sweep gave here: the paper's number, ours, and the conditions."""
+"""A paper's table or figure made of what its sweep gave here, with the paper's numbers and the conditions."""
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sr_jax import files
+from sr_jax.configs.papers.conditions import CONDITIONS
+from sr_jax.configs.papers.figures import FIGURES, Figure
 from sr_jax.configs.papers.tables import TABLES, Column, Row, Table
 from sr_jax.errors import UserError, choose
+from sr_jax.ops.operator import Operator, make_operator
+from sr_jax.report.figures import draw
 from sr_jax.report.tables import finite, markdown
 from sr_jax.sweep import Planned, failure, read_reports, state
 from sr_jax.sweep_table import Rows, collect
@@ -18,40 +23,55 @@ MISSING = "missing"  # stands where a number of ours is still to come
 
 
 def overview(paper: str = "") -> str:
-  """The tables that there are, of one paper or of all, with the configs that make them, the first by default.
+  """The tables and figures that there are, of one paper or of all, with the configs that make them, the first
+  by default.
 
   Raises:
     UserError: there is no such paper.
   """
-  papers = {paper: choose(TABLES, paper, "PAPER")} if paper else TABLES
+  papers = [_paper(paper)] if paper else TABLES
   return "\n".join(
-    f"{name} {key}\n  {table.title}. Configs: {', '.join(table.configs)}."
-    for name, tables in papers.items()
-    for key, table in tables.items()
+    f"{name} {key}\n  {entry.title}. Configs: {', '.join(entry.configs)}."
+    for name in papers
+    for key, entry in _entries(name).items()
   )
 
 
-def find(paper: str, name: str, config: str = "") -> tuple[Table, str]:
-  """The table of that name and the config that makes it, the given one or its first.
+def find(paper: str, name: str, config: str = "") -> tuple[Table | Figure, str]:
+  """The table or figure of that name and the config that makes it, the given one or its first.
 
   Raises:
-    UserError: there is no such paper or table, or `config` does not make it.
+    UserError: there is no such paper, table or figure, or `config` does not make it.
   """
-  table = choose(choose(TABLES, paper, "PAPER"), name, "TABLE")
-  names = {key: key for key in table.configs}
-  return table, choose(names, config or next(iter(names)), "--config")
+  entry = choose(_entries(_paper(paper)), name, "TABLE or FIGURE")
+  names = {key: key for key in entry.configs}
+  return entry, choose(names, config or next(iter(names)), "--config")
 
 
-def needed(table: Table, runs: Sequence[Planned]) -> list[Planned]:
-  """The trials of a sweep that the table has rows of."""
-  rows = {row.ours for row in table.rows.values()}
-  return [run for run in runs if run.entry.trial.row in rows]
+def _paper(name: str) -> str:
+  return choose({paper: paper for paper in TABLES}, name, "PAPER")
 
 
-def check(table: Table, runs: Sequence[Planned]) -> None:
-  """Refuse to train for a table whose columns would stay empty; raises UserError."""
-  if table.needs and any(not run.config[table.needs] for run in runs):
-    raise UserError(f"This table needs config.{table.needs}, which is empty: set --config.{table.needs}=...")
+def _entries(paper: str) -> dict[str, Table | Figure]:
+  return {**TABLES[paper], **FIGURES[paper]}
+
+
+def needed(entry: Table | Figure, runs: Sequence[Planned]) -> list[Planned]:
+  """The trials of a sweep that the table or figure has rows of; a figure shows the first one of each."""
+  found = [run for run in runs if run.entry.trial.row in entry.ours]
+  return (
+    list({run.entry.trial.row: run for run in found[::-1]}.values()) if isinstance(entry, Figure) else found
+  )
+
+
+def check(entry: Table | Figure, runs: Sequence[Planned]) -> None:
+  """Refuse to train for what would stay empty; raises UserError."""
+  for run in runs:
+    if entry.needs and not run.config[entry.needs]:
+      raise UserError(
+        f"This needs config.{entry.needs}, which is {run.config[entry.needs]!r}: "
+        f"set --config.{entry.needs}=..."
+      )
 
 
 def fill(
@@ -98,7 +118,7 @@ def fill(
 
 
 def write(paper: str, name: str, config: str, runs: Sequence[Planned], workdir: str, command: str) -> str:
-  """Write PAPER_TABLE.md and PAPER_TABLE.json into the folder of the sweep.
+  """Write PAPER_NAME.md and PAPER_NAME.json into the folder of the sweep, and of a figure PAPER_NAME.png.
 
   Args:
     paper, name, config: see `find`.
@@ -110,24 +130,25 @@ def write(paper: str, name: str, config: str, runs: Sequence[Planned], workdir: 
     The Markdown text.
 
   Raises:
-    UserError: there is no such table or folder.
+    UserError: there is no such table, figure or folder.
   """
-  table, config = find(paper, name, config)
+  entry, config = find(paper, name, config)
   if not files.as_path(workdir).is_dir():
     raise UserError(f"--workdir {workdir} does not exist: give the folder of a sweep of {config}.")
-  reports, wanted = read_reports(runs), needed(table, runs)
-  samples = max((run.config.eval.samples for run in wanted), default=1)
-  rows = fill(table, *collect(runs, reports), samples)
-  cells = [["", *(text for heading in table.columns for text in (f"{heading}: paper", "ours")), "trials"]]
-  for title, row in rows.items():
-    pairs = zip(table.columns.values(), row["columns"].values(), strict=True)
-    shown = [text for column, values in pairs for text in _texts(column, values, bool(row["row"]))]
-    cells.append([title, *shown, str(row["trials"] or "")])
+  path = files.as_path(workdir) / f"{paper}_{name}"
+  reports, wanted = read_reports(runs), needed(entry, runs)
+  if isinstance(entry, Figure):
+    finished = [run for run in wanted if run.entry.id in reports]
+    content, text = _figure(entry, finished, make_operator(runs[0].config), path.with_suffix(".png"))
+  else:
+    samples = max((run.config.eval.samples for run in wanted), default=1)
+    content = fill(entry, *collect(runs, reports), samples)
+    text = _table(entry, content)
   found = {run.entry.id: failure(run) or state(run, reports) for run in wanted}
   missing = "; ".join(f"{key} ({why})" for key, why in found.items() if why != "finished")
   meta = {
-    "table": f"{paper} {name}: {table.title}",
-    "conditions": [*table.configs[config], *table.notes],
+    "table": f"{paper} {name}: {entry.title}",
+    "conditions": [*CONDITIONS[config], *entry.notes],
     "config": config,
     "command": command,
     "missing": missing,
@@ -135,12 +156,38 @@ def write(paper: str, name: str, config: str, runs: Sequence[Planned], workdir: 
   facts = [*meta["conditions"], f"config: {config}", f"command: {command}"]
   if missing:
     facts.append(f"missing: {missing}; what was trained with other keys is found by giving the same ones")
-  text = f"# {meta['table']}\n\n{markdown(cells)}\n" + "".join(f"- {fact}\n" for fact in facts)
-  path = files.as_path(workdir) / f"{paper}_{name}"
-  content = json.dumps({"meta": meta, "rows": rows}, indent=2, allow_nan=False)
-  files.write_text(path.with_suffix(".json"), f"{content}\n")
+  text = f"# {meta['table']}\n\n{text}\n" + "".join(f"- {fact}\n" for fact in facts)
+  whole = json.dumps({"meta": meta, "rows": content}, indent=2, allow_nan=False)
+  files.write_text(path.with_suffix(".json"), f"{whole}\n")
   files.write_text(path.with_suffix(".md"), text)
   return text
+
+
+def _table(table: Table, rows: Filled) -> str:
+  cells = [["", *(text for heading in table.columns for text in (f"{heading}: paper", "ours")), "trials"]]
+  for title, row in rows.items():
+    pairs = zip(table.columns.values(), row["columns"].values(), strict=True)
+    shown = [text for column, values in pairs for text in _texts(column, values, bool(row["row"]))]
+    cells.append([title, *shown, str(row["trials"] or "")])
+  return markdown(cells)
+
+
+def _figure(
+  figure: Figure, wanted: Sequence[Planned], operator: Operator, path: Path
+) -> tuple[dict[str, Any], str]:
+  """Draw a figure of finished trials, of each row one.
+
+  Returns:
+    {name: {"row", "run": the id of the trial}} and the line of Markdown that shows the file, or says that
+    there is nothing to draw.
+  """
+  trials = {run.entry.trial.row: run for run in wanted}
+  shown = {name: trials[row] for name, row in figure.rows.items() if row in trials}
+  content = {name: {"row": figure.rows[name], "run": run.entry.id} for name, run in shown.items()}
+  if figure.kind != "kernels" and not shown:
+    return content, "Nothing is finished.\n"
+  draw(figure, {name: run.folder for name, run in shown.items()}, operator, path)
+  return content, f"![{figure.title}]({path.name})\n"
 
 
 def _texts(column: Column, values: Mapping[str, Any], ours: bool) -> tuple[str, str]:

@@ -101,26 +101,26 @@ def _failed(runs: "list[Planned]") -> int:
 
 
 def reproduce(arguments: argparse.Namespace, overrides: list[str]) -> int:
-  from sr_jax import reproduce as tables
+  from sr_jax import reproduce as papers
   from sr_jax import sweep_table
 
-  if not arguments.table:
+  if not arguments.name:
     words = [f"--{name}" for name in ("workdir", "config", "read") if getattr(arguments, name)]
-    refuse([*words, *overrides], "reproduce without TABLE")
-    print(tables.overview(arguments.paper))
+    refuse([*words, *overrides], "reproduce without NAME")
+    print(papers.overview(arguments.paper))
     return 0
-  table, arguments.config = tables.find(arguments.paper, arguments.table, arguments.config)
+  entry, arguments.config = papers.find(arguments.paper, arguments.name, arguments.config)
   if not arguments.workdir:
-    raise UserError("--workdir is missing: name the folder of the table's runs, which may be new.")
+    raise UserError("--workdir is missing: name the folder of its runs, which may be new.")
   runs = _planned(arguments, overrides)
-  chosen = tables.needed(table, runs)
-  tables.check(table, chosen)
+  chosen = papers.needed(entry, runs)
+  papers.check(entry, chosen)
   if not arguments.read:
     if not _run_trials(runs, chosen, arguments, overrides):
       return STOPPED
     sweep_table.tabulate(runs, arguments.workdir, arguments.command)  # its images and its plot
-  given = (arguments.paper, arguments.table, arguments.config)
-  print(tables.write(*given, runs, arguments.workdir, arguments.command))
+  given = (arguments.paper, arguments.name, arguments.config)
+  print(papers.write(*given, runs, arguments.workdir, arguments.command))
   return 0 if arguments.read else _failed(chosen)
 
 

@@ -4,13 +4,22 @@ import json
 import math
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
+from PIL import Image
 
 import small_runs
 from sr_jax import cli, sweep
 from sr_jax import config as configs
+from sr_jax.configs.papers.conditions import CONDITIONS
+from sr_jax.configs.papers.figures import BICUBIC, FIGURES, Figure
 from sr_jax.configs.papers.tables import TABLES, Column, Row, Table
+from sr_jax.methods import make_method
 from sr_jax.metrics import columns
+from sr_jax.ops.operator import Operator, make_operator
+from sr_jax.report.figures import kernels
+from sr_jax.report.grids import MARGIN
 from sr_jax.reproduce import fill
 
 CONFIG = (
@@ -24,7 +33,10 @@ def sweep():
 """
 )
 CLASSES = {"class_best", "class_mean", "class_probability", "classes", "one_class", "two_classes"}
-BUILT_IN = [(paper, name, config) for paper, t in TABLES.items() for name in t for config in t[name].configs]
+
+
+def built_in(entries):
+  return [(paper, name, config) for paper, e in entries.items() for name in e for config in e[name].configs]
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +59,16 @@ def table(path, monkeypatch):
     "MAE": Row("MAE", (6.0, 6.0, None)),
     "theirs": Row("", (1.0, None, None)),
   }
-  tables = {"table9": Table("a test", {path: ("Everything is smaller.",)}, columns, rows, ("A note.",))}
-  monkeypatch.setitem(TABLES, "amap", tables)
+  monkeypatch.setitem(TABLES, "amap", {"table9": Table("a test", (path,), columns, rows, ("A note.",))})
+  shown = {"squares": "MSE", "absolute": "MAE", "Bicubic": "bicubic"}
+  figures = {
+    "figure7": Figure("a test", "images", (path,), shown),
+    "figure8": Figure("a test", "samples", (path,), shown, notes=("A note.",)),
+    "figure9": Figure("a test", "curves", (path,), shown, {"loss": "loss", "lost": "nothing"}),
+    "figure10": Figure("a test", "kernels", (path,), {}),
+  }
+  monkeypatch.setitem(FIGURES, "amap", figures)
+  monkeypatch.setitem(CONDITIONS, path, ("Everything is smaller.",))
 
 
 def run(workdir, *words) -> int:
@@ -139,14 +159,16 @@ def test_what_cannot_be_reproduced_is_one_sentence(tmp_path, monkeypatch, capsys
 def test_all_tables_are_listed(capsys):
   assert cli.main(["reproduce"]) == 0
   text = capsys.readouterr().out
-  assert all(f"{paper} {name}\n" in text for paper, tables in TABLES.items() for name in tables)
+  assert all(
+    f"{paper} {name}\n" in text for kind in (TABLES, FIGURES) for paper in kind for name in kind[paper]
+  )
   assert cli.main(["reproduce", "srmap"]) == 0
   text = capsys.readouterr().out
   assert "srmap_bsds, srmap_div2k" in text
   assert "varsr" not in text
 
 
-@pytest.mark.parametrize(("paper", "name", "config"), BUILT_IN)
+@pytest.mark.parametrize(("paper", "name", "config"), built_in(TABLES))
 def test_every_table_has_the_rows_and_columns_that_its_configs_measure(paper, name, config, monkeypatch):
   monkeypatch.undo()
   table = TABLES[paper][name]
@@ -170,7 +192,7 @@ def test_every_table_has_the_rows_and_columns_that_its_configs_measure(paper, na
     known = set(columns(own.metrics)) | (CLASSES if table.needs == "eval.classifier" else {""})
     assert {column.ours for column in table.columns.values()} <= known | {""}, title
   assert {column.above for column in table.columns.values()} <= {"", *table.rows}
-  assert all(text.endswith(".") for text in (*table.configs[config], *table.notes))
+  assert all(text.endswith(".") for text in (*CONDITIONS[config], *table.notes))
 
 
 def test_ours_is_of_the_kind_and_unit_that_the_table_asks_for():
@@ -188,7 +210,7 @@ def test_ours_is_of_the_kind_and_unit_that_the_table_asks_for():
     "VarSR, best of 6": [{"part": 9.0}],
     "VarSR, tau = 1.1": [{"part": 0.6}, {"part": math.nan}],
   }
-  made = fill(Table("", {}, headings, rows), {"bicubic": {"part": 0.7}}, measured, 5)
+  made = fill(Table("", (), headings, rows), {"bicubic": {"part": 0.7}}, measured, 5)
   ours = {title: row["columns"]["%"].get("ours", "none") for title, row in made.items()}
   assert ours == {"mean": pytest.approx(20), "best": 50, "tau": None, "base": 70, "gone": "none"}
   assert made["mean"]["columns"]["%"]["deviation"] == pytest.approx(100 * math.sqrt(0.02))
@@ -197,3 +219,84 @@ def test_ours_is_of_the_kind_and_unit_that_the_table_asks_for():
     "gone": 0,
   }
   assert all(row["columns"]["lost"] == {"paper": None, "column": "nothing"} for row in made.values())
+
+
+def png(path):
+  with Image.open(path) as image:
+    return np.asarray(image.convert("RGB"), np.int32)
+
+
+def test_figures_are_drawn_of_runs_that_are_trained_once(tmp_path, capsys):
+  def make(name, *words) -> int:
+    return cli.main(["reproduce", "amap", name, "--workdir", str(tmp_path), "--config.eval.images=2", *words])
+
+  assert make("figure8") == 0
+  text = capsys.readouterr().out
+  assert text == (tmp_path / "amap_figure8.md").read_text() + "\n"
+  assert "![a test](amap_figure8.png)\n\n- Everything is smaller.\n- A note.\n" in text
+  assert json.loads((tmp_path / "amap_figure8.json").read_text())["rows"] == {
+    "squares": {"row": "MSE", "run": "MSE_seed=0"},
+    "absolute": {"row": "MAE", "run": "MAE"},
+  }
+  before = {file: file.stat().st_mtime_ns for file in tmp_path.glob("*/checkpoints/*")}
+  assert len(before) == 4, "of several seeds the first is enough"
+  assert make("figure7") == make("figure9", "--read") == 0
+  assert {file: file.stat().st_mtime_ns for file in before} == before
+  # Two test images under each other, and three models: 1x2 pixels, shown as 64x128.
+  heights = [png(tmp_path / f"amap_figure{n}.png").shape[0] for n in (7, 8)]
+  assert heights[1] - heights[0] == 64 + MARGIN
+  curves = png(tmp_path / "amap_figure9.png")
+  assert all((curves == colour).all(axis=-1).sum() > 20 for colour in ([51, 102, 204], [220, 57, 18]))
+
+
+def test_a_figure_without_runs_of_its_own_is_drawn_from_the_config(tmp_path, capsys):
+  assert cli.main(["reproduce", "amap", "figure10", "--workdir", str(tmp_path / "new")]) == 0
+  assert "![a test]" in capsys.readouterr().out
+  assert len(set(map(tuple, png(tmp_path / "new" / "amap_figure10.png").reshape(-1, 3)))) > 2
+  assert not list(tmp_path.glob("new/*/checkpoints"))
+
+
+def test_a_figure_of_nothing_finished_says_so(tmp_path, capsys):
+  words = ["reproduce", "amap", "figure7", "--workdir", str(tmp_path), "--config.eval.images=1", "--read"]
+  assert cli.main(words) == 0
+  assert "Nothing is finished." in capsys.readouterr().out
+  assert not (tmp_path / "amap_figure7.png").exists()
+
+
+def test_a_figure_without_images_is_refused_before_anything_is_trained(tmp_path, capsys):
+  assert cli.main(["reproduce", "amap", "figure7", "--workdir", str(tmp_path / "new")]) == 2
+  assert "needs config.eval.images, which is 0" in capsys.readouterr().err
+  assert not (tmp_path / "new").exists()
+
+
+def test_the_kernels_are_those_of_the_sums_and_of_the_image_of_one_pixel():
+  found = kernels(Operator("area", (2, 3)))
+  block = np.zeros((14, 21, 1))
+  block[6:8, 9:12] = 1
+  np.testing.assert_allclose(found["A"], block / 6, atol=1e-6)
+  np.testing.assert_allclose(found["A+"], block, atol=1e-6)
+
+
+@pytest.mark.parametrize(("paper", "name", "config"), built_in(FIGURES))
+def test_every_figure_has_rows_and_curves_of_its_configs(paper, name, config, monkeypatch):
+  monkeypatch.undo()
+  figure = FIGURES[paper][name]
+  trials = {row: (variant, keys) for row, variant, keys in configs.load_module(config)["sweep"]()}
+  assert figure.ours <= {BICUBIC, *trials}
+  assert all(text.endswith(".") for text in (*CONDITIONS[config], *figure.notes))
+  for row in figure.ours - {BICUBIC}:
+    variant, keys = trials[row]
+    words = [f"--config.{key}={value}" for key, value in keys.items()]
+    own = configs.override(configs.load(f"{config}:{variant}"), words)
+    if figure.needs:
+      assert own[figure.needs]
+    measured = {f"eval/{column}" for column in columns(own.eval.metrics)}
+    drawn = set(figure.curves.values())
+    assert {name for name in drawn if name.startswith("eval/")} <= measured
+    if trained := {name for name in drawn if not name.startswith("eval/")}:
+      run = small_runs.tiny(own.method.name)
+      method = make_method(run, make_operator(run))
+      batch = {"hr": jax.ShapeDtypeStruct((8, *run.data.crop, 3), "uint8")}
+      state = jax.eval_shape(method.init, jax.random.key(0), batch)
+      _, losses = jax.eval_shape(method.step, state, batch, jax.random.key(0))
+      assert trained <= losses.keys()

@@ -94,19 +94,25 @@ def comparison_grid(rows: Mapping[str, Sequence[Mapping[str, np.ndarray]]], path
     save_png(path, _paste(grid))
 
 
-def samples_grid(models: Mapping[str, Mapping[str, np.ndarray]], path: str | os.PathLike) -> None:
+def samples_grid(
+  models: Mapping[str, Mapping[str, np.ndarray]], path: str | os.PathLike, deviations: bool = False
+) -> None:
   """Writes a PNG of one test image, a row per model: its name, the input, bicubic, all samples, the truth.
 
   Args:
     models: {name: image as for `image_grid`}; without any nothing is written. The numbers of samples may
       differ.
     path: of the file.
+    deviations: show the samples' standard deviation too, as `image_grid` does, white the same for all models.
   """
   count = max((len(image["samples"]) for image in models.values()), default=0)
   rows = []
-  for image in models.values():
+  spreads, white = deviation(list(models.values())) if deviations else ([None] * len(models), 0.0)
+  for image, spread in zip(models.values(), spreads, strict=True):
     samples = [*image["samples"], *[np.ones_like(image["truth"])] * (count - len(image["samples"]))]
     columns = {f"sample {i + 1}": sample for i, sample in enumerate(samples)}
+    if spread is not None:
+      columns[f"std, white {255 * white:.3g}"] = spread / (white or 1)
     rows.append({"input": image["input"], "bicubic": image["bicubic"], **columns, "truth": image["truth"]})
   if rows:
     labelled_grid(rows, path, list(models))

@@ -18,11 +18,11 @@ from sr_jax.errors import UserError
 from sr_jax.files import as_path, name_of
 from sr_jax.images import as_bytes
 from sr_jax.report.grids import SAMPLES, deviation, read_images
+from sr_jax.report.plots import COLOURS, scale_of
 
 WIDTH, HEIGHT = 320, 160  # of a curve
 POINTS = 300  # of a curve, at most
 LEGIBLE = 256  # pixels that a small image is enlarged to at first
-COLOURS = ("#3366cc", "#dc3912", "#109618", "#ff9900", "#990099", "#0099c6", "#dd4477", "#66aa00")
 
 STYLE = """
 :root { color-scheme: light dark; }
@@ -203,7 +203,7 @@ def _curve(lines: Sequence[Sequence[tuple[float, float]]]) -> str:
   """An SVG of lines of (round, value), logarithmic where the values span more than a hundredfold."""
   values = [value for line in lines for _, value in line]
   low, high, last = min(values), max(values), max(step for line in lines for step, _ in line)
-  scale = math.log if low > 0 and high > 100 * low else float
+  scale = scale_of(low, high)
   bottom, span = scale(low), scale(high) - scale(low) or 1.0
   drawn = []
   for i, line in enumerate(lines):

@@ -118,6 +118,13 @@ def _is_before(line: str, start: int) -> bool:
     return False
 
 
+def read_curve(workdir: str | os.PathLike, name: str) -> list[tuple[int, float]]:
+  """The rounds at which `metrics.jsonl` has a finite number of that name, and the number."""
+  lines = (files.as_path(workdir) / "metrics.jsonl").read_text().splitlines()
+  found = [json.loads(line) for line in lines]
+  return [(line["step"], line[name]) for line in found if line.get(name) is not None]
+
+
 def progress_line(
   step: int, rounds: int, metrics: Mapping[str, float], images_per_second: float, seconds_left: float
 ) -> str:

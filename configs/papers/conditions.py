@@ -1,0 +1,65 @@
+"""How each config that stands for a paper's experiment differs from it, for `sr-jax reproduce`."""
+
+_BSDS = "BSDS500 and T91 instead of {}, a test set of your own."
+_FACES = "9,500 faces, 64x64 centres of half-size images, 256 others measured."
+_VARSR_DIGITS = (
+  "Inputs by the cubic of four taps, as the paper's probably were: else nothing about a digit is left open.",
+  "The pixel stage alone, 2,500 rounds of 64 by Adam at 1e-3; PRSR of eight layers of 32 feature maps.",
+)
+
+CONDITIONS: dict[str, tuple[str, ...]] = {
+  "srim_bsds": (
+    _BSDS.format("ImageNet"),
+    "A network of five blocks that compares pixels alone, projected; an hour on a CPU.",
+    "Luma of BT.601, 4 pixels of border cut.",
+  ),
+  "srim_demo": (
+    "Two embedded photographs instead of ImageNet, a network of three blocks; minutes on a CPU.",
+    "Luma of BT.601, 4 pixels of border cut.",
+  ),
+  "srim_imagenet": ("The paper's sizes; what it does not give is its authors' later choice.",),
+  "amap_swiss_roll": (
+    "Rates, noise and nonlinearity are ours, as the paper gives none.",
+    "The density is the limit of the paper's estimate: compare distances to MAP.",
+  ),
+  "amap_celeba_cpu": (
+    _FACES,
+    "Networks of 64 feature maps, 3,000 to 4,000 rounds of 16, 1,200 for Figure 2.",
+    "The GANs begin at a mean of 1,200 rounds.",
+  ),
+  "amap_celeba": ("The paper's networks; batch, rate, length and soft weight are ours, it gives none.",),
+  "amap_grass_cpu": (
+    "Patches of your own photographs, 1,000 to 3,000 rounds of 16.",
+    "Denoiser and density of 64 and 32 feature maps; the noise of AffDG stops at 0.05.",
+  ),
+  "amap_grass": ("The paper's networks; batch, rate and length are ours, it gives none.",),
+  "prsr_mnist_corners": (
+    "Black and white digits, 1,500 rounds of 32; a prior of 6 layers of 16 feature maps, the first of 31x31.",
+    "PixelCNN is trained by Eq. 7 alone.",
+  ),
+  "prsr_celeba_cpu": (
+    _FACES,
+    "Two conditioning blocks, a prior of 8 layers of 32 feature maps, 2,000 rounds of 16 by Adam.",
+  ),
+  "prsr_celeba": ("The paper's networks and rounds, on a folder of aligned images.",),
+  "prsr_bedrooms_cpu": (
+    "A folder of bedrooms, the last 60 measured, instead of LSUN's 3 million.",
+    "Networks as in prsr_celeba_cpu, 500 rounds of 16.",
+  ),
+  "prsr_bedrooms": ("The paper's networks and rounds.",),
+  "varsr_celeba": (
+    "9,500 faces, 64x64 centres of half-size images, instead of 100,000; 500 others measured.",
+    "Networks of 48 feature maps, 6,000 rounds of 32, Adam at 5e-4; 2,000 rounds with the critic.",
+  ),
+  "varsr_plates": (
+    "Another set of plate characters, digits' networks and rounds, KL weight .05.",
+    *_VARSR_DIGITS,
+  ),
+  "varsr_mnist": ("The centre 24x24 of each digit, since 28 does not divide by 4.", *_VARSR_DIGITS),
+  "srmap_bsds": (
+    _BSDS.format("DIV2K"),
+    "4 pixels of border cut.",
+    "Networks of an eighth of the width and a quarter of the blocks, 6,000 and 3,000 rounds of 16.",
+  ),
+  "srmap_div2k": ("The paper's sizes; alpha, gamma and the GAN's rate are ours, it gives none.",),
+}
