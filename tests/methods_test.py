@@ -39,19 +39,30 @@ def batch(seed: int = 0) -> dict[str, np.ndarray]:
 
 
 @functools.cache
-def programs(name: str, devices: int, seed: int = 0):
-  """(compiled init, compiled step, batch on the mesh)."""
+def programs(name: str):
+  """(init, step, batch): of one device, compiled once, with the key as an argument."""
   method, _ = made(name)
-  mesh = parallel.make_mesh(jax.devices()[:devices])
-  init, step = parallel.compile_init(method, mesh, seed), parallel.compile_step(method, mesh, seed)
-  return init, step, parallel.put_batch(batch(), mesh)
+  data = parallel.put_batch(batch(), parallel.make_mesh(jax.devices()[:1]))
+  key = jax.random.key(0)
+  init = jax.jit(method.init).lower(key, data).compile()
+  step = jax.jit(
+    functools.partial(run_round, method),
+    donate_argnums=0,
+    compiler_options=parallel.training_options("cpu"),
+  )
+  return init, step.lower(init(key, data), data, key).compile(), data
 
 
-def run(name: str, rounds: int, devices: int = 1, seed: int = 0) -> State:
-  init, step, data = programs(name, devices, seed)
-  state = init(data)
-  for _ in range(rounds):
-    state, _ = step(state, data)
+def round_key(step: int, seed: int = 0) -> jax.Array:
+  """The key of a round of a run."""
+  return jax.random.fold_in(parallel.keys(seed)[1], step)
+
+
+def run(name: str, rounds: int, seed: int = 0) -> State:
+  init, step, data = programs(name)
+  state = init(parallel.keys(seed)[0], data)
+  for number in range(rounds):
+    state, _ = step(state, data, round_key(number, seed))
   return state
 
 
@@ -63,11 +74,6 @@ def equal(a, b) -> bool:
 def sampler(name: str):
   method, _ = made(name)
   return jax.jit(method.sample, static_argnames=("n", "temperature"))
-
-
-def first_key() -> jax.Array:
-  """The key of the first round of a compiled step."""
-  return jax.random.fold_in(parallel.keys(0)[1], 0)
 
 
 every_method = pytest.mark.parametrize("name", METHODS)
@@ -130,18 +136,29 @@ def test_the_same_key_gives_the_same_run_and_no_state_is_kept_outside_state(name
 @every_method
 def test_another_seed_gives_another_start_and_another_round_of_a_method_that_draws(name):
   assert not equal(run(name, 0).params, run(name, 0, seed=1).params)
-  data = programs(name, 1)[2]
-  rounds = [programs(name, 1, seed)[1](run(name, 0), data)[0] for seed in (0, 1)]
+  _, step, data = programs(name)
+  rounds = [step(run(name, 0), data, round_key(0, seed))[0] for seed in (0, 1)]
   assert equal(*rounds) == (name not in DRAWING)
+
+
+def test_the_programs_of_a_run_take_their_keys_from_its_seed_and_round():
+  mesh = parallel.make_mesh(jax.devices()[:1])
+  method, data = made("denoiser")[0], programs("denoiser")[2]
+  state = parallel.compile_init(method, mesh, 1)(data)
+  assert equal(state, run("denoiser", 0, seed=1))
+  step = parallel.compile_step(method, mesh, 1)
+  for _ in range(2):
+    state, _ = step(state, data)
+  assert equal(state, run("denoiser", 2, seed=1))
 
 
 @every_method
 def test_a_state_that_went_through_the_host_goes_on_as_if_it_had_not(name):
-  init, step, data = programs(name, 1)
-  state = init(data)
-  for _ in range(ROUNDS):
+  _, step, data = programs(name)
+  state = run(name, 0)
+  for number in range(ROUNDS):
     state = jax.device_put(jax.tree.map(np.array, jax.device_get(state)))
-    state, metrics = step(state, data)
+    state, metrics = step(state, data, round_key(number))
   assert equal(state, run(name, ROUNDS))
   assert {v.dtype for v in metrics.values()} == {np.dtype(np.float32)}
   assert {v.shape for v in metrics.values()} == {()}
@@ -182,7 +199,7 @@ def test_the_objective_is_one_finite_number_per_example_and_falls_in_training(na
   """But of those whose opponent learns too."""
   method, _ = made(name)
   objective = jax.jit(method.objective)
-  data = programs(name, 1)[2]
+  data = programs(name)[2]
   before = objective(run(name, 0), data, jax.random.key(0))
   after = objective(run(name, 40), data, jax.random.key(0))
   for key, value in before.items():
@@ -205,18 +222,18 @@ def test_the_projection_is_part_of_training(name):
   config, state = tiny(name), run(name, 0)
   config.consistency = "none"
   method = make_method(config, make_operator(config))
-  free = jax.jit(functools.partial(run_round, method))(state, batch(), first_key())[1]["loss"]
-  _, step, data = programs(name, 1)
-  projected = step(run(name, 0), data)[1]["loss"]
+  free = jax.jit(functools.partial(run_round, method))(state, batch(), round_key(0))[1]["loss"]
+  _, step, data = programs(name)
+  projected = step(run(name, 0), data, round_key(0))[1]["loss"]
   assert (abs(float(free) - float(projected)) > 1e-4 * abs(float(free))) == (not name.startswith("pixel"))
 
 
 @every_method
 def test_metrics_are_means_over_the_number_of_images_that_they_name(name):
-  _, step, data = programs(name, 1)
+  _, step, data = programs(name)
   state, counts = run(name, 0), []
-  for _ in range(ROUNDS):
-    state, metrics = step(state, data)
+  for number in range(ROUNDS):
+    state, metrics = step(state, data, round_key(number))
     counts.append(float(metrics["images"]))
   expected = {"srim": {0.0, float(tiny("srim").method.minibatch)}, "srmap": {BATCH / 2}}
   assert set(counts) == expected.get(name, {float(BATCH)})
@@ -233,11 +250,11 @@ def test_bfloat16_keeps_float32_parameters_and_is_close_to_float32(name):
   assert jax.tree.map(lambda v: (v.shape, v.dtype), shapes) == jax.tree.map(
     lambda v: (v.shape, v.dtype), state
   )
-  after, metrics = jax.jit(functools.partial(run_round, method))(state, batch(), first_key())
+  after, metrics = jax.jit(functools.partial(run_round, method))(state, batch(), round_key(0))
   assert jax.tree.map(lambda v: v.dtype, after) == jax.tree.map(lambda v: v.dtype, state)
   assert np.isfinite(metrics["loss"])
-  _, step, data = programs(name, 1)
-  exact = step(run(name, 0), data)[1]["loss"]
+  _, step, data = programs(name)
+  exact = step(run(name, 0), data, round_key(0))[1]["loss"]
   assert float(metrics["loss"]) == pytest.approx(float(exact), rel=0.1, abs=0.1)
   if method.sample:
     y = jax.jit(method.sample, static_argnames="n")(state, operator.lr(batch()), jax.random.key(0), n=2)
