@@ -280,8 +280,9 @@ def main() -> None:
   rest = {i: mutant for i, mutant in enumerate(mutants, 1) if mutant["key"] not in results["done"]}
   with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(arguments.jobs) as pool:
     cache, room = out.with_name(f"{out.stem}_jax"), Path(scratch).resolve()
-    cache.mkdir(parents=True, exist_ok=True)
     caches = [cache, *(room / f"jax{i}" for i in range(1, arguments.jobs))]
+    for own in caches:
+      own.mkdir(parents=True, exist_ok=True)
     # All at once: the tree may change while the tests run for the first time.
     folders = [make_copy(tree, names, room / str(i), own) for i, own in enumerate(caches)]
     tests = measure(list(folders), out.with_name(f"{out.stem}_lines.json"), digest, pool)
