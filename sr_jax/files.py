@@ -119,7 +119,9 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
-def growing(folder: Path, *names: str) -> Iterator[tuple[Path, Callable[..., None]]]:
+def growing(
+  folder: Path, *names: str, check: Callable[[], None] | None = None
+) -> Iterator[tuple[Path, Callable[..., None]]]:
   """Where files of `folder` can be appended to, and a function that brings them into `folder`.
 
   That is `folder` itself, which is made; or for a bucket a temporary one, from which those that changed are
@@ -128,6 +130,7 @@ def growing(folder: Path, *names: str) -> Iterator[tuple[Path, Callable[..., Non
   Args:
     folder: of the files.
     names: of those that go on; the others begin anew.
+    check: called before anything is copied into a bucket; raises if that is not to be.
   """
   if not in_bucket(folder):
     make(folder)
@@ -145,6 +148,8 @@ def growing(folder: Path, *names: str) -> Iterator[tuple[Path, Callable[..., Non
     if time.monotonic() - since < pause:
       return
     since = time.monotonic()
+    if check:
+      check()
     for path in filter(Path.is_file, here.rglob("*")):
       if copied.get(path) != (now := state(path)):
         (folder / path.relative_to(here)).write_bytes(path.read_bytes())

@@ -103,7 +103,7 @@ def _names(trials: list[Trial]) -> dict[str, Trial]:
     ]
     words = [trial.row, *([trial.variant] if any(o.variant != trial.variant for o in alike) else [])]
     words += [f"{key.rsplit('.', 1)[-1]}={trial.overrides[key]}" for key in differing]
-    name = "_".join("".join(c if c.isalnum() or c in "=.-" else "-" for c in word) for word in words)
+    name = "_".join("".join(c if c.isalnum() or c in "=.-+" else "-" for c in word) for word in words)
     if name in names:
       raise UserError(f"sweep() lists {name} twice: give each trial its row or its own overrides.")
     names[name] = trial

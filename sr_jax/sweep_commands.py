@@ -1,6 +1,7 @@
 """What the verbs do that run many trials, `sweep` and `reproduce`."""
 
 import argparse
+import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
@@ -8,7 +9,7 @@ from ml_collections import ConfigDict
 
 from sr_jax import config as configs
 from sr_jax.commands import begin, join
-from sr_jax.errors import STOPPED, UserError
+from sr_jax.errors import STOPPED, Diverged, UserError
 from sr_jax.files import as_path
 from sr_jax.inspection import refuse
 
@@ -80,7 +81,11 @@ def _run_trials(
   # Several processes may find different trials finished, but must measure the same baselines.
   reports = sweeps.read_reports(runs if count == 1 else chosen)
   if arguments.trial is not None:
-    done = sweeps.run_trial(chosen[0], reports, sources, arguments.command) is not None
+    try:
+      done = sweeps.run_trial(chosen[0], reports, sources, arguments.command) is not None
+    except Diverged as error:  # a result, which the table marks
+      print(f"{chosen[0].entry.id}: {error}", file=sys.stderr)
+      done = True
   elif arguments.jobs > 1:
     words = ["sweep", "--config", arguments.config, "--workdir", arguments.workdir, *overrides]
     done = sweeps.run_programs(chosen, reports, words, arguments.jobs)

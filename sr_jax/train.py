@@ -105,7 +105,7 @@ def train(
     run_round = parallel.compile_step(method, mesh, config.seed)
     profile = Profile(workdir, config.train.profile_from)
     history: list[Metrics] = []
-    with Writer(workdir, begin, enabled=process == 0) as writer:
+    with Writer(workdir, begin, process == 0, checkpoints.check_lock) as writer:
       clock, clocked = time.perf_counter(), begin
       for step in range(begin + 1, rounds + 1):
         if held != (step - 1) // method.rounds_per_batch:

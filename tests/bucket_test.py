@@ -22,6 +22,7 @@ from sr_jax.files import as_path, growing, locked
 from sr_jax.ledger import Trial
 from sr_jax.metrics.lpips import read_backbone
 from sr_jax.networks.vgg import load_vgg
+from sr_jax.report.log import Writer
 from sr_jax.run import load_run
 from sr_jax.stages import Sources, check_stages, plan_stages
 
@@ -118,6 +119,20 @@ def test_a_training_that_lost_its_lock_says_so_and_writes_and_deletes_nothing_mo
     checkpoints.save(trained.state, trained.config, {})
   assert names(folder / "checkpoints") == {"24"}
   assert (folder / ".lock").read_text() == "of somebody who took it"
+
+
+def test_metrics_of_a_training_that_lost_its_lock_stay_away():
+  folder = as_path("gs://bucket/lost_metrics")
+  with locked(folder) as renew:
+    writer = Writer(folder, 0, check=renew)
+    writer.write(1, {"loss": 1.0})
+    writer.flush()
+    before = (folder / "metrics.jsonl").read_text()
+    (folder / ".lock").write_text("of somebody who took it")
+    writer.write(2, {"loss": 2.0})
+    with pytest.raises(UserError, match="was lost"):
+      writer.close()
+  assert (folder / "metrics.jsonl").read_text() == before
 
 
 def test_every_verb_that_takes_a_run_takes_one_in_a_bucket(local, run, tmp_path, capsys):

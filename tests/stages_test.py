@@ -299,10 +299,15 @@ def test_a_trial_that_diverges_is_marked_and_the_others_go_on(config, tmp_path, 
     'yield "AffDG", "affdg"', 'yield "MSE", "mse", {"optim.generator.learning_rate": 1e30}'
   )
   (tmp_path / "diverging.py").write_text(text)
-  assert cli.main(["sweep", f"--config={tmp_path / 'diverging.py'}", f"--workdir={tmp_path / 'sweep'}"]) == 0
+  words = ["sweep", f"--config={tmp_path / 'diverging.py'}", f"--workdir={tmp_path / 'sweep'}"]
+  assert cli.main(words) == 0
   rows = json.loads((tmp_path / "sweep" / "sweep.json").read_text())["rows"]
   assert list(rows) == ["swiss_roll_map", "MSE", "MSE, +- over 2", "MSE, 1 diverged"]
   assert "diverged |" in capsys.readouterr().out
+  assert cli.main([*words, "--list"]) == 0
+  ((number, name),) = re.findall(r"(\d+)\t(\S+)\tdiverged", capsys.readouterr().out)
+  assert cli.main([*words, f"--trial={number}"]) == 0, "as that of the whole sweep"
+  assert f"{name}: gradient_norm is" in capsys.readouterr().err
 
 
 def test_a_config_without_a_sweep_or_a_variant_that_does_not_exist_raises_a_user_error(tmp_path, capsys):

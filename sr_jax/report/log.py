@@ -5,7 +5,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -31,9 +31,19 @@ class Writer:
   rounds again: their old lines, and a half-written one, are dropped when the file is opened.
   """
 
-  def __init__(self, workdir: str | os.PathLike, start: int, enabled: bool = True):
-    """Writes into `workdir` from round `start` + 1 on; with `enabled` False `write` does nothing."""
+  def __init__(
+    self,
+    workdir: str | os.PathLike,
+    start: int,
+    enabled: bool = True,
+    check: Callable[[], None] | None = None,
+  ):
+    """Writes into `workdir` from round `start` + 1 on; with `enabled` False `write` does nothing.
+
+    `check` raises if the files of a bucket are no longer ours to write (`files.growing`).
+    """
     self._workdir, self._start, self._enabled = files.as_path(workdir), start, enabled
+    self._check = check
     self._files = contextlib.ExitStack()
     self._lines: Any = None
     self._events: Any = None
@@ -71,7 +81,9 @@ class Writer:
     self._files.close()
 
   def _open(self) -> None:
-    here, self._copy = self._files.enter_context(files.growing(self._workdir, "metrics.jsonl"))
+    here, self._copy = self._files.enter_context(
+      files.growing(self._workdir, "metrics.jsonl", check=self._check)
+    )
     path = here / "metrics.jsonl"
     if path.exists():
       lines = path.read_text().splitlines(keepends=True)
