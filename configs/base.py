@@ -119,10 +119,10 @@ def get_config(
         # frechet_squeeze, precision_squeeze and recall_squeeze: files (.npz), and their
         # digests, checked when given.
         "lpips": {
-          "net": "squeeze",
-          "backbone": "",  # torchvision's SqueezeNet 1.1, under its names
+          "net": "squeeze",  # squeeze | alex (NTIRE's) | vgg
+          "backbone": "",  # torchvision's SqueezeNet 1.1, AlexNet or VGG-16, under its names
           "backbone_sha256": "",
-          "heads": "",  # LPIPS's own linear layers, v0.1/squeeze/lin0.model.1.weight, ...
+          "heads": "",  # LPIPS's own linear layers, v0.1/NET/lin0.model.1.weight, ...
           "heads_sha256": "",
         },
         # Folder of a run of the method "classifier", whose opinion of the samples becomes columns; "": none.

@@ -18,7 +18,6 @@ from sr_jax.data import open_source
 from sr_jax.errors import UserError
 from sr_jax.images import save_samples
 from sr_jax.metrics import Protocol, check_count, features, measure, measure_sets, read_weights, sets
-from sr_jax.networks.squeezenet import squeezenet_features
 from sr_jax.ops import Operator, make_operator, quantise
 from sr_jax.stages import Sources, check_evaluation
 
@@ -38,6 +37,13 @@ def weights(backbone):
   settings = base.get_config().eval
   settings.lpips.backbone = backbone
   return read_weights(NAMES, settings)
+
+
+def test_sets_are_seen_by_squeezenet_alone(backbone):
+  settings = base.get_config().eval
+  settings.lpips.update({"backbone": backbone, "net": "alex"})
+  with pytest.raises(UserError, match=r"see by SqueezeNet, but config\.eval\.lpips\.net is 'alex'"):
+    read_weights(NAMES, settings)
 
 
 @pytest.fixture(scope="module")
@@ -136,14 +142,14 @@ def test_features_are_of_8_bit_images_without_border_enlarged_and_averaged(weigh
   images = jnp.concatenate([hr[None], quantise(samples)])[:, :, 3:-3, 3:-3]
   mean, deviation = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
   for draw, ours in zip(images, found[KEY], strict=True):
-    last = squeezenet_features(weights[NAMES[0]], (draw - mean) / deviation)[-1]
+    last = weights[NAMES[0]].features((draw - mean) / deviation)[-1]
     np.testing.assert_allclose(ours, last.mean((1, 2)), rtol=1e-3, atol=1e-4)
   # A small grey image is one of 64 rows and three equal channels.
   grey = jnp.asarray(rng.random((1, 8, 12, 1), np.float32))
   small = features(NAMES, grey[None], {"hr": grey}, protocol._replace(border=0), weights)[KEY]
   large = jnp.repeat(quantise(grey), 3, axis=-1)
   large = jnp.clip(jnp.asarray(_bilinear(np.asarray(large), (64, 96))), 0, 1)
-  last = squeezenet_features(weights[NAMES[0]], (large - mean) / deviation)[-1]
+  last = weights[NAMES[0]].features((large - mean) / deviation)[-1]
   np.testing.assert_allclose(small[1], last.mean((1, 2)), rtol=1e-3, atol=1e-4)
 
 

@@ -18,22 +18,22 @@ from sr_jax.errors import UserError, choose
 from sr_jax.files import on_disk
 from sr_jax.metrics.diversity import diversity_scores
 from sr_jax.metrics.protocol import Array, Batch, Protocol, as_saved, crop
-from sr_jax.networks.squeezenet import read_squeezenet, squeezenet_features
+from sr_jax.networks import backbones
+from sr_jax.networks.backbones import BACKBONES, Backbone
 from sr_jax.ops.colour import quantise
 
-LEAST = 17  # pixels a side that SqueezeNet's pooling leaves something of
 # Normalisation of RGB in [-1, 1], as in the authors' code.
 SHIFT, SCALE = np.array([-0.030, -0.088, -0.188]), np.array([0.458, 0.448, 0.450])
 
 
 def read_lpips(settings: ConfigDict) -> dict[str, Any]:
-  """The weights that `config.eval.lpips` names: {"backbone": its parameters, "heads": [C] of each layer}.
+  """The weights that `config.eval.lpips` names: {"backbone": a `Backbone`, "heads": [C] of each layer}.
 
   Raises:
     UserError: a file is not named, missing, another than its digest says, or holds something else.
   """
   settings = settings.lpips
-  params = read_backbone(settings)
+  backbone = read_backbone(settings)
   heads = _arrays(settings.heads, "heads", settings.heads_sha256)
   try:
     prefix = f"v0.1/{settings.net}/lin"
@@ -43,14 +43,16 @@ def read_lpips(settings: ConfigDict) -> dict[str, Any]:
       raise KeyError(prefix)
   except KeyError as error:
     raise _lacking(settings, error) from error
-  return {"backbone": params, "heads": rows}
+  return {"backbone": backbone, "heads": rows}
 
 
-def read_backbone(settings: ConfigDict) -> dict[str, Any]:
+def read_backbone(settings: ConfigDict) -> Backbone:
   """The network that `config.eval.lpips`, which is given, names; raises UserError as `read_lpips`."""
-  read = choose({"squeeze": read_squeezenet}, settings.net, "config.eval.lpips.net")
+  choose(BACKBONES, settings.net, "config.eval.lpips.net")
   try:
-    return read(_arrays(settings.backbone, "backbone", settings.backbone_sha256))
+    return backbones.read_backbone(
+      settings.net, _arrays(settings.backbone, "backbone", settings.backbone_sha256)
+    )
   except KeyError as error:
     raise _lacking(settings, error) from error
 
@@ -107,12 +109,13 @@ def _layers(weights: dict[str, Any], a: Array, b: Array) -> list[Array]:
     raise UserError(
       "LPIPS sees RGB: take lpips out of config.eval.metrics, or set config.data.channels to 3."
     )
-  if min(a.shape[1:3]) < LEAST:
+  backbone: Backbone = weights["backbone"]
+  if min(a.shape[1:3]) < backbone.least:
     raise UserError(
-      f"LPIPS needs {LEAST}x{LEAST} pixels and eval.border leaves {a.shape[1]}x{a.shape[2]}: set a smaller "
-      "border or take lpips out of config.eval.metrics."
+      f"LPIPS needs {backbone.least}x{backbone.least} pixels and eval.border leaves "
+      f"{a.shape[1]}x{a.shape[2]}: set a smaller border or take lpips out of config.eval.metrics."
     )
-  layers = [squeezenet_features(weights["backbone"], standardise(v)) for v in (a, b)]
+  layers = [backbone.features(standardise(v)) for v in (a, b)]
   unit = [[f / (jnp.linalg.norm(f, axis=-1, keepdims=True) + 1e-10) for f in part] for part in layers]
   return [jnp.sum(head * (p - q) ** 2, axis=-1) for head, p, q in zip(weights["heads"], *unit, strict=True)]
 

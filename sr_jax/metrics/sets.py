@@ -4,28 +4,36 @@ Features are those of SqueezeNet 1.1's last layer, averaged over its positions. 
 Inception's features: its numbers are others, so these metrics carry their network's name.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from sr_jax.errors import UserError
 from sr_jax.metrics.lpips import read_backbone, standardise
 from sr_jax.metrics.protocol import Array, Batch, Protocol, as_saved
-from sr_jax.networks.squeezenet import squeezenet_features
+from sr_jax.networks.backbones import Backbone
 
 SIDE = 64  # pixels that the shorter side of an image is enlarged to, if it has fewer
 NEIGHBOURS = 3  # k of precision and recall
 MEGABYTES = 256  # of distances computed at once
 
 
-def read_squeeze(settings: ConfigDict) -> dict[str, Any]:
-  """SqueezeNet 1.1, as `config.eval.lpips` names it; raises UserError as `read_backbone`."""
+def read_squeeze(settings: ConfigDict) -> Backbone:
+  """SqueezeNet 1.1, as `config.eval.lpips` names it.
+
+  Raises:
+    UserError: it names another network, or as `read_backbone`.
+  """
+  if settings.lpips.net != "squeeze":
+    raise UserError(
+      "frechet_squeeze, precision_squeeze and recall_squeeze see by SqueezeNet, but config.eval.lpips.net is "
+      f"{settings.lpips.net!r}: measure them in an evaluation of their own."
+    )
   return read_backbone(settings.lpips)
 
 
-def squeeze_features(samples: Array, batch: Batch, protocol: Protocol, weights: dict[str, Any]) -> Array:
+def squeeze_features(samples: Array, batch: Batch, protocol: Protocol, weights: Backbone) -> Array:
   """Features of the truths, then of each draw: samples [n, B, H, W, C] -> [1 + n, B, 512].
 
   Of 8-bit images without the border; grey ones count as RGB. Small images are enlarged bilinearly, so that
@@ -39,7 +47,7 @@ def squeeze_features(samples: Array, batch: Batch, protocol: Protocol, weights: 
   def features(one: Array) -> Array:
     one = jnp.broadcast_to(one, (*one.shape[:-1], 3))
     large = jax.image.resize(one, (len(one), *size, 3), "bilinear") if scale > 1 else one
-    return squeezenet_features(weights, standardise(large))[-1].mean((1, 2))
+    return weights.features(standardise(large))[-1].mean((1, 2))
 
   return jax.lax.map(features, jnp.concatenate([truths[None], images]))
 
