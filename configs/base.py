@@ -125,6 +125,8 @@ def get_config(
           "heads": "",  # LPIPS's own linear layers, v0.1/NET/lin0.model.1.weight, ...
           "heads_sha256": "",
         },
+        # The network that the metric embedding sees by: "module:function" of yours, and its file (.npz).
+        "embedding": {"function": "", "file": "", "sha256": ""},
         # Folder of a run of the method "classifier", whose opinion of the samples becomes columns; "": none.
         "classifier": "",
         "baselines": ("bicubic", "pinv"),  # bicubic | pinv | nearest (of the training set) | swiss_roll_map

@@ -101,7 +101,7 @@ def score(folder: str | Path, config: ConfigDict, out: str | Path = "", command:
     "operator": str(operator),
     "border": settings.border,
     "luma": settings.luma,
-    "lpips": f"{settings.lpips.net} (the challenge took alex)" if lpips else "without weights not measured",
+    "lpips": f"of {settings.lpips.net}; the challenge took alex" if lpips else "without weights not measured",
     "lr_psnr_truth": f"{'passes' if consistency >= PASSES else 'fails'} the challenge's {PASSES} dB",
     **metrics.sets_note(names, len(truths)),
     "single": {"": title},

@@ -20,6 +20,7 @@ from sr_jax.metrics.consistency import (
   lr_psnr_worst,
 )
 from sr_jax.metrics.diversity import s_n_mse, std
+from sr_jax.metrics.embedding import embedding, read_embedding
 from sr_jax.metrics.fidelity import (
   mae,
   ms_ssim,
@@ -102,6 +103,7 @@ METRICS: dict[str, Metric] = {
   "lpips_diversity": Metric(lpips_diversity, "", ".4f", read_lpips),
   "s_n": Metric(s_n, "", ".2f", read_lpips),
   "s_n_mse": Metric(s_n_mse, "", ".2f"),
+  "embedding": Metric(embedding, "lower", ".4f", read_embedding),
   "frechet_squeeze": Metric(squeeze_features, "lower", ".1f", read_squeeze, frechet, 2),
   "precision_squeeze": Metric(squeeze_features, "higher", ".3f", read_squeeze, precision, NEIGHBOURS + 1),
   "recall_squeeze": Metric(squeeze_features, "higher", ".3f", read_squeeze, recall, NEIGHBOURS + 1),

@@ -4,9 +4,7 @@ Samples and truths as 8-bit files would hold them, without the border. Squares o
 of unit length, weighed by channel, averaged over positions and summed over layers. Lower is more alike.
 """
 
-import hashlib
 import itertools
-import zipfile
 from typing import Any
 
 import jax
@@ -15,9 +13,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from sr_jax.errors import UserError, choose
-from sr_jax.files import on_disk
 from sr_jax.metrics.diversity import diversity_scores
 from sr_jax.metrics.protocol import Array, Batch, Protocol, as_saved, crop
+from sr_jax.metrics.weights import read_arrays
 from sr_jax.networks import backbones
 from sr_jax.networks.backbones import BACKBONES, Backbone
 from sr_jax.ops.colour import quantise
@@ -34,7 +32,7 @@ def read_lpips(settings: ConfigDict) -> dict[str, Any]:
   """
   settings = settings.lpips
   backbone = read_backbone(settings)
-  heads = _arrays(settings.heads, "heads", settings.heads_sha256)
+  heads = read_arrays(settings.heads, "lpips.heads", settings.heads_sha256)
   try:
     prefix = f"v0.1/{settings.net}/lin"
     count = sum(name.startswith(prefix) for name in heads)
@@ -51,7 +49,7 @@ def read_backbone(settings: ConfigDict) -> Backbone:
   choose(BACKBONES, settings.net, "config.eval.lpips.net")
   try:
     return backbones.read_backbone(
-      settings.net, _arrays(settings.backbone, "backbone", settings.backbone_sha256)
+      settings.net, read_arrays(settings.backbone, "lpips.backbone", settings.backbone_sha256)
     )
   except KeyError as error:
     raise _lacking(settings, error) from error
@@ -62,24 +60,6 @@ def _lacking(settings: ConfigDict, error: KeyError) -> UserError:
     f"The files of config.eval.lpips lack {error}: give {settings.net}'s weights under torchvision's "
     "names, and LPIPS's heads as v0.1/NET/linN.model.1.weight."
   )
-
-
-def _arrays(path: str, key: str, sha256: str) -> dict[str, np.ndarray]:
-  if not path:
-    raise UserError(
-      f"Metrics by a network need weights: name their file in config.eval.lpips.{key}, or take lpips, s_n, "
-      "frechet_squeeze and their like out of config.eval.metrics."
-    )
-  file = on_disk(path, f"config.eval.lpips.{key}")
-  if not file.is_file():
-    raise UserError(f"config.eval.lpips.{key} is {file}, which does not exist: correct it.")
-  if sha256 and (found := hashlib.sha256(file.read_bytes()).hexdigest()) != sha256.lower():
-    raise UserError(f"{file} has the SHA-256 digest {found} but config.eval.lpips.{key}_sha256 is {sha256}.")
-  try:
-    with np.load(file) as arrays:
-      return {name: arrays[name] for name in arrays.files}
-  except (ValueError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
-    raise UserError(f"{file} is no .npz file of arrays: convert the weights to one.") from error
 
 
 def standardise(images: Array) -> Array:
