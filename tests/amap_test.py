@@ -1,5 +1,8 @@
 """Amortised MAP Inference: projections, adversary, priors and the Swiss roll, against mathematics."""
 
+import os
+import subprocess
+import sys
 from functools import partial
 
 import jax
@@ -16,7 +19,7 @@ from sr_jax.methods import make_method
 from sr_jax.methods.amap_gan import make_anneal
 from sr_jax.methods.amap_priors import denoiser_prior, density_prior
 from sr_jax.networks import init, make_generator, train_pass, zero_latent
-from sr_jax.networks.projection import apply_kernels, learn_pinv, pinv_losses
+from sr_jax.networks.projection import apply_kernels, pinv_losses
 from sr_jax.ops import Operator, make_operator, swiss_roll, to_float
 
 GAUSSIAN = Operator("gaussian", (4, 4))
@@ -25,8 +28,29 @@ GAUSSIAN = Operator("gaussian", (4, 4))
 # The learned projection (appendix B).
 
 
-def test_the_learned_pseudo_inverse_solves_equation_23_at_sizes_it_was_not_trained_on():
-  kernels = jnp.asarray(learn_pinv(GAUSSIAN))
+@pytest.fixture(scope="module")
+def kernels(tmp_path_factory):
+  """Of the learned A+, by a program of its own: compiled as tests are, it would take minutes."""
+  path = tmp_path_factory.mktemp("learned") / "kernels.npy"
+  script = f"""
+import sys
+import numpy
+from sr_jax.networks.projection import learn_pinv
+from sr_jax.ops import Operator
+numpy.save(sys.argv[1], learn_pinv({GAUSSIAN}))
+"""
+  environment = os.environ | {"XLA_FLAGS": ""}
+  subprocess.run([sys.executable, "-c", script, str(path)], check=True, env=environment)
+  return jnp.asarray(np.load(path))
+
+
+@pytest.fixture
+def learnt(kernels, monkeypatch):
+  """Runs of these tests take A+ from there."""
+  monkeypatch.setattr("sr_jax.networks.projection.learn_pinv", lambda operator, kernel: kernels)
+
+
+def test_the_learned_pseudo_inverse_solves_equation_23_at_sizes_it_was_not_trained_on(kernels):
   assert kernels.shape == (5, 5, 1, 16)
   x = jax.random.normal(jax.random.key(0), (4, 13, 20, 3))
   y = jax.random.normal(jax.random.key(1), (4, 52, 80, 3))
@@ -49,6 +73,7 @@ def learned(trainable: bool, start: str):
   return net, x, *init(net, jax.random.key(1), x, zero_latent(net, x))
 
 
+@pytest.mark.usefixtures("learnt")
 @pytest.mark.parametrize("trainable", [True, False])
 def test_a_learned_projection_moves_only_if_it_is_trainable(trainable):
   net, x, params, stats = learned(trainable, "trained")
@@ -60,6 +85,7 @@ def test_a_learned_projection_moves_only_if_it_is_trainable(trainable):
   assert moves == trainable
 
 
+@pytest.mark.usefixtures("learnt")
 def test_a_trained_projection_starts_consistent_and_a_random_one_does_not():
   for start, bound in (("trained", 1e-6), ("random", np.inf)):
     net, x, params, stats = learned(False, start)

@@ -11,7 +11,7 @@ os.environ["XLA_FLAGS"] = (
   # On a busy machine four devices on two cores meet later than XLA's 40 seconds.
   " --xla_cpu_collective_call_terminate_timeout_seconds=300"
   # Most of a test's time is compilation.
-  " --xla_backend_optimization_level=2"
+  " --xla_backend_optimization_level=0"
 )
 # Shared with the programs that tests start.
 _cache = tempfile.TemporaryDirectory(prefix="sr_jax_tests_")

@@ -37,7 +37,7 @@ def address():
 @contextmanager
 def started(*commands: list[str], data: str | Path = "") -> Iterator[list[subprocess.Popen]]:
   """A process for each command, with one device; killed at the end, for JAX catches SIGTERM."""
-  environment = os.environ | {"XLA_FLAGS": "", "SR_JAX_TRAIN_DIR": str(data)}
+  environment = os.environ | small_runs.ONE_DEVICE | {"SR_JAX_TRAIN_DIR": str(data)}
   pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
   running = [subprocess.Popen([sys.executable, *words], env=environment, **pipes) for words in commands]
   try:

@@ -1,5 +1,6 @@
 """Runs small enough to train in a test."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ from sr_jax.configs import base
 from sr_jax.configs.papers import NETWORKS
 from sr_jax.networks import make_network
 
+# Environment of a program with one of the devices that conftest.py simulates.
+ONE_DEVICE = {"XLA_FLAGS": os.environ["XLA_FLAGS"].replace("device_count=4", "device_count=1")}
 # (input, squeeze, expand) of each Fire module of SqueezeNet 1.1, by its number.
 FIRES = {
   **{3: (64, 16, 64), 4: (128, 16, 64), 6: (128, 32, 128), 7: (256, 32, 128)},

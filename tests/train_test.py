@@ -98,7 +98,7 @@ def test_two_processes_train_what_one_trains(images, tmp_path):
   with socket.socket() as probe:
     probe.bind(("localhost", 0))
     address = f"localhost:{probe.getsockname()[1]}"
-  environment = os.environ | {"XLA_FLAGS": "", "SR_JAX_TRAIN_DIR": str(images)}
+  environment = os.environ | small_runs.ONE_DEVICE | {"SR_JAX_TRAIN_DIR": str(images)}
   two = [
     subprocess.Popen(
       command(tmp_path / "two", *keys, "--distributed", f"{address},{number},2"),
