@@ -161,11 +161,17 @@ def kill(process: subprocess.Popen) -> None:
   process.wait()
 
 
+def programs_of(folder: Path) -> Path:
+  """The compile cache of a copy."""
+  return folder.with_name(f"{folder.name}_jax")
+
+
 def run(folder: Path, *words: str, limit: float | None = None) -> tuple[int | None, str]:
   """Exit code, None after `limit` seconds, and output; nothing that was started is left running."""
   # No .pyc files: a mutant may have the size and the second of what it replaces.
   path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
   variables = {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": str(folder.parent)}
+  variables["JAX_COMPILATION_CACHE_DIR"] = str(programs_of(folder))
   with tempfile.TemporaryFile() as file:
     keys = {"cwd": folder, "env": os.environ | variables, "start_new_session": True}
     process = subprocess.Popen([sys.executable, *words], stdout=file, stderr=subprocess.STDOUT, **keys)
@@ -181,15 +187,14 @@ def run(folder: Path, *words: str, limit: float | None = None) -> tuple[int | No
     return code, file.read().decode(errors="replace")
 
 
-def make_copy(tree: Path, names: list[str], to: Path, cache: Path) -> Path:
+def make_copy(tree: Path, names: list[str], to: Path, programs: Path) -> Path:
   """The tracked files as they lie in the working tree, to be imported from there."""
   for name in names:
     (to / name).parent.mkdir(parents=True, exist_ok=True)
     shutil.copy2(tree / name, to / name)
   if not (to / "sr_jax/configs").exists():  # setup.cfg installs configs/ inside the package
     (to / "sr_jax/configs").symlink_to("../configs")
-  with (to / "tests/conftest.py").open("a") as file:
-    file.write(f'\nimport os\n\nos.environ["JAX_COMPILATION_CACHE_DIR"] = {str(cache)!r}\n')
+  shutil.copytree(programs, programs_of(to))
   _, places = run(to, "-Pc", "import sr_jax, sr_jax.configs as c; print(sr_jax.__file__, *c.__path__)")
   if not all(place.startswith(f"{to}/") for place in places.split()):
     raise SystemExit(f"The package would not come from the copy {to}: {places}")
@@ -226,9 +231,9 @@ def measure(folders: list[Path], path: Path, digest: str, pool: ThreadPoolExecut
   return found["tests"]
 
 
-def judge(mutant: dict, tests: dict[str, dict], copies: list[tuple[Path, Path, set[str]]]) -> dict:
+def judge(mutant: dict, tests: dict[str, dict], copies: list[tuple[Path, set[str]]]) -> dict:
   """Runs the tests on a mutant in one of the copies: by which it was noticed, "" if by none."""
-  folder, cache, programs = copies.pop()
+  folder, programs = copies.pop()
   (first, last), names = mutant["head"], []
   for lines in ({mutant["line"]}, set(range(first, max(first, last) + 1))):  # its line, else its statement
     names = names or [n for n in tests if lines & set(tests[n]["lines"].get(mutant["path"], ()))]
@@ -242,9 +247,11 @@ def judge(mutant: dict, tests: dict[str, dict], copies: list[tuple[Path, Path, s
       noticed = failed[1] if failed else f"{name} ({'hangs' if code is None else f'exit code {code}'})"
       break
   path.write_bytes(source)
-  for program in set(os.listdir(cache)) - programs:  # the mutant's own, perhaps cut off by a kill
-    (cache / program).unlink()
-  copies.append((folder, cache, programs))
+  for program in (
+    set(os.listdir(programs_of(folder))) - programs
+  ):  # the mutant's own, perhaps cut off by a kill
+    (programs_of(folder) / program).unlink()
+  copies.append((folder, programs))
   return mutant | {"covered": bool(names), "noticed": noticed, "seconds": round(time.monotonic() - start)}
 
 
@@ -280,15 +287,15 @@ def main() -> None:
   rest = {i: mutant for i, mutant in enumerate(mutants, 1) if mutant["key"] not in results["done"]}
   with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(arguments.jobs) as pool:
     cache, room = out.with_name(f"{out.stem}_jax"), Path(scratch).resolve()
-    caches = [cache, *(room / f"jax{i}" for i in range(1, arguments.jobs))]
-    for own in caches:
-      own.mkdir(parents=True, exist_ok=True)
+    cache.mkdir(parents=True, exist_ok=True)
     # All at once: the tree may change while the tests run for the first time.
-    folders = [make_copy(tree, names, room / str(i), own) for i, own in enumerate(caches)]
+    folders = [make_copy(tree, names, room / str(i), cache) for i in range(arguments.jobs)]
     tests = measure(list(folders), out.with_name(f"{out.stem}_lines.json"), digest, pool)
-    for source, to in [*((own, cache) for own in caches[1:]), *((cache, own) for own in caches[1:])]:
-      shutil.copytree(source, to, dirs_exist_ok=True)
-    copies = [(folder, own, set(os.listdir(own))) for folder, own in zip(folders, caches, strict=True)]
+    for folder in folders:
+      shutil.copytree(programs_of(folder), cache, dirs_exist_ok=True)
+    for folder in folders:
+      shutil.copytree(cache, programs_of(folder), dirs_exist_ok=True)
+    copies = [(folder, set(os.listdir(cache))) for folder in folders]
     work = lambda mutant: judge(mutant, tests, copies) if time.time() < end else None  # noqa: E731
     try:
       for i, result in zip(rest, pool.map(work, rest.values()), strict=True):

@@ -14,8 +14,9 @@ os.environ["XLA_FLAGS"] = (
   " --xla_backend_optimization_level=0"
 )
 # Shared with the programs that tests start.
-_cache = tempfile.TemporaryDirectory(prefix="sr_jax_tests_")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+  _cache = tempfile.TemporaryDirectory(prefix="sr_jax_tests_")
+  os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 
 import gc  # noqa: E402
