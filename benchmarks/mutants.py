@@ -247,10 +247,9 @@ def judge(mutant: dict, tests: dict[str, dict], copies: list[tuple[Path, set[str
       noticed = failed[1] if failed else f"{name} ({'hangs' if code is None else f'exit code {code}'})"
       break
   path.write_bytes(source)
-  for program in (
-    set(os.listdir(programs_of(folder))) - programs
-  ):  # the mutant's own, perhaps cut off by a kill
-    (programs_of(folder) / program).unlink()
+  compiled = programs_of(folder)
+  for program in set(os.listdir(compiled)) - programs:  # the mutant's own, perhaps cut off by a kill
+    (compiled / program).unlink()
   copies.append((folder, programs))
   return mutant | {"covered": bool(names), "noticed": noticed, "seconds": round(time.monotonic() - start)}
 
