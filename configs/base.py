@@ -125,7 +125,8 @@ def get_config(
           "heads": "",  # LPIPS's own linear layers, v0.1/NET/lin0.model.1.weight, ...
           "heads_sha256": "",
         },
-        # The network that the metric embedding sees by: "module:function" of yours, and its file (.npz).
+        # What the metric embedding sees by: "module:function" of yours, (arrays of the file, images
+        # [B, H, W, C] in [0, 1], RGB or grey) -> [B, D], and its .npz file.
         "embedding": {"function": "", "file": "", "sha256": ""},
         # Folder of a run of the method "classifier", whose opinion of the samples becomes columns; "": none.
         "classifier": "",

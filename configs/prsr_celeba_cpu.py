@@ -5,10 +5,12 @@
 
 Variants as in prsr_celeba. Two shared cores, 50 minutes for prsr, 4 for 1,000 rounds of regression. Expect
 of 256 faces: 4.50 bits per dimension; at tau = 1 PSNR 16.5 dB, wrapped 28.3, SSIM 0.47: grainy images,
-which more rounds would mend. For Figure 5, several samples of each input, and Figure 6, with the regression:
+which more rounds would mend. For Figure 5, several samples of an input, and Figure 6, with the regression:
 
-  sr-jax evaluate --workdir RUN --config.eval.samples=4 --config.eval.temperatures="(0.833,)"
-  sr-jax evaluate --workdir RUN --config.eval.beside="('REGRESSION_RUN',)"
+  sr-jax reproduce prsr figure5 --workdir runs/prsr_celeba_cpu --config.eval.samples=4 \\
+      --config.eval.temperatures="(0.833,)"
+  sr-jax reproduce prsr figure6 --workdir runs/prsr_celeba_cpu \\
+      --config.eval.beside="('runs/prsr_celeba_cpu/Regression',)"
 """
 
 from collections.abc import Iterator

@@ -73,6 +73,10 @@ def _is_whole(checkpoint: Path) -> bool:
   return not in_bucket(checkpoint) or (checkpoint / "commit_success.txt").exists()
 
 
+def _is_unfinished(path: Path) -> bool:
+  return path.name.endswith(".orbax-checkpoint-tmp") or (path.name.isdecimal() and not _is_whole(path))
+
+
 def whole_steps(folder: Path) -> list[int]:
   """The rounds of the whole checkpoints that are in `folder` now, the newest first."""
   found = folder.iterdir() if folder.is_dir() else ()
@@ -310,16 +314,13 @@ class Checkpoints:
     with suppress(Exception):
       self.check_lock()
       for _ in range(LOOKS):
-        found = [path for path in self.folder.iterdir() if self._is_unfinished(path)]
+        found = [path for path in self.folder.iterdir() if _is_unfinished(path)]
         for path in found:
           with suppress(OSError):
             remove_tree(path)
         if not found:
           return
         time.sleep(0.1)
-
-  def _is_unfinished(self, path: Path) -> bool:
-    return path.name.endswith(".orbax-checkpoint-tmp") or (path.name.isdecimal() and not _is_whole(path))
 
   def _newest(self, read: Callable[[int], T | None]) -> T | None:
     """What `read` makes of the newest checkpoint of which it makes anything."""

@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
   reproduce = verb(
     "reproduce",
     sweep_commands.reproduce,
-    "a paper's table beside ours, or its figure of our runs, trained as far as needed",
+    "a paper's table with our numbers, or its figure from our runs; trains what is missing",
     epilog=any_key,
   )
   reproduce.set_defaults(trial=None)

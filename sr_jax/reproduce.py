@@ -43,7 +43,7 @@ def find(paper: str, name: str, config: str = "") -> tuple[Table | Figure, str]:
   Raises:
     UserError: there is no such paper, table or figure, or `config` does not make it.
   """
-  entry = choose(_entries(_paper(paper)), name, "TABLE or FIGURE")
+  entry = choose(_entries(_paper(paper)), name, "NAME")
   names = {key: key for key in entry.configs}
   return entry, choose(names, config or next(iter(names)), "--config")
 
@@ -57,11 +57,18 @@ def _entries(paper: str) -> dict[str, Table | Figure]:
 
 
 def needed(entry: Table | Figure, runs: Sequence[Planned]) -> list[Planned]:
-  """The trials of a sweep that the table or figure has rows of; a figure shows the first one of each."""
+  """The trials of a sweep that a table or figure is made of.
+
+  Of a table all of its rows; of a figure one of each row, the first that is finished or else the first.
+  """
   found = [run for run in runs if run.entry.trial.row in entry.ours]
-  return (
-    list({run.entry.trial.row: run for run in found[::-1]}.values()) if isinstance(entry, Figure) else found
-  )
+  if isinstance(entry, Table):
+    return found
+  reports = read_reports(found)
+  first: dict[str, Planned] = {}
+  for run in sorted(found, key=lambda run: run.entry.id not in reports):
+    first.setdefault(run.entry.trial.row, run)
+  return [run for run in found if first[run.entry.trial.row] is run]
 
 
 def check(entry: Table | Figure, runs: Sequence[Planned]) -> None:
@@ -72,6 +79,8 @@ def check(entry: Table | Figure, runs: Sequence[Planned]) -> None:
         f"This needs config.{entry.needs}, which is {run.config[entry.needs]!r}: "
         f"set --config.{entry.needs}=..."
       )
+    if isinstance(entry, Figure) and entry.kind == "samples" and run.config.eval.samples < 2:
+      raise UserError("This needs several samples of an image: set --config.eval.samples=4, for example.")
 
 
 def fill(
@@ -146,9 +155,12 @@ def write(paper: str, name: str, config: str, runs: Sequence[Planned], workdir: 
     text = _table(entry, content)
   found = {run.entry.id: failure(run) or state(run, reports) for run in wanted}
   missing = "; ".join(f"{key} ({why})" for key, why in found.items() if why != "finished")
+  conditions = [*CONDITIONS[config], *entry.notes] if entry.ours else [*entry.notes]
+  if isinstance(entry, Table) and any(column.ours.startswith("lpips") for column in entry.columns.values()):
+    conditions.append(f"LPIPS here is of the network {runs[0].config.eval.lpips.net}.")
   meta = {
-    "table": f"{paper} {name}: {entry.title}",
-    "conditions": [*CONDITIONS[config], *entry.notes],
+    "title": f"{paper} {name}: {entry.title}",
+    "conditions": conditions,
     "config": config,
     "command": command,
     "missing": missing,
@@ -156,7 +168,7 @@ def write(paper: str, name: str, config: str, runs: Sequence[Planned], workdir: 
   facts = [*meta["conditions"], f"config: {config}", f"command: {command}"]
   if missing:
     facts.append(f"missing: {missing}; what was trained with other keys is found by giving the same ones")
-  text = f"# {meta['table']}\n\n{text}\n" + "".join(f"- {fact}\n" for fact in facts)
+  text = f"# {meta['title']}\n\n{text}\n" + "".join(f"- {fact}\n" for fact in facts)
   whole = json.dumps({"meta": meta, "rows": content}, indent=2, allow_nan=False)
   files.write_text(path.with_suffix(".json"), f"{whole}\n")
   files.write_text(path.with_suffix(".md"), text)

@@ -103,7 +103,7 @@ def train(
       stream = batches(held)
       batch = next(stream)
     run_round = parallel.compile_step(method, mesh, config.seed)
-    profile = Profile(workdir, config.train.profile_from)
+    profile = Profile(workdir, config.train.profile_from, checkpoints.check_lock)
     history: list[Metrics] = []
     with Writer(workdir, begin, process == 0, checkpoints.check_lock) as writer:
       clock, clocked = time.perf_counter(), begin

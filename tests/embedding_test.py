@@ -2,6 +2,7 @@
 
 import hashlib
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -52,7 +53,8 @@ def test_an_embedding_is_compared_by_its_angle_in_what_a_file_would_hold(setting
   [
     ("function", "", "sees by a network that you give"),
     ("function", "embedding_test:nothing", "has no 'nothing'"),
-    ("file", "", r"name their file in config\.eval\.embedding\.file"),
+    ("file", "", r"config\.eval\.embedding\.file is empty"),
+    ("function", "embedding_test:NAMES", "is no function"),
     ("sha256", "0" * 64, "digest"),
   ],
 )
@@ -60,3 +62,17 @@ def test_without_a_network_or_its_own_file_the_metric_raises_one_sentence(settin
   settings.embedding[key] = value
   with pytest.raises(UserError, match=words):
     read_weights(NAMES, settings)
+
+
+@pytest.mark.parametrize(
+  ("function", "words"),
+  [
+    (lambda arrays, images: images @ arrays["other"], "lacks 'other'"),
+    (lambda arrays, images: images.mean((1, 2, 3)), r"returns \[2\] for 2 images"),
+  ],
+)
+def test_a_function_that_asks_for_or_returns_something_else_raises_one_sentence(function, words):
+  hr = np.zeros((2, 6, 7, 3), np.float32)
+  weights = {"embedding": jax.tree_util.Partial(function, {})}
+  with pytest.raises(UserError, match=words):
+    measure(NAMES, hr[None], {"hr": hr, "lr": hr}, Protocol(Operator(factor=(1, 1)), 1, "bt601"), weights)

@@ -239,7 +239,7 @@ def test_an_image_is_at_no_distance_from_itself_and_one_sample_has_no_diversity(
 
 
 def test_missing_weights_other_digests_small_images_and_grey_ones_raise_one_sentence(keys, tmp_path):
-  with pytest.raises(UserError, match=r"name their file in config\.eval\.lpips\.backbone"):
+  with pytest.raises(UserError, match=r"config\.eval\.lpips\.backbone is empty: name .*, or take lpips"):
     read_weights(NAMES, base.get_config().eval)
   for key, value, words in (
     ("heads", str(tmp_path / "gone.npz"), "does not exist"),

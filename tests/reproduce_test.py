@@ -15,11 +15,13 @@ from sr_jax import config as configs
 from sr_jax.configs.papers.conditions import CONDITIONS
 from sr_jax.configs.papers.figures import BICUBIC, FIGURES, Figure
 from sr_jax.configs.papers.tables import TABLES, Column, Row, Table
+from sr_jax.errors import UserError
 from sr_jax.methods import make_method
 from sr_jax.metrics import columns
 from sr_jax.ops.operator import Operator, make_operator
-from sr_jax.report.figures import kernels
+from sr_jax.report.figures import draw, kernels
 from sr_jax.report.grids import MARGIN
+from sr_jax.report.log import read_history
 from sr_jax.reproduce import fill
 
 CONFIG = (
@@ -65,7 +67,8 @@ def table(path, monkeypatch):
     "figure7": Figure("a test", "images", (path,), shown),
     "figure8": Figure("a test", "samples", (path,), shown, notes=("A note.",)),
     "figure9": Figure("a test", "curves", (path,), shown, {"loss": "loss", "lost": "nothing"}),
-    "figure10": Figure("a test", "kernels", (path,), {}),
+    "figure10": Figure("a test", "kernels", (path,), {}, notes=("A note.",)),
+    "figure11": Figure("a test", "evaluation", (path,), {"squares": "MSE"}),
   }
   monkeypatch.setitem(FIGURES, "amap", figures)
   monkeypatch.setitem(CONDITIONS, path, ("Everything is smaller.",))
@@ -140,7 +143,7 @@ def test_a_table_whose_trial_fails_says_so_and_exits_with_1(tmp_path, monkeypatc
   ("words", "sentence"),
   [
     (["psrr"], "PAPER"),
-    (["varsr", "table9", "--workdir=new"], "TABLE"),
+    (["varsr", "table9", "--workdir=new"], "NAME"),
     (["varsr", "table3", "--workdir=new", "--config=srim_demo"], "--config"),
     (["varsr", "table3"], "--workdir is missing"),
     (["varsr", "table3", "--workdir=new", "--read"], "does not exist"),
@@ -228,30 +231,65 @@ def png(path):
 
 def test_figures_are_drawn_of_runs_that_are_trained_once(tmp_path, capsys):
   def make(name, *words) -> int:
-    return cli.main(["reproduce", "amap", name, "--workdir", str(tmp_path), "--config.eval.images=2", *words])
+    keys = [f"--config.eval.{key}" for key in ("images=2", "samples=2", "judge=True")]
+    return cli.main(["reproduce", "amap", name, "--workdir", str(tmp_path), *keys, *words])
 
   assert make("figure8") == 0
   text = capsys.readouterr().out
   assert text == (tmp_path / "amap_figure8.md").read_text() + "\n"
   assert "![a test](amap_figure8.png)\n\n- Everything is smaller.\n- A note.\n" in text
+  assert "missing" not in text
   assert json.loads((tmp_path / "amap_figure8.json").read_text())["rows"] == {
     "squares": {"row": "MSE", "run": "MSE_seed=0"},
     "absolute": {"row": "MAE", "run": "MAE"},
   }
   before = {file: file.stat().st_mtime_ns for file in tmp_path.glob("*/checkpoints/*")}
   assert len(before) == 4, "of several seeds the first is enough"
-  assert make("figure7") == make("figure9", "--read") == 0
+  assert make("figure7") == make("figure9", "--read") == make("figure11") == 0
   assert {file: file.stat().st_mtime_ns for file in before} == before
   # Two test images under each other, and three models: 1x2 pixels, shown as 64x128.
   heights = [png(tmp_path / f"amap_figure{n}.png").shape[0] for n in (7, 8)]
   assert heights[1] - heights[0] == 64 + MARGIN
   curves = png(tmp_path / "amap_figure9.png")
   assert all((curves == colour).all(axis=-1).sum() > 20 for colour in ([51, 102, 204], [220, 57, 18]))
+  evaluated = png(tmp_path / "MSE_seed=0" / "evaluation" / "rows.png")
+  np.testing.assert_array_equal(png(tmp_path / "amap_figure11.png"), evaluated)
+
+
+def test_a_figure_of_images_has_the_rows_in_its_order_and_says_of_bicubic_nothing_of_the_run(
+  tmp_path, monkeypatch
+):
+  shown = []
+  monkeypatch.setattr("sr_jax.report.figures.comparison_grid", lambda rows, path: shown.append(rows))
+  names = ("input", "bicubic", "truth", "samples", "sample_loss_bits_per_dim")
+  images = [{name: np.full((1, 1, 1), i) for i, name in enumerate(names)}]
+  monkeypatch.setattr("sr_jax.report.figures.read_images", lambda path: images * (1 + ("b" in path.parts)))
+  figure = Figure("", "images", (), {"one": "A", "Bicubic": BICUBIC, "gone": "G", "two": "B"})
+  draw(figure, {"one": Path("a"), "two": Path("b")}, Operator(), tmp_path)
+  (rows,) = shown
+  assert list(rows) == ["one", "Bicubic", "two"]
+  assert [len(own) for own in rows.values()] == [1, 1, 1], "as many as all have"
+  assert rows["one"][0]["samples"] == 3
+  assert rows["Bicubic"][0].keys() == {"input", "bicubic", "truth", "samples"}
+  assert rows["Bicubic"][0]["samples"][0] == 1
+
+
+def test_a_figure_shows_a_finished_trial_rather_than_the_first(tmp_path, path, capsys):
+  words = ["sweep", "--config", path, "--workdir", str(tmp_path), "--config.eval.images=1", "--trial=1"]
+  assert cli.main(words) == 0
+  words = ["reproduce", "amap", "figure7", "--workdir", str(tmp_path), "--config.eval.images=1", "--read"]
+  assert cli.main(words) == 0
+  found = json.loads((tmp_path / "amap_figure7.json").read_text())
+  assert found["rows"] == {"squares": {"row": "MSE", "run": "MSE_seed=1"}}
+  assert "missing: MAE (not begun)" in capsys.readouterr().out
 
 
 def test_a_figure_without_runs_of_its_own_is_drawn_from_the_config(tmp_path, capsys):
   assert cli.main(["reproduce", "amap", "figure10", "--workdir", str(tmp_path / "new")]) == 0
-  assert "![a test]" in capsys.readouterr().out
+  text = capsys.readouterr().out
+  assert "![a test]" in text
+  assert "- A note." in text
+  assert "Everything is smaller" not in text
   assert len(set(map(tuple, png(tmp_path / "new" / "amap_figure10.png").reshape(-1, 3)))) > 2
   assert not list(tmp_path.glob("new/*/checkpoints"))
 
@@ -263,10 +301,26 @@ def test_a_figure_of_nothing_finished_says_so(tmp_path, capsys):
   assert not (tmp_path / "amap_figure7.png").exists()
 
 
-def test_a_figure_without_images_is_refused_before_anything_is_trained(tmp_path, capsys):
-  assert cli.main(["reproduce", "amap", "figure7", "--workdir", str(tmp_path / "new")]) == 2
-  assert "needs config.eval.images, which is 0" in capsys.readouterr().err
+@pytest.mark.parametrize(
+  ("name", "words"),
+  [
+    ("figure7", "needs config.eval.images, which is 0"),
+    ("figure8", "needs several samples of an image"),
+    ("figure11", "needs config.eval.judge, which is False"),
+  ],
+)
+def test_a_figure_that_would_be_empty_is_refused_before_anything_is_trained(tmp_path, capsys, name, words):
+  keys = [] if name == "figure7" else ["--config.eval.images=1"]
+  assert cli.main(["reproduce", "amap", name, "--workdir", str(tmp_path / "new"), *keys]) == 2
+  assert words in capsys.readouterr().err
   assert not (tmp_path / "new").exists()
+
+
+def test_a_damaged_history_raises_one_sentence(tmp_path):
+  (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 1.0}\n{"st')
+  with pytest.raises(UserError, match=r"metrics\.jsonl cannot be read"):
+    read_history(tmp_path)
+  assert read_history(tmp_path / "none") == []
 
 
 def test_the_kernels_are_those_of_the_sums_and_of_the_image_of_one_pixel():

@@ -219,7 +219,7 @@ def test_too_few_images_and_missing_weights_are_refused_in_a_sentence(config, tm
   with pytest.raises(UserError, match="leaves 1"):
     check_evaluation(config, Sources())
   config.eval.lpips.backbone = ""
-  with pytest.raises(UserError, match=r"name their file in config\.eval\.lpips\.backbone"):
+  with pytest.raises(UserError, match=r"config\.eval\.lpips\.backbone is empty: name .*, or take lpips"):
     check_evaluation(config, Sources())
   config.eval.best_by = "recall_squeeze"
   with pytest.raises(UserError, match="does not rank"):

@@ -110,8 +110,8 @@ def test_what_is_wrong_with_a_file_raises_one_sentence(files, tmp_path):
   (tmp_path / "text.npz").write_text("no archive")
   np.savez(tmp_path / "other.npz", weight=np.zeros(3))
   complaints = {
-    (str(tmp_path / "missing.npz"), ("conv1_1",), ""): "missing.npz does not exist",
-    (str(tmp_path / "text.npz"), ("conv1_1",), ""): "text.npz is not an .npz file",
+    (str(tmp_path / "missing.npz"), ("conv1_1",), ""): "missing.npz, which does not exist",
+    (str(tmp_path / "text.npz"), ("conv1_1",), ""): "text.npz is no .npz file",
     (str(tmp_path / "other.npz"), ("conv1_1",), ""): "other.npz has neither",
     (torchvision, ("conv1_1",), "0" * 64): "has the SHA-256 digest",
     (torchvision, ("conv4_4",), ""): "does not hold the layer conv3_2",

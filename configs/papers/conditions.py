@@ -25,7 +25,7 @@ CONDITIONS: dict[str, tuple[str, ...]] = {
   "amap_celeba_cpu": (
     _FACES,
     "Networks of 64 feature maps, 3,000 to 4,000 rounds of 16, 1,200 for Figure 2.",
-    "The GANs begin at a mean of 1,200 rounds.",
+    "The GANs begin from a network trained for 1,200 rounds on the squared error.",
   ),
   "amap_celeba": ("The paper's networks; batch, rate, length and soft weight are ours, it gives none.",),
   "amap_grass_cpu": (

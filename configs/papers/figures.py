@@ -13,7 +13,8 @@ class Figure(NamedTuple):
     title: what it shows.
     kind: "images": a line for each test image, its input, a sample of each row, the truth. "samples": a line
       for each row, with several samples of the first test image and their deviation. "curves": a panel for
-      each of `curves`, a line in it for each row. "kernels": A and A+.
+      each of `curves`, a line in it for each row. "kernels": A and A+. "evaluation": the grid that the
+      evaluation of the one row drew of all that it measured.
     configs: whose sweep() has the rows; the first is taken by default. `CONDITIONS` tells how they differ
       from the paper.
     rows: by the paper's name: the row of the config's sweep(), or BICUBIC.
@@ -38,7 +39,7 @@ class Figure(NamedTuple):
     """The key of the config without which it would be empty; "": none."""
     if self.kind == "curves":
       return "train.eval_every" if any(key.startswith("eval/") for key in self.curves.values()) else ""
-    return "eval.images"
+    return "eval.judge" if self.kind == "evaluation" else "eval.images"
 
 
 def _same(*names: str) -> dict[str, str]:
@@ -47,7 +48,7 @@ def _same(*names: str) -> dict[str, str]:
 
 
 _SRIM_CONFIGS = ("srim_bsds", "srim_demo", "srim_imagenet")
-_SRIM_NOTE = "The paper's SRGAN is left out; varsr_celeba:srgan is ours."
+_SRIM_NOTE = "SRGAN, which the paper shows too, is there for faces alone, as varsr_celeba:srgan."
 SRIM = {
   "figure3": Figure(
     "bicubic interpolation and SRIM beside the truth",
@@ -71,12 +72,12 @@ _PROJECTIONS = {
 }
 AMAP = {
   "figure2": Figure(
-    "training with and without the projection (2b and 2c)",
+    "training with and without the projection (2a to 2c)",
     "curves",
     ("amap_celeba_cpu",),
     {name: f"Figure 2, {variant}" for name, variant in _PROJECTIONS.items()},
-    {"SSIM": "eval/ssim", "MSE": "eval/mse", "l_MSE(x, Ay)": "eval/lr_mse"},
-    ("Of held-out faces.",),
+    {"MSE": "eval/mse", "SSIM": "eval/ssim", "l_MSE(x, Ay)": "eval/lr_mse"},
+    ("Curves are of the first train.eval_limit test images, 64.",),
   ),
   "figure2d": Figure(
     "the downsampling kernel A and that of its pseudo-inverse A+",
@@ -105,33 +106,35 @@ AMAP = {
     ("amap_grass_cpu",),
     _same("AffDG", "AffLL"),
     {"PSNR, dB": "eval/psnr", "SSIM": "eval/ssim"},
+    ("Curves are of the first train.eval_limit test images, 16.",),
   ),
 }
 
 _FACES = ("prsr_celeba_cpu", "prsr_celeba")
+_BITS = "The number below a sample is its bits per dimension under the model."
 _BEDROOMS = ("prsr_bedrooms_cpu", "prsr_bedrooms")
 PRSR = {
-  "figure1": Figure("faces 8x8 to 32x32", "images", _FACES, _same("PRSR")),
+  "figure1": Figure("faces 8x8 to 32x32", "images", _FACES, _same("PRSR"), notes=(_BITS,)),
   "figure2": Figure(
     "a digit in one of two corners",
     "images",
     ("prsr_mnist_corners",),
     _same("L2 regression", "cross-entropy", "PixelCNN"),
   ),
-  "figure4": Figure("bedrooms 8x8 to 32x32", "images", _BEDROOMS, _same("PRSR")),
+  "figure4": Figure("bedrooms 8x8 to 32x32", "images", _BEDROOMS, _same("PRSR"), notes=(_BITS,)),
   "figure5": Figure(
     "the diversity of samples",
     "samples",
     _FACES,
     _same("PRSR"),
-    notes=("The paper's are at tau = 1.2; --config.eval.temperatures chooses.",),
+    notes=('The paper\'s are at tau = 1.2: --config.eval.samples=4 --config.eval.temperatures="(0.833,)".',),
   ),
   "figure6": Figure(
-    "regression, bicubic interpolation and samples",
-    "images",
+    "bicubic interpolation, greedy decoding and samples, with their bits per dimension",
+    "evaluation",
     _FACES,
-    {"Bicubic": BICUBIC, "Regression": "Regression", "PRSR": "PRSR"},
-    notes=("Numbers are bits per dimension, where eval.judge was on.",),
+    _same("PRSR"),
+    notes=("The paper's regression joins with --config.eval.beside=\"('WORKDIR/Regression',)\".",),
   ),
 }
 
@@ -147,6 +150,10 @@ VARSR = {
       "Ours": "VarSR, KL 0.01",
       "Ours with critic": "VarSR with critic, KL 0.01",
     },
+    notes=(
+      "Each image is one random sample; the paper shows the one with the best PSNR too.",
+      "The paper does not say which KL weight its figure has. Its digits are not in this one.",
+    ),
   ),
 }
 

@@ -207,9 +207,9 @@ VARSR = {
     },
     (
       "Best of 10: PSNR and SSIM of the sample with the best PSNR, LPIPS its own best.",
-      "LPIPS is SqueezeNet's; the paper does not say whose it took.",
+      "The paper does not say whose LPIPS it took.",
       _MSE_NOTE,
-      "No face embedding is given here.",
+      "No face network comes with the package; the metric embedding takes one.",
     ),
   ),
   "table2": Table(
@@ -224,7 +224,7 @@ VARSR = {
     },
     (
       "Ours is taken with the critic, which the rows beside it have; the paper does not say.",
-      "LPIPS is SqueezeNet's; the paper does not say whose it took.",
+      "The paper does not say whose LPIPS it took.",
     ),
   ),
   "table3": Table(
@@ -291,7 +291,7 @@ SRMAP = {
       "ESRGAN": Row("", (0.124, 39.03)),
       "NCSR": Row("", (0.119, 50.75)),
     },
-    ("LPIPS is SqueezeNet's; NTIRE 2021, whose protocol the paper's numbers fit, took AlexNet's.",),
+    ("NTIRE 2021, whose protocol the paper's numbers fit, took AlexNet's LPIPS.",),
   ),
 }
 

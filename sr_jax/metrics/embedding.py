@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 
 from sr_jax.errors import UserError, find
 from sr_jax.metrics.protocol import Array, Batch, Protocol, as_saved
-from sr_jax.metrics.weights import read_arrays
+from sr_jax.networks.weights import read_arrays
 
 
 def read_embedding(settings: ConfigDict) -> jax.tree_util.Partial:
@@ -22,7 +22,11 @@ def read_embedding(settings: ConfigDict) -> jax.tree_util.Partial:
       "module:function, (arrays of the file, RGB or grey images [B, H, W, C] in [0, 1]) -> [B, D]."
     )
   function = find({}, keys.function, "config.eval.embedding.function")
-  return jax.tree_util.Partial(function, read_arrays(keys.file, "embedding.file", keys.sha256))
+  if not callable(function):
+    raise UserError(f"config.eval.embedding.function is {keys.function!r}, which is no function: correct it.")
+  without = "take embedding out of config.eval.metrics"
+  arrays = read_arrays(keys.file, "config.eval.embedding.file", keys.sha256, without)
+  return jax.tree_util.Partial(function, arrays)
 
 
 def embedding(samples: Array, batch: Batch, protocol: Protocol, weights: jax.tree_util.Partial) -> Array:
@@ -33,7 +37,17 @@ def embedding(samples: Array, batch: Batch, protocol: Protocol, weights: jax.tre
   images, truths = as_saved(samples, batch, protocol)
 
   def unit(one: Array) -> Array:
-    found = weights(one)
+    try:
+      found = weights(one)
+    except KeyError as error:
+      raise UserError(
+        f"The file of config.eval.embedding lacks {error}, which its function asks for."
+      ) from error
+    if found.ndim != 2 or len(found) != len(one):
+      raise UserError(
+        f"The function of config.eval.embedding returns {list(found.shape)} for {len(one)} images, but must "
+        "return one embedding each, [B, D]."
+      )
     return found / (jnp.linalg.norm(found, axis=-1, keepdims=True) + 1e-12)
 
   return 1 - jnp.sum(jax.lax.map(unit, images) * unit(truths), axis=-1)

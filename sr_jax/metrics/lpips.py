@@ -15,11 +15,12 @@ from ml_collections import ConfigDict
 from sr_jax.errors import UserError, choose
 from sr_jax.metrics.diversity import diversity_scores
 from sr_jax.metrics.protocol import Array, Batch, Protocol, as_saved, crop
-from sr_jax.metrics.weights import read_arrays
-from sr_jax.networks import backbones
-from sr_jax.networks.backbones import BACKBONES, Backbone
+from sr_jax.networks.backbones import BACKBONES, Backbone, make_backbone
+from sr_jax.networks.weights import read_arrays
 from sr_jax.ops.colour import quantise
 
+KEY = "config.eval.lpips"
+WITHOUT = "take lpips, s_n, frechet_squeeze and their like out of config.eval.metrics"
 # Normalisation of RGB in [-1, 1], as in the authors' code.
 SHIFT, SCALE = np.array([-0.030, -0.088, -0.188]), np.array([0.458, 0.448, 0.450])
 
@@ -32,7 +33,7 @@ def read_lpips(settings: ConfigDict) -> dict[str, Any]:
   """
   settings = settings.lpips
   backbone = read_backbone(settings)
-  heads = read_arrays(settings.heads, "lpips.heads", settings.heads_sha256)
+  heads = read_arrays(settings.heads, f"{KEY}.heads", settings.heads_sha256, WITHOUT)
   try:
     prefix = f"v0.1/{settings.net}/lin"
     count = sum(name.startswith(prefix) for name in heads)
@@ -46,11 +47,10 @@ def read_lpips(settings: ConfigDict) -> dict[str, Any]:
 
 def read_backbone(settings: ConfigDict) -> Backbone:
   """The network that `config.eval.lpips`, which is given, names; raises UserError as `read_lpips`."""
-  choose(BACKBONES, settings.net, "config.eval.lpips.net")
+  choose(BACKBONES, settings.net, f"{KEY}.net")
+  arrays = read_arrays(settings.backbone, f"{KEY}.backbone", settings.backbone_sha256, WITHOUT)
   try:
-    return backbones.read_backbone(
-      settings.net, read_arrays(settings.backbone, "lpips.backbone", settings.backbone_sha256)
-    )
+    return make_backbone(settings.net, arrays)
   except KeyError as error:
     raise _lacking(settings, error) from error
 

@@ -4,8 +4,8 @@ SqueezeNet 1.1 (Iandola et al., arXiv 1602.07360), AlexNet (Krizhevsky, arXiv 14
 and Zisserman, arXiv 1409.1556). Widths come from the weights.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -38,15 +38,15 @@ class Backbone:
 
   @property
   def least(self) -> int:
-    """Pixels a side of the smallest image of which all poolings leave something."""
-    return BACKBONES[self.net][2]
+    """Pixels a side of the smallest image that it can see."""
+    return BACKBONES[self.net].least
 
   def features(self, x: Array) -> list[Array]:
     """Normalised images [B, H, W, 3] of at least `least` pixels -> what LPIPS compares, the finest first."""
-    return BACKBONES[self.net][1](self.params, x)
+    return BACKBONES[self.net].features(self.params, x)
 
 
-def read_backbone(net: str, arrays: Mapping[str, np.ndarray]) -> Backbone:
+def make_backbone(net: str, arrays: Mapping[str, np.ndarray]) -> Backbone:
   """A network from arrays under torchvision's names, kernels OIHW.
 
   Raises:
@@ -59,7 +59,7 @@ def read_backbone(net: str, arrays: Mapping[str, np.ndarray]) -> Backbone:
         "kernel": np.asarray(arrays[f"{layer}.weight"], np.float32).transpose(2, 3, 1, 0),
         "bias": np.asarray(arrays[f"{layer}.bias"], np.float32),
       }
-      for layer in BACKBONES[net][0]
+      for layer in BACKBONES[net].layers
     },
   )
 
@@ -114,14 +114,27 @@ def _vgg16(params: Params, x: Array) -> list[Array]:
   return features
 
 
+class Architecture(NamedTuple):
+  """What there is of a network but its weights.
+
+  Attributes:
+    layers: torchvision's names of its convolutions.
+    features: (params, normalised images [B, H, W, 3]) -> the features.
+    least: pixels a side of the smallest image of which all poolings leave something.
+  """
+
+  layers: tuple[str, ...]
+  features: Callable[[Params, Array], list[Array]]
+  least: int
+
+
 _PARTS = ("squeeze", "expand1x1", "expand3x3")
-# Name of the network -> its layers, its features, and the least pixels a side.
 BACKBONES = {
-  "squeeze": (
+  "squeeze": Architecture(
     ("features.0", *(f"features.{i}.{part}" for fires in FIRES for i in fires for part in _PARTS)),
     _squeezenet,
     17,
   ),
-  "alex": (tuple(f"features.{i}" for i in (0, 3, 6, 8, 10)), _alexnet, 31),
-  "vgg": (tuple(f"features.{i}" for block in VGG16 for i in block), _vgg16, 16),
+  "alex": Architecture(tuple(f"features.{i}" for i in (0, 3, 6, 8, 10)), _alexnet, 31),
+  "vgg": Architecture(tuple(f"features.{i}" for block in VGG16 for i in block), _vgg16, 16),
 }

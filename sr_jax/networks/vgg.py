@@ -4,10 +4,7 @@ Features are the convolutions' outputs before their ReLU. The weights stay froze
 of a parameter tree and no module: {"preprocess" | "conv1_1" | ...: {"kernel": HWIO, "bias": [O]}}.
 """
 
-import hashlib
-import zipfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +12,7 @@ from flax import linen as nn
 from jax import Array, lax, random
 
 from sr_jax.errors import UserError, choose
-from sr_jax.files import on_disk
+from sr_jax.networks.weights import read_arrays
 
 CONVOLUTIONS = (2, 2, 4, 4, 4)  # per block; blocks end in a 2x2 max-pool
 BLOCK = {f"conv{b + 1}_{i + 1}": b for b, count in enumerate(CONVOLUTIONS) for i in range(count)}
@@ -48,21 +45,11 @@ def load_vgg(path: str, layers: Sequence[str], sha256: str = "") -> VGGParams:
     UserError: a missing, different or unreadable file, or a layer that it or VGG-19 does not have.
   """
   deepest = _deepest(layers)
-  file = on_disk(path, "config.method.features.file")
-  if not file.is_file():
-    raise UserError(
-      f"The VGG-19 weight file {file} does not exist: give its path in config.method.features.file."
-    )
-  if sha256 and (found := hashlib.sha256(file.read_bytes()).hexdigest()) != sha256.lower():
-    raise UserError(f"{file} has the SHA-256 digest {found} but config.method.features.sha256 is {sha256}.")
-  try:
-    with np.load(file) as arrays:
-      return _read(arrays, file, LAYERS[: deepest + 1])
-  except (ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-    raise UserError(f"{file} is not an .npz file of arrays: convert the VGG-19 weights to one.") from error
+  arrays = read_arrays(path, "config.method.features.file", sha256)
+  return _read(arrays, path, LAYERS[: deepest + 1])
 
 
-def _read(arrays: Mapping[str, np.ndarray], file: Path, layers: Sequence[str]) -> VGGParams:
+def _read(arrays: Mapping[str, np.ndarray], file: str, layers: Sequence[str]) -> VGGParams:
   """Recognises the layout and takes the first `layers`, all in order."""
   if "features.0.weight" in arrays:
     prefix, first, step = "features.", 0, 2  # convolution, ReLU

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from sr_jax.configs.papers.figures import BICUBIC, Figure
+from sr_jax.files import replacing
 from sr_jax.ops.operator import Operator
 from sr_jax.report.grids import comparison_grid, labelled_grid, read_images, samples_grid
-from sr_jax.report.log import read_curve
+from sr_jax.report.log import curve, read_history
 from sr_jax.report.plots import plot_curves
 
 SIDE = 7  # low-resolution pixels of an image that has one bright pixel, odd
@@ -29,22 +30,35 @@ def draw(figure: Figure, runs: Mapping[str, Path], operator: Operator, path: Pat
     shown = {name: _around_grey(kernel) for name, kernel in kernels(operator).items()}
     labelled_grid([shown], path)
   elif figure.kind == "curves":
+    histories = {name: read_history(folder) for name, folder in runs.items()}
     panels = {
-      heading: {name: read_curve(folder, key) for name, folder in runs.items()}
+      heading: {name: curve(history, key) for name, history in histories.items()}
       for heading, key in figure.curves.items()
     }
     plot_curves(panels, path)
+  elif figure.kind == "evaluation":
+    (folder,) = runs.values()
+    with replacing(path) as temporary:
+      temporary.write_bytes((folder / "evaluation" / "rows.png").read_bytes())
   else:
-    images = {name: read_images(folder / "evaluation" / "images.npz") for name, folder in runs.items()}
+    found = {name: read_images(folder / "evaluation" / "images.npz") for name, folder in runs.items()}
+    images = {}
     for name, row in figure.rows.items():
       if row == BICUBIC:  # it stands beside the samples of every run
-        some = next(iter(images.values()))
-        images = {name: [{**image, "samples": image["bicubic"][None]} for image in some], **images}
-    count = min(map(len, images.values()))
+        images[name] = [_bicubic(image) for image in next(iter(found.values()))]
+      elif name in found:
+        images[name] = found[name]
     if figure.kind == "samples":
-      samples_grid({name: found[0] for name, found in images.items()}, path, deviations=True)
+      samples_grid({name: own[0] for name, own in images.items()}, path, deviations=True)
     else:
-      comparison_grid({name: found[:count] for name, found in images.items()}, path)
+      count = min(map(len, images.values()))
+      comparison_grid({name: own[:count] for name, own in images.items()}, path)
+
+
+def _bicubic(image: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """An image of a run with its bicubic enlargement for a sample, without what the run says of its own."""
+  kept = {name: image[name] for name in ("input", "bicubic", "truth")}
+  return {**kept, "samples": image["bicubic"][None]}
 
 
 def kernels(operator: Operator) -> dict[str, np.ndarray]:

@@ -3,7 +3,6 @@
 import base64
 import io
 import itertools
-import json
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -18,6 +17,7 @@ from sr_jax.errors import UserError
 from sr_jax.files import as_path, name_of
 from sr_jax.images import as_bytes
 from sr_jax.report.grids import SAMPLES, deviation, read_images
+from sr_jax.report.log import curve, read_history
 from sr_jax.report.plots import COLOURS, scale_of
 
 WIDTH, HEIGHT = 320, 160  # of a curve
@@ -94,13 +94,13 @@ def read_material(folder: str | Path) -> Material:
   try:
     texts = {
       name: (root / name).read_text() if (root / name).exists() else ""
-      for name in ("config.json", "metrics.jsonl", "evaluation/table.md")
+      for name in ("config.json", "evaluation/table.md")
     }
     images = root / "evaluation" / "images.npz"
     material = Material(
       name_of(root),
       configs.flatten(configs.from_json(texts["config.json"])) if texts["config.json"] else {},
-      [json.loads(line) for line in texts["metrics.jsonl"].splitlines()],
+      read_history(root),
       texts["evaluation/table.md"],
       read_images(images) if images.exists() else [],
     )
@@ -185,10 +185,7 @@ def _curves(runs: Sequence[Material]) -> str:
   for name in names:
     if name in ("step", "time"):
       continue
-    lines = [
-      [(at["step"], at[name]) for at in run.history if at.get(name) is not None and math.isfinite(at[name])]
-      for run in runs
-    ]
+    lines = [curve(run.history, name) for run in runs]
     if any(len(line) > 1 for line in lines):
       figures.append(f"<figure>{_curve(lines)}<figcaption>{escape(name)}</figcaption></figure>")
   legend = " ".join(

@@ -16,7 +16,7 @@ from tensorboardX import RecordWriter, summary
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from sr_jax import files
-from sr_jax.errors import Diverged
+from sr_jax.errors import Diverged, UserError
 from sr_jax.method import Metrics
 from sr_jax.report.tables import finite
 
@@ -101,10 +101,10 @@ class Writer:
 
 
 class Profile:
-  """A profile of PROFILED rounds in `workdir`/profile, from round `first` on; 0: none."""
+  """A profile of some rounds in `workdir`/profile, from `first` on; 0: none. `check` as for `Writer`."""
 
-  def __init__(self, workdir: str | os.PathLike, first: int):
-    self._folder, self._first = files.as_path(workdir) / "profile", first
+  def __init__(self, workdir: str | os.PathLike, first: int, check: Callable[[], None] | None = None):
+    self._folder, self._first, self._check = files.as_path(workdir) / "profile", first, check
     self._running = contextlib.ExitStack()
     self._last = 0  # round, once it has begun
 
@@ -112,7 +112,7 @@ class Profile:
     """Begins with round `step` if that is the first."""
     if step == self._first:
       self._last = step + PROFILED - 1
-      here, _ = self._running.enter_context(files.growing(self._folder))
+      here, _ = self._running.enter_context(files.growing(self._folder, check=self._check))
       profiler.start(str(here))
 
   def after(self, step: int, state: Any) -> None:
@@ -130,11 +130,22 @@ def _is_before(line: str, start: int) -> bool:
     return False
 
 
-def read_curve(workdir: str | os.PathLike, name: str) -> list[tuple[int, float]]:
-  """The rounds at which `metrics.jsonl` has a finite number of that name, and the number."""
-  lines = (files.as_path(workdir) / "metrics.jsonl").read_text().splitlines()
-  found = [json.loads(line) for line in lines]
-  return [(line["step"], line[name]) for line in found if line.get(name) is not None]
+def read_history(workdir: str | os.PathLike) -> list[dict[str, Any]]:
+  """The lines of a run's `metrics.jsonl`; none if there is no such file.
+
+  Raises:
+    UserError: it cannot be read.
+  """
+  path = files.as_path(workdir) / "metrics.jsonl"
+  try:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+  except (OSError, ValueError) as error:
+    raise UserError(f"{path} cannot be read ({error}): mend it.") from error
+
+
+def curve(history: Sequence[Mapping[str, Any]], name: str) -> list[tuple[int, float]]:
+  """The rounds at which lines of `read_history` have a finite number of that name, and the number."""
+  return [(line["step"], line[name]) for line in history if line.get(name) is not None]
 
 
 def progress_line(

@@ -1,4 +1,4 @@
-"""Weight files of the networks that metrics see by."""
+"""Weight files of frozen networks."""
 
 import hashlib
 import zipfile
@@ -9,27 +9,25 @@ from sr_jax.errors import UserError
 from sr_jax.files import on_disk
 
 
-def read_arrays(path: str, key: str, sha256: str) -> dict[str, np.ndarray]:
+def read_arrays(path: str, key: str, sha256: str, way_out: str = "") -> dict[str, np.ndarray]:
   """The arrays of an .npz file, by name.
 
   Args:
-    path: of the file.
-    key: its own, under `config.eval`.
+    path: of the file; environment variables and ~ are expanded.
+    key: of the config that names it.
     sha256: its digest; "": not checked.
+    way_out: how to do without it, for the error of a path that is "".
 
   Raises:
     UserError: it is not named, missing, another than its digest says, or no such file.
   """
   if not path:
-    raise UserError(
-      f"Metrics by a network need weights: name their file in config.eval.{key}, or take lpips, s_n, "
-      "frechet_squeeze and their like out of config.eval.metrics."
-    )
-  file = on_disk(path, f"config.eval.{key}")
+    raise UserError(f"{key} is empty: name an .npz file of weights there{way_out and f', or {way_out}'}.")
+  file = on_disk(path, key)
   if not file.is_file():
-    raise UserError(f"config.eval.{key} is {file}, which does not exist: correct it.")
+    raise UserError(f"{key} is {file}, which does not exist: correct it.")
   if sha256 and (found := hashlib.sha256(file.read_bytes()).hexdigest()) != sha256.lower():
-    raise UserError(f"{file} of config.eval.{key} has the SHA-256 digest {found}, not {sha256}.")
+    raise UserError(f"{file}, which {key} names, has the SHA-256 digest {found}, not {sha256}.")
   try:
     with np.load(file) as arrays:
       return {name: arrays[name] for name in arrays.files}
