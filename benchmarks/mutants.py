@@ -231,9 +231,10 @@ def measure(folders: list[Path], path: Path, digest: str, pool: ThreadPoolExecut
   return found["tests"]
 
 
-def judge(mutant: dict, tests: dict[str, dict], copies: list[tuple[Path, set[str]]]) -> dict:
+def judge(mutant: dict, tests: dict[str, dict], copies: list[Path]) -> dict:
   """Runs the tests on a mutant in one of the copies: by which it was noticed, "" if by none."""
-  folder, programs = copies.pop()
+  folder = copies.pop()
+  compiled, programs = programs_of(folder), set(os.listdir(programs_of(folder)))
   (first, last), names = mutant["head"], []
   for lines in ({mutant["line"]}, set(range(first, max(first, last) + 1))):  # its line, else its statement
     names = names or [n for n in tests if lines & set(tests[n]["lines"].get(mutant["path"], ()))]
@@ -247,10 +248,10 @@ def judge(mutant: dict, tests: dict[str, dict], copies: list[tuple[Path, set[str
       noticed = failed[1] if failed else f"{name} ({'hangs' if code is None else f'exit code {code}'})"
       break
   path.write_bytes(source)
-  compiled = programs_of(folder)
-  for program in set(os.listdir(compiled)) - programs:  # the mutant's own, perhaps cut off by a kill
-    (compiled / program).unlink()
-  copies.append((folder, programs))
+  if "(hangs)" in noticed:  # what it was writing may be cut off
+    for program in set(os.listdir(compiled)) - programs:
+      (compiled / program).unlink()
+  copies.append(folder)
   return mutant | {"covered": bool(names), "noticed": noticed, "seconds": round(time.monotonic() - start)}
 
 
@@ -294,8 +295,7 @@ def main() -> None:
       shutil.copytree(programs_of(folder), cache, dirs_exist_ok=True)
     for folder in folders:
       shutil.copytree(cache, programs_of(folder), dirs_exist_ok=True)
-    copies = [(folder, set(os.listdir(cache))) for folder in folders]
-    work = lambda mutant: judge(mutant, tests, copies) if time.time() < end else None  # noqa: E731
+    work = lambda mutant: judge(mutant, tests, folders) if time.time() < end else None  # noqa: E731
     try:
       for i, result in zip(rest, pool.map(work, rest.values()), strict=True):
         if result:
