@@ -4,8 +4,8 @@
       [--tree FOLDER] [--minutes 600]
 
 Needs the package `coverage`. Works on a copy of the tracked files. Each test file runs once to learn which
-lines it executes. Then each mutant meets the test files that execute its line, the shortest first, until one
-fails. Finished mutants stay in --out, and the same command goes on from there. Beside it lie two caches that
+lines it executes. Then each mutant meets the test files that execute its line until one fails, first those that
+are short and spend most of their lines in its file. Finished mutants stay in --out, and the same command goes on from there. Beside it lie two caches that
 may be deleted together: NAME_lines.json (who executes what) and NAME_jax (compiled programs).
 """
 
@@ -241,7 +241,13 @@ def judge(mutant: dict, tests: dict[str, dict], copies: list[Path]) -> dict:
   path, start, noticed = folder / mutant["path"], time.monotonic(), ""
   source = path.read_bytes()
   path.write_bytes(source[: mutant["start"]] + mutant["text"].encode() + source[mutant["end"] :])
-  for name in sorted(names, key=lambda name: tests[name]["seconds"]):
+
+  def cost(name: str) -> float:
+    """Seconds for each part of the lines that the test file executes that is of the mutant's file."""
+    lines = {file: len(numbers) for file, numbers in tests[name]["lines"].items()}
+    return tests[name]["seconds"] * sum(lines.values()) / max(1, lines[mutant["path"]])
+
+  for name in sorted(names, key=cost):
     code, output = run(folder, *PYTEST, name, limit=4 * tests[name]["seconds"] + 60)
     if code != 0:
       failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - |$)", output, re.MULTILINE)
