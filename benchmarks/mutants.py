@@ -4,9 +4,10 @@
       [--tree FOLDER] [--minutes 600]
 
 Needs the package `coverage`. Works on a copy of the tracked files. Each test file runs once to learn which
-lines it executes. Then each mutant meets the test files that execute its line until one fails, first those that
-are short and spend most of their lines in its file. Finished mutants stay in --out, and the same command goes on from there. Beside it lie two caches that
-may be deleted together: NAME_lines.json (who executes what) and NAME_jax (compiled programs).
+lines it executes. Then each mutant meets the test files that execute its line until one fails, first those
+that are short and spend most of their lines in its file. Finished mutants stay in --out, and the same command
+goes on from there. Beside it lie two caches that may be deleted together: NAME_lines.json (who executes what)
+and NAME_jax (compiled programs).
 """
 
 import argparse
