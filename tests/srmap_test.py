@@ -86,6 +86,17 @@ def test_the_losses_are_the_weighted_sums_of_their_terms():
   np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)
 
 
+def test_fidelity_is_the_mean_distance_from_the_generators_inputs():
+  """Equation 4, in the first round, in which noise has no weight yet."""
+  method, init, step = made()
+  state = init(KEY, images())
+  operator = make_operator(tiny("srmap"))
+  x = operator.lr(images())[::2]
+  y = method.sample(state, x, KEY, n=1)[0]
+  expected = np.abs(np.asarray(operator.A(y)) - x).mean()
+  np.testing.assert_allclose(step(state, images(), KEY)[1]["fidelity"], expected, rtol=1e-4)
+
+
 def test_each_player_takes_its_own_half_of_the_batch():
   """The truths of the generator's inputs are never shown: every second image alone is real to the critic."""
   state, _ = after(1)
