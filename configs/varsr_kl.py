@@ -4,8 +4,8 @@
   sr-jax sweep --config varsr_kl --workdir runs/varsr_kl
 
 Inputs by four taps (varsr_mnist:varsr-aliased), which leave the digit in doubt. Two cores, 8 minutes for two
-trials at once (--jobs 2). To expect after 1,000 rounds, with a weight of 0.01: 12.9 nats, best of five 17.16 dB;
-with 1 the latent is not used (0.02 nats, 16.61 dB); with 0 samples mean nothing (10.61 dB).
+trials at once (--jobs 2). To expect after 1,000 rounds: with a weight of 0.01 12.9 nats, best of five 17.16
+dB; with 1 the latent is not used (0.02 nats, 16.61 dB); with 0 samples mean nothing (10.61 dB).
 """
 
 from collections.abc import Iterator
