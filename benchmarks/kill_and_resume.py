@@ -14,8 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from sr_jax.checkpoint import digest
 from sr_jax.run import load_run
+from sr_jax.soundness import digest
 
 # Pools of 8 rounds of selection and 56 of descent; a checkpoint every 10 rounds, mostly in mid-pool.
 KEYS = (

@@ -1,11 +1,9 @@
 """Checkpoints: a State and the resolved config, written by Orbax, atomically and in the background.
 
-Orbax restores a flipped bit without a word. So a checkpoint's metadata hold a SHA-256 over the state, and
-another over themselves: one that is damaged anywhere is passed over for the one before it.
+One that is damaged anywhere (`soundness.py`) is passed over for the one before it.
 """
 
 import functools
-import hashlib
 import json
 import logging
 import sys
@@ -16,8 +14,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
@@ -26,6 +22,7 @@ from sr_jax import config as configs
 from sr_jax.errors import Diverged, UserError, explain
 from sr_jax.files import absolute, check_writable, in_bucket, locked, make, missing, remove_tree
 from sr_jax.method import Batch, State
+from sr_jax.soundness import digest, is_unfinished, not_finite, seal, shapes, unseal, whole_steps
 
 log = logging.getLogger(__name__)
 
@@ -36,29 +33,6 @@ LOOKS = 5  # how often a reader looks for a whole checkpoint, while a training b
 PATIENCE = 2_000_000  # seconds
 
 
-def digest(state: State) -> str:
-  """SHA-256 over every leaf."""
-  total = hashlib.sha256()
-  for leaf in jax.tree.leaves(state):
-    total.update(np.ascontiguousarray(jax.device_get(leaf)).tobytes())
-  return total.hexdigest()
-
-
-def shapes(tree: Any) -> dict[str, str]:
-  """Path of every leaf -> its type and shape, of arrays or of abstract ones."""
-  leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-  return {jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in leaves}
-
-
-def not_finite(state: State) -> str:
-  """The path of a leaf that holds a number that is not finite; "" if all are."""
-  for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-    values = np.asarray(jax.device_get(leaf))
-    if jnp.issubdtype(values.dtype, jnp.floating) and not np.isfinite(values.astype(np.float32)).all():
-      return jax.tree_util.keystr(path)
-  return ""
-
-
 def _looked(look: Callable[[], T]) -> T:
   """What Orbax finds in a folder, while a training there deletes what it is looking at."""
   for _ in range(LOOKS):
@@ -66,21 +40,6 @@ def _looked(look: Callable[[], T]) -> T:
       return look()
     time.sleep(0.1)
   return look()
-
-
-def _is_whole(checkpoint: Path) -> bool:
-  """Whether Orbax has written all of it: it renames the folder then, or in a bucket marks it."""
-  return not in_bucket(checkpoint) or (checkpoint / "commit_success.txt").exists()
-
-
-def _is_unfinished(path: Path) -> bool:
-  return path.name.endswith(".orbax-checkpoint-tmp") or (path.name.isdecimal() and not _is_whole(path))
-
-
-def whole_steps(folder: Path) -> list[int]:
-  """The rounds of the whole checkpoints that are in `folder` now, the newest first."""
-  found = folder.iterdir() if folder.is_dir() else ()
-  return sorted((int(path.name) for path in found if path.name.isdecimal() and _is_whole(path)), reverse=True)
 
 
 @functools.cache
@@ -211,7 +170,7 @@ class Checkpoints:
     step = int(jax.device_get(state.step))
     if path := not_finite(state):
       raise Diverged(f"After round {step} the state{path} is not finite and was not saved")
-    content = json.dumps(
+    about = seal(
       {
         "config": json.loads(config.to_json()),
         "batch": {k: [v.dtype.name, list(v.shape)] for k, v in batch.items()},
@@ -219,7 +178,6 @@ class Checkpoints:
         "sha256": digest(state),
       }
     )
-    about = {"content": content, "sha256": hashlib.sha256(content.encode()).hexdigest()}
     items = ocp.args.Composite(state=ocp.args.StandardSave(state), about=ocp.args.JsonSave(about))
     if self.check_lock:
       self.check_lock()
@@ -314,7 +272,7 @@ class Checkpoints:
     with suppress(Exception):
       self.check_lock()
       for _ in range(LOOKS):
-        found = [path for path in self.folder.iterdir() if _is_unfinished(path)]
+        found = [path for path in self.folder.iterdir() if is_unfinished(path)]
         for path in found:
           with suppress(OSError):
             remove_tree(path)
@@ -339,10 +297,7 @@ class Checkpoints:
     """What was saved beside the state; None, with a warning, if it is incomplete or damaged."""
     try:
       about = self.manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))["about"]
-      content = about["content"]
-      if hashlib.sha256(content.encode()).hexdigest() != about["sha256"]:
-        raise ValueError("its digest differs")
-      return json.loads(content)
+      return unseal(about)
     except Exception as error:  # as in `restore`
       reason = error if isinstance(error, ValueError) else type(error).__name__
       self._pass_over(step, f"is incomplete or damaged ({reason})")

@@ -76,9 +76,9 @@ def train(arguments: argparse.Namespace, overrides: list[str]) -> int:
 def evaluate(arguments: argparse.Namespace, overrides: list[str]) -> int:
   join(arguments.distributed)
   from sr_jax import processes
-  from sr_jax.checkpoint import digest
   from sr_jax.evaluate import evaluate_run
   from sr_jax.run import load_run, saved_config
+  from sr_jax.soundness import digest
   from sr_jax.stages import Sources, check_evaluation, facts
 
   begin()

@@ -13,7 +13,6 @@ from ml_collections import ConfigDict
 from sr_jax import config as configs
 from sr_jax import graft, parallel
 from sr_jax.baselines import BASELINES
-from sr_jax.checkpoint import whole_steps
 from sr_jax.data import check_test_images, open_source, test_batches, train_batches
 from sr_jax.data.sources import Source
 from sr_jax.errors import UserError, choose, find
@@ -23,6 +22,7 @@ from sr_jax.methods import make_method
 from sr_jax.metrics import METRICS, check_count, features, make_protocol, measure, read_weights
 from sr_jax.ops import LUMA, Operator, make_operator
 from sr_jax.run import load_classifier, saved_config
+from sr_jax.soundness import whole_steps
 from sr_jax.versions import code, versions
 
 # What each process of a job may have for itself.

@@ -13,7 +13,7 @@ from PIL import Image
 
 import small_runs
 from sr_jax import bucket, cli, files, graft, sweep
-from sr_jax.checkpoint import Checkpoints, digest
+from sr_jax.checkpoint import Checkpoints
 from sr_jax.config import load
 from sr_jax.data import open_source
 from sr_jax.edit import read_attribute
@@ -24,6 +24,7 @@ from sr_jax.metrics.lpips import read_backbone
 from sr_jax.networks.vgg import load_vgg
 from sr_jax.report.log import Writer
 from sr_jax.run import load_run
+from sr_jax.soundness import digest
 from sr_jax.stages import Sources, check_stages, plan_stages
 
 CONFIG = small_runs.__file__

@@ -19,6 +19,7 @@ FLOORS = [
   {"measurement"},
   {"baselines", "report", "tiles"},
   {"parallel", "processes", "checkpoint", "versions", "data", "metrics", "methods"},
+  {"soundness"},
   {"config", "images", "method", "networks"},
   {"losses"},
   {"ops", "ledger", "configs", "ranges", "hlo", "targets"},

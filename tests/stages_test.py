@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
+import small_runs
 from sr_jax import cli, commands, graft, parallel
 from sr_jax import config as configs
 from sr_jax.config import stage_config
@@ -19,17 +20,14 @@ from sr_jax.errors import UserError
 from sr_jax.graft import read_file
 from sr_jax.run import load_run
 
-# A config file of a user's, with a sweep: the Swiss roll, cut to seconds.
-CONFIG = """
-from sr_jax.configs import amap_swiss_roll
-
-
+# A config file of a user's, with a sweep of a method that has a stage.
+CONFIG = (
+  small_runs.ROLL.replace("def get_config", "def roll")
+  + """
 def get_config(variant="affdg"):
-  config = amap_swiss_roll.get_config(variant)
-  config.networks.generator.widths = (8,)
-  config.train.update({"rounds": 20, "batch": 20, "log_every": 10, "checkpoint_every": 5})
+  config = roll(variant)
+  config.train.update({"rounds": 20, "log_every": 10, "checkpoint_every": 5})
   config.train.update({"eval_every": 10, "eval_limit": 8})
-  config.eval.update({"limit": 8, "batch": 8})
   if variant == "affdg":
     config.method.snapshots = 2
     config.networks.prior.widths = (8,)
@@ -42,6 +40,7 @@ def sweep():
     yield "MSE", "mse", {"seed": seed}
   yield "AffDG", "affdg"
 """
+)
 
 
 @pytest.fixture(scope="module")
