@@ -74,11 +74,17 @@ def load_classifier(folder: str) -> Callable[[jax.Array], jax.Array]:
   """Images [B, H, W, C] -> probabilities [B, K], by the run that `config.eval.classifier` names.
 
   Raises:
-    UserError: it is no run of a classifier.
+    UserError: it is no run of a classifier, or one whose training was stopped: it would misjudge.
   """
   run = load_run(folder)
   if run.method.classify is None:
     raise UserError(f"config.eval.classifier is {folder}, but that run is no classifier: leave it empty.")
+  done, rounds = int(run.state.step), run.config.train.rounds
+  if done < rounds:
+    raise UserError(
+      f"config.eval.classifier is {folder}, whose training stopped after round {done} of {rounds}: train it to "
+      "its end."
+    )
   # A pytree: its weights are arguments of the programs that use it.
   return jax.tree_util.Partial(run.method.classify, run.state)
 

@@ -1,6 +1,7 @@
 """A classifier's opinion of what other runs draw, from training to the table."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -44,7 +45,7 @@ def get_config(variant):
     source.name = "stripes"
   config.data.crop = ()
   config.eval.update({"samples": 3, "border": 0, "batch": 8, "images": 1, "metrics": ("psnr",)})
-  config.train.update({"rounds": 40 if variant == "classifier" else 2, "log_every": 20})
+  config.train.update({"rounds": 40 if variant == "classifier" else 2, "log_every": 20, "checkpoint_every": 20})
   return config
 
 
@@ -101,6 +102,15 @@ def test_a_run_that_is_no_classifier_raises_a_user_error(runs, tmp_path, capsys)
   words = ["evaluate", f"--workdir={runs / 'regression'}", f"--out={tmp_path}"]
   assert cli.main([*words, f"--config.eval.classifier={runs / 'regression'}"]) == 2
   assert "no classifier" in capsys.readouterr().err
+
+
+def test_a_classifier_whose_training_was_stopped_raises_a_user_error(runs, tmp_path, capsys):
+  shutil.copytree(runs / "classifier", tmp_path / "stopped")
+  for path in (tmp_path / "stopped" / "checkpoints").iterdir():
+    if path.name == "40":
+      shutil.rmtree(path)
+  assert train(runs, f"--config.eval.classifier={tmp_path / 'stopped'}") == 2
+  assert "stopped after round 20 of 40" in capsys.readouterr().err
 
 
 def sweep(runs, name, workdir) -> int:
