@@ -4,9 +4,9 @@
   sr-jax train --config digit_classifier:plates --workdir runs/plate_classifier
   sr-jax sweep --config varsr_plates --workdir runs/plates --config.eval.classifier=runs/plate_classifier
 
-Variants as in varsr_mnist. One H100 that 15 trainings share, up to 3 minutes a trial; a shared core, 20 to 40,
-mr_gan hours. To expect of four-tap inputs (three seeds): deterministic 18.22 dB, right in 85.6 %; VarSR's best
-of five 18.64 dB, 89.9 %. Antialiased: 18.93 dB, 91.2 % and 19.57 dB, 94.0 %.
+Variants as in varsr_mnist. One H100 that 15 trainings share, up to 3 minutes a trial; a shared core, 20 to
+40, mr_gan hours. To expect of four-tap inputs (three seeds): deterministic 18.22 dB, right in 85.6 %; VarSR's
+best of five 18.64 dB, 89.9 %. Antialiased: 18.93 dB, 91.2 % and 19.57 dB, 94.0 %.
 """
 
 from collections.abc import Iterator

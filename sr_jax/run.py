@@ -82,8 +82,8 @@ def load_classifier(folder: str) -> Callable[[jax.Array], jax.Array]:
   done, rounds = int(run.state.step), run.config.train.rounds
   if done < rounds:
     raise UserError(
-      f"config.eval.classifier is {folder}, whose training stopped after round {done} of {rounds}: train it to "
-      "its end."
+      f"config.eval.classifier is {folder}, whose training stopped after round {done} of {rounds}: train it "
+      "to its end."
     )
   # A pytree: its weights are arguments of the programs that use it.
   return jax.tree_util.Partial(run.method.classify, run.state)

@@ -45,7 +45,8 @@ def get_config(variant):
     source.name = "stripes"
   config.data.crop = ()
   config.eval.update({"samples": 3, "border": 0, "batch": 8, "images": 1, "metrics": ("psnr",)})
-  config.train.update({"rounds": 40 if variant == "classifier" else 2, "log_every": 20, "checkpoint_every": 20})
+  rounds = 40 if variant == "classifier" else 2
+  config.train.update({"rounds": rounds, "log_every": 20, "checkpoint_every": 20})
   return config
 
 
