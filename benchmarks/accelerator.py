@@ -1,10 +1,12 @@
 """Every full-size config on the device that JAX finds: its train step, its selection and its sampler.
 
-  python benchmarks/accelerator.py [--only prsr] [--seconds-budget 460] [--json FILE] [--no-torch] [--tiny]
+  python benchmarks/accelerator.py [--only prsr,srmap] [--seconds-budget 460] [--json FILE]
+      [--jobs 8] [--no-torch] [--tiny]
 
 On random bytes and random weights, so it needs no data; in float32 and in bfloat16. What is timed is what
-`sr-jax train` runs: the programs of `parallel.py`, with a batch on the device. All programs are compiled
-first, several at a time, then each is timed alone. Where PyTorch is installed, three of the train steps are
+`sr-jax train` runs: the programs of `parallel.py`, with a batch on the device. Each case in each dtype is a
+process of its own, because XLA compiles little at a time in one. --jobs of them compile at once; when all are
+ready, each is timed alone, and the next ones begin. Where PyTorch is installed, three of the train steps are
 run there too (`torch_peers.py`). A row that fails says why, and one that the budget does not reach "not run".
 
 GFLOP are those of the convolutions and products that the program's equations ask for, at 2 a multiply-add
@@ -20,9 +22,9 @@ import os
 import statistics
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,7 +36,7 @@ from ml_collections import ConfigDict
 
 from sr_jax import config as configs
 from sr_jax import parallel
-from sr_jax.method import Method, State
+from sr_jax.method import State
 from sr_jax.methods import make_method
 from sr_jax.ops import make_operator
 
@@ -50,7 +52,7 @@ PEAKS = {
   "TPU v6 lite": (918, 918, 918),
 }
 PRECISIONS = ("bfloat16", "tf32", "float32")
-COMPILE_SHARE = 0.6  # of the budget, after which no compilation begins
+COMPILE_SHARE = 0.8  # of the time that is left, for the compilations of those that begin together
 
 
 class Case(NamedTuple):
@@ -105,15 +107,6 @@ class Program(NamedTuple):
   xla_flops: float
   gib: float
   seconds: float
-
-
-class Prepared(NamedTuple):
-  """A case in one dtype; `programs` has a sentence where there is no program."""
-
-  config: ConfigDict
-  batch: dict[str, np.ndarray]
-  lr_shape: tuple[int, ...]
-  programs: dict[str, Program | str]
 
 
 def count_flops(jaxpr: Any, choose: Callable[..., float]) -> float:
@@ -196,49 +189,108 @@ def make_batch(count: int, side: int) -> dict[str, np.ndarray]:
   return {"hr": hr, "index": np.arange(count, dtype=np.int32), "mask": np.ones(count, bool)}
 
 
-def prepare(case: Case, dtype: str, tiny: bool, deadline: float) -> Prepared | str:
-  """Compile all programs of a case in one dtype; none is begun after the deadline."""
-  if time.perf_counter() > deadline:
-    return "not run"
-  config, side = make_config(case, dtype, tiny)
-  operator, mesh = make_operator(config), parallel.make_mesh()
-  method = make_method(config, operator)
-  batch = make_batch(config.train.batch, side)
-  state = parallel.abstract_state(method, mesh, batch)
-  lr_shape = operator.lr_shape(batch["hr"].shape)[1:]
+class Worker:
+  """A case in one dtype, in a process of its own: `prepare` compiles, then `records` times."""
 
-  def shapes(count: int) -> dict[str, jax.ShapeDtypeStruct]:
-    rows = {name: ((count, *v.shape[1:]), v.dtype) for name, v in batch.items()}
-    return {k: jax.ShapeDtypeStruct(*v, sharding=parallel.sharded(mesh)) for k, v in rows.items()}
+  def __init__(self, case: Case, dtype: str, keys: Any) -> None:
+    self.case, self.keys = case, keys
+    self.config, side = make_config(case, dtype, keys.tiny)
+    self.mesh, operator = parallel.make_mesh(), make_operator(self.config)
+    self.method = make_method(self.config, operator)
+    self.batch = make_batch(self.config.train.batch, side)
+    self.lr_shape = operator.lr_shape(self.batch["hr"].shape)[1:]
+    self.programs: dict[str, Program | str] = {}
+    # The CPU makes it, whose compiler is quick.
+    host = parallel.make_mesh(jax.local_devices(backend="cpu")[:1])
+    self.first = parallel.compile_init(self.method, host, 0)(parallel.put_batch(self.batch, host))
 
-  jobs: dict[str, Callable[[], Program]] = {}
-  if dtype == DTYPES[0]:  # parameters are float32 in both
-    jobs["init"] = lambda: build(parallel.compile_init(method, mesh, 0), shapes(len(batch["hr"])))
-  jobs["step"] = lambda: build(parallel.compile_step(method, mesh, 0), state, shapes(len(batch["hr"])))
-  if method.sample:
-    for count in case.draws:
-      size = (slice_size(config) if not count else min(count, 4) if tiny else count, *lr_shape)
+  def prepare(self) -> None:
+    """A sentence takes the place of a program that does not compile."""
+    method, mesh, count = self.method, self.mesh, slice_size(self.config)
+    state = parallel.abstract_state(method, mesh, self.batch)
+
+    def shapes(count: int) -> dict[str, jax.ShapeDtypeStruct]:
+      rows = {name: ((count, *v.shape[1:]), v.dtype) for name, v in self.batch.items()}
+      return {k: jax.ShapeDtypeStruct(*v, sharding=parallel.sharded(mesh)) for k, v in rows.items()}
+
+    def key(state: State) -> jax.Array:
+      return jax.random.fold_in(jax.random.key(1), state.step)
+
+    jobs = {"step": (parallel.compile_step(method, mesh, 0), shapes(len(self.batch["hr"])))}
+    for images in self.case.draws if method.sample else ():
+      size = (count if not images else min(images, 4) if self.keys.tiny else images, *self.lr_shape)
       x = jax.ShapeDtypeStruct(size, jnp.float32, sharding=parallel.sharded(mesh))
-      jobs[f"sample {size[0]}"] = lambda x=x: build(jax.jit(make_sampler(method)), state, x)
-  if config.method.name == "srim":
-    jobs["select"] = lambda: build(jax.jit(make_selection(method)), state, shapes(slice_size(config)))
+      jobs[f"sample {size[0]}"] = jax.jit(lambda state, x: method.sample(state, x, key(state), n=1)), x
+    if self.config.method.name == "srim":
+      jobs["select"] = jax.jit(lambda state, b: method.objective(state, b, key(state))), shapes(count)
+    for name, (function, argument) in jobs.items():
+      try:
+        self.programs[name] = program = build(function, state, argument)
+        words = f"compiled in {program.seconds:.1f} s"
+      except Exception as error:  # whatever it is, the other rows go on
+        self.programs[name] = words = sentence(error)
+      note(f"{self.case.title} {self.config.dtype} {name}: {words}")
 
-  programs: dict[str, Program | str] = {}
-  for name, job in jobs.items():
-    try:
-      programs[name] = job() if time.perf_counter() < deadline else "not run"
-    except Exception as error:  # whatever it is, the other rows go on
-      programs[name] = sentence(error)
-    note(f"{case.title} {dtype} {name}: {outcome(programs[name])}")
-  return Prepared(config, batch, lr_shape, programs)
+  def records(self) -> Iterator[dict[str, Any]]:
+    """One for each line of a table."""
+    kinds = {"step": self._train, "sample": self._sample, "select": self._select}
+    for name, program in self.programs.items():
+      about = {"config": self.case.title, "dtype": self.config.dtype, "program": name}
+      try:
+        if isinstance(program, str):
+          raise RuntimeError(program)
+        for record in kinds[name.split()[0]](program, name):
+          peak = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+          yield about | record | {"peak_bytes_so_far": peak}
+      except Exception as error:  # such as too little memory
+        yield about | {"error": program if isinstance(program, str) else sentence(error)}
 
+  def _start(self) -> State:
+    """A copy of the first state, for a program to donate."""
+    where = parallel.replicated(self.mesh)
+    return jax.tree.map(lambda x: jax.device_put(x, where, may_alias=False), self.first)
 
-def make_sampler(method: Method) -> Callable[[State, jax.Array], jax.Array]:
-  return lambda state, x: method.sample(state, x, jax.random.fold_in(jax.random.key(1), state.step), n=1)
+  def _numbers(self, program: Program, dear: bool, images: int, took: float) -> dict[str, Any]:
+    numbers = {"images": images, "seconds": took, "flops": program.flops[dear]}
+    return numbers | {"xla_flops": program.xla_flops, "gib": program.gib, "compile_s": program.seconds}
 
+  def _train(self, program: Program, name: str) -> Iterator[dict[str, Any]]:
+    batch, state = parallel.put_batch(self.batch, self.mesh), self._start()
+    rounds = {"": 0}
+    count, keys = slice_size(self.config), self.config.method
+    if keys.name == "srim":
+      columns = self.config.train.batch // count
+      # A pool's first rounds select; those after them descend. Round 0 would also scale the features.
+      rounds = {", descent": columns, f", selection of m = {keys.candidates}": columns + keys.inner_rounds}
+    for what, first in rounds.items():
+      selects = "selection" in what
+      state = state.replace(step=self._place(first))
 
-def make_selection(method: Method) -> Callable[[State, dict[str, jax.Array]], dict[str, jax.Array]]:
-  return lambda state, b: method.objective(state, b, jax.random.fold_in(jax.random.key(1), state.step))
+      def call(first: int = first, selects: bool = selects) -> State:
+        nonlocal state
+        state = state.replace(step=self._place(first)) if selects else state
+        state, _ = program.call(state, batch)
+        return state
+
+      took = seconds(call, 1 if selects else self.keys.steps)
+      yield {"table": "train", "what": what} | self._numbers(program, selects, count, took)
+
+  def _select(self, program: Program, name: str) -> Iterator[dict[str, Any]]:
+    count, state = slice_size(self.config), self._start()
+    part = parallel.put_batch({k: v[:count] for k, v in self.batch.items()}, self.mesh)
+    took = seconds(lambda: program.call(state, part), 3)
+    tried = {"tried": self.config.method.candidates, "whole": configs.load(self.case.name).method.candidates}
+    yield {"table": "selection"} | tried | self._numbers(program, True, count, took)
+
+  def _sample(self, program: Program, name: str) -> Iterator[dict[str, Any]]:
+    shape = (int(name.split()[1]), *self.lr_shape)
+    state, x = self._start(), np.random.default_rng(1).random(shape, np.float32)
+    x = parallel.put_batch({"lr": x}, self.mesh)["lr"]
+    took = seconds(lambda: program.call(state, x), self.keys.steps)
+    yield {"table": "sampler"} | self._numbers(program, True, shape[0], took)
+
+  def _place(self, step: int) -> jax.Array:
+    return jax.device_put(np.int32(step), parallel.replicated(self.mesh))
 
 
 def slice_size(config: ConfigDict) -> int:
@@ -248,10 +300,6 @@ def slice_size(config: ConfigDict) -> int:
 
 def sentence(error: Exception) -> str:
   return f"failed: {type(error).__name__}: {' '.join(str(error).split())[:120]}".replace("|", "/")
-
-
-def outcome(program: Program | str) -> str:
-  return program if isinstance(program, str) else f"compiled in {program.seconds:.1f} s"
 
 
 def note(text: str) -> None:
@@ -298,134 +346,137 @@ def product_rate(dtype: str, n: int) -> float:
   return 2 * n**3 / seconds(lambda: product(a, a), 20) / 1e12
 
 
+class Process:
+  """A `Worker` in a process of its own, which says "ready" and is told "go"; it writes a record a line."""
+
+  def __init__(self, case: Case, dtype: str, words: list[str]) -> None:
+    self.case, self.dtype, self.ready = case, dtype, threading.Event()
+    command = [sys.executable, __file__, "--worker", f"{CASES.index(case)} {dtype}", *words]
+    self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    threading.Thread(target=self._wait, daemon=True).start()
+
+  def _wait(self) -> None:
+    if self.process.stdout.readline():
+      self.ready.set()
+
+  def records(self, end: float) -> Iterator[dict[str, Any]]:
+    """Until `end`; a process that is not ready is ended."""
+    about = {"config": self.case.title, "dtype": self.dtype}
+    if not self.ready.is_set():
+      code = self.process.poll()
+      self.process.kill()
+      yield about | {"error": "not run" if code is None else f"failed: exit code {code}"}
+      return
+    timer = threading.Timer(max(0.0, end - time.perf_counter()), self.process.kill)
+    timer.start()
+    output, _ = self.process.communicate("go\n")
+    timer.cancel()
+    lines = output.splitlines()
+    yield from (json.loads(line) for line in lines)
+    if self.process.returncode:
+      yield about | {"error": "the rest was not run"}
+
+
+def time_cases(cases: list[Case], keys: Any, words: list[str], end: float) -> Iterator[dict[str, Any]]:
+  """The records of all cases in both dtypes, --jobs of them at a time."""
+  rest = [(case, dtype) for case in cases for dtype in DTYPES]
+  while rest:
+    chosen, rest = rest[: keys.jobs], rest[keys.jobs :]
+    left = end - time.perf_counter()
+    if left <= 0:
+      yield from ({"config": case.title, "dtype": dtype, "error": "not run"} for case, dtype in chosen)
+      continue
+    begun, processes = time.perf_counter(), [Process(*one, words) for one in chosen]
+    deadline = begun + COMPILE_SHARE * left
+    while time.perf_counter() < deadline:
+      if all(one.ready.is_set() or one.process.poll() is not None for one in processes):
+        break
+      time.sleep(0.1)
+    note(f"{len(chosen)} compiled in {time.perf_counter() - begun:.0f} s")
+    for one in processes:
+      yield from one.records(end)
+
+
 class Report:
-  """Prints rows of tables as they come, and keeps them for the JSON file."""
+  """Keeps records, in the JSON file too, and prints them as tables."""
 
   def __init__(self, file: str, peaks: dict[str, float], about: dict[str, Any]) -> None:
-    self.file, self.peaks, self.about, self.rows = file, peaks, about, []
+    self.file, self.peaks, self.about = file, peaks, about
+    self.rows: list[dict[str, Any]] = []
 
-  def head(self, *columns: str) -> None:
-    print(f"\n| {' | '.join(columns)} |\n| --- | --- |{' ---: |' * (len(columns) - 2)}", flush=True)
-
-  def row(self, cells: list[str], **record: Any) -> None:
-    print(f"| {' | '.join(cells)} |", flush=True)
-    stats = jax.local_devices()[0].memory_stats() or {}
-    self.rows.append(record | {"peak_bytes_so_far": stats.get("peak_bytes_in_use")})
+  def add(self, record: dict[str, Any]) -> None:
+    self.rows.append(record)
     if self.file:
       Path(self.file).write_text(json.dumps(self.about | {"rows": self.rows}, indent=1))
 
-  def timed(self, table: str, title: str, dtype: str, program: Program, dear: bool, count: int, took: float):
-    """The cells and the record that every table has."""
-    flops = program.flops[dear]
-    share = flops / took / 1e12 / (self.peaks[dtype] * jax.device_count())
-    cells = [f"{flops / 1e9:,.3g}", f"{share:.1%}", f"{program.gib:.3g}", f"{program.seconds:.0f}"]
-    record = {"table": table, "config": title, "dtype": dtype, "images": count, "seconds": took}
-    record |= {"flops": flops, "xla_flops": program.xla_flops, "gib": program.gib, "peak_share": share}
-    return cells, record | {"compile_seconds": program.seconds}
+  def print(self) -> None:
+    tables: dict[str, tuple[str, ...]] = {
+      "train": ("train step", "dtype", "images", "images/s", "ms"),
+      "selection": ("selection", "dtype", "m", "candidates/s", "s a slice at the config's m"),
+      "sampler": ("sampler", "dtype", "images", "images/s", "s an image"),
+    }
+    for table, columns in tables.items():
+      print_head(*columns, "GFLOP", "of peak", "GiB", "compile s")
+      for row in (row for row in self.rows if row.get("table") == table):
+        count, took, tried = row["images"], row["seconds"], row.get("tried", 1)
+        each = {"train": 1e3 * took, "selection": took * row.get("whole", 1) / tried, "sampler": took / count}
+        share = row["flops"] / took / 1e12 / (self.peaks[row["dtype"]] * self.about["count"])
+        cells = [
+          row["config"] + row.get("what", ""),
+          row["dtype"],
+          f"{tried if table == 'selection' else count}",
+        ]
+        cells += [f"{count * tried / took:,.4g}", f"{each[table]:,.4g}", f"{row['flops'] / 1e9:,.3g}"]
+        print_row(*cells, f"{share:.1%}", f"{row['gib']:.3g}", f"{row['compile_s']:.0f}")
+    print()
+    for row in (row for row in self.rows if "table" not in row):
+      print(f"{row['config']}, {row['dtype']} {row.get('program', '')}: {row['error']}", flush=True)
 
 
-class Bench:
-  """The tables. A prepared case is timed alone, after all have been compiled."""
-
-  def __init__(self, report: Report, prepared: dict[tuple[Case, str], Prepared | str], keys: Any, end: float):
-    self.report, self.prepared, self.steps, self.end = report, prepared, keys.steps, end
-    self.speed: dict[tuple[str, str], float] = {}  # images/s of train steps, for the peers
-
-  def each(self, kind: str, time_one: Callable[..., None]) -> None:
-    """`time_one(case, dtype, prepared, program, its name)` for all programs whose name begins with `kind`."""
-    for (case, dtype), ready in self.prepared.items():
-      if isinstance(ready, str):
-        if kind == "step":
-          self.report.row([case.title, dtype, ready], config=case.title, dtype=dtype, error=ready)
-        continue
-      for name in (name for name in ready.programs if name.startswith(kind)):
-        program = ready.programs[name] if time.perf_counter() < self.end else "not run"
-        try:
-          if not isinstance(program, str):
-            time_one(case, dtype, ready, program, name)
-            continue
-        except Exception as error:  # such as too little memory
-          program = sentence(error)
-        cells = [f"{case.title}, {name}", dtype, program]
-        self.report.row(cells, table=kind, config=case.title, dtype=dtype, program=name, error=program)
-
-  def start(self, case: Case) -> State:
-    """A first state of its own."""
-    ready = self.prepared[case, DTYPES[0]]
-    if isinstance(ready, str) or isinstance(ready.programs["init"], str):
-      raise RuntimeError("its first state was not made")
-    return ready.programs["init"].call(parallel.put_batch(ready.batch, parallel.make_mesh()))
-
-  def train(self, case: Case, dtype: str, ready: Prepared, program: Program, name: str) -> None:
-    mesh, count, config = parallel.make_mesh(), slice_size(ready.config), ready.config
-    batch, state = parallel.put_batch(ready.batch, mesh), self.start(case)
-    rounds: dict[str, int | None] = {"": None}
-    if config.method.name == "srim":
-      columns, inner = config.train.batch // count, config.method.inner_rounds
-      # A pool's first rounds select; those after them descend. Round 0 would also scale the features.
-      tried = config.method.candidates
-      rounds = {", descent": columns, f", selection of m = {tried}": columns + inner}
-    for what, first in rounds.items():
-      selects = "selection" in what
-      if first is not None:
-        state = state.replace(step=place_step(first, mesh))
-
-      def call(first: int | None = first, selects: bool = selects) -> State:
-        nonlocal state
-        state = state.replace(step=place_step(first, mesh)) if selects else state
-        state, _ = program.call(state, batch)
-        return state
-
-      took = seconds(call, 1 if selects else self.steps)
-      cells, record = self.report.timed("train", case.title + what, dtype, program, selects, count, took)
-      speed = count / took
-      self.speed[case.title + what, dtype] = speed
-      head = [case.title + what, dtype, f"{count}", f"{speed:,.4g}", f"{1e3 * took:,.4g}"]
-      self.report.row(head + cells, **record)
-
-  def select(self, case: Case, dtype: str, ready: Prepared, program: Program, name: str) -> None:
-    count, mesh, state = slice_size(ready.config), parallel.make_mesh(), self.start(case)
-    part = parallel.put_batch({k: v[:count] for k, v in ready.batch.items()}, mesh)
-    took = seconds(lambda: program.call(state, part), 3)
-    tried, whole = ready.config.method.candidates, configs.load(case.name).method.candidates
-    cells, record = self.report.timed("selection", case.title, dtype, program, True, count, took)
-    head = [case.title, dtype, f"{tried}", f"{count * tried / took:,.4g}", f"{took * whole / tried:,.4g}"]
-    self.report.row(head + cells, candidates=tried, **record)
-
-  def sample(self, case: Case, dtype: str, ready: Prepared, program: Program, name: str) -> None:
-    shape = (int(name.split()[1]), *ready.lr_shape)
-    state, x = self.start(case), np.random.default_rng(1).random(shape, np.float32)
-    x = parallel.put_batch({"lr": x}, parallel.make_mesh())["lr"]
-    took = seconds(lambda: program.call(state, x), self.steps)
-    cells, record = self.report.timed("sampler", case.title, dtype, program, True, shape[0], took)
-    head = [case.title, dtype, f"{shape[0]}", f"{shape[0] / took:,.4g}", f"{took / shape[0]:.4g}"]
-    self.report.row(head + cells, **record)
+def print_head(*columns: str) -> None:
+  print()
+  print_row(*columns)
+  print(f"| --- | --- |{' ---: |' * (len(columns) - 2)}")
 
 
-def place_step(step: int, mesh: jax.sharding.Mesh) -> jax.Array:
-  return jax.device_put(np.int32(step), parallel.replicated(mesh))
+def print_row(*cells: str) -> None:
+  print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def is_chosen(title: str, only: str) -> bool:
+  return any(words in title for words in only.split(","))
 
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument("--only", default="", help="cases whose name contains this")
+  parser.add_argument("--only", default="", help="cases whose name contains one of these, after commas")
   parser.add_argument("--tiny", action="store_true", help="narrow networks, small images: to test the script")
   parser.add_argument("--steps", type=int, default=20, help="timed calls of a program, at most")
   parser.add_argument("--seconds-budget", type=float, default=460.0)
   parser.add_argument(
-    "--threads", type=int, default=min(8, os.cpu_count() or 1), help="compilations at a time"
+    "--jobs", type=int, default=min(12, os.cpu_count() or 1), help="processes that compile at a time"
   )
   parser.add_argument("--no-torch", action="store_true")
   parser.add_argument("--json", default="", metavar="FILE", help="where all numbers go too")
+  parser.add_argument("--worker", default="", help=argparse.SUPPRESS)
   keys = parser.parse_args()
   begun = time.perf_counter()
   end = begun + keys.seconds_budget
-  # JAX would take most of the memory, and PyTorch comes after it.
+  # JAX would take most of the memory, and other processes have their part in it.
   os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
   if keys.tiny:  # compiling is all that takes time
     os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+  if keys.worker:
+    number, dtype = keys.worker.split()
+    worker = Worker(CASES[int(number)], dtype, keys)
+    worker.prepare()
+    print("ready", flush=True)
+    if sys.stdin.readline():
+      for record in worker.records():
+        print(json.dumps(record), flush=True)
+    return
 
-  kind = jax.devices()[0].device_kind
+  kind, flags = jax.devices()[0].device_kind, os.environ.get("XLA_FLAGS", "")
   precision, error = float32_precision()
   side = 1024 if jax.default_backend() == "cpu" else 8192
   rates = {dtype: product_rate(dtype, side) for dtype in DTYPES}
@@ -435,55 +486,42 @@ def main() -> None:
     peaks = {"bfloat16": known[0], "float32": known[PRECISIONS.index(precision)]}
   words = ", ".join(f"{dtype} {value:.4g}" for dtype, value in peaks.items())
   print(f"{jax.device_count()} x {kind}, jax {jax.__version__}, Python {sys.version.split()[0]}")
+  print(f"XLA_FLAGS: {flags or 'none'}.")
   print(f"A float32 convolution here has a relative error of {error:.1e}: it computes in {precision}.")
   print(f"TFLOP/s of a product of {side}x{side}: {', '.join(f'{d} {v:.4g}' for d, v in rates.items())}.")
   print(f"Shares are of TFLOP/s {words}, {'by the data sheet' if known else 'which are those, measured'}.")
 
-  cases = [case for case in CASES if keys.only in case.title]
-  deadline = begun + COMPILE_SHARE * keys.seconds_budget
-  with ThreadPoolExecutor(keys.threads) as pool:
-    futures: dict[tuple[Case, str], Future[Prepared | str]] = {
-      (case, dtype): pool.submit(prepare, case, dtype, keys.tiny, deadline)
-      for case in cases
-      for dtype in DTYPES
-    }
-  prepared: dict[tuple[Case, str], Prepared | str] = {}
-  for place, future in futures.items():
-    problem = future.exception()
-    prepared[place] = sentence(problem) if isinstance(problem, Exception) else future.result()
-  note(f"compiled after {time.perf_counter() - begun:.0f} s")
-
-  about = {"device": kind, "jax": jax.__version__, "float32": precision, "peaks": peaks, "products": rates}
-  report = Report(keys.json, peaks, about)
-  bench = Bench(report, prepared, keys, end)
-  tail = ("GFLOP", "of peak", "GiB", "compile s")
-  report.head("train step", "dtype", "images", "images/s", "ms", *tail)
-  bench.each("step", bench.train)
-  report.head("selection", "dtype", "m", "candidates/s", "s a slice at the config's m", *tail)
-  bench.each("select", bench.select)
-  report.head("sampler", "dtype", "images", "images/s", "s an image", *tail)
-  bench.each("sample", bench.sample)
+  about = {"device": kind, "count": jax.device_count(), "jax": jax.__version__, "xla_flags": flags}
+  report = Report(keys.json, peaks, about | {"float32": precision, "peaks": peaks, "products": rates})
+  cases = [case for case in CASES if is_chosen(case.title, keys.only)]
+  try:
+    for record in time_cases(cases, keys, ["--steps", str(keys.steps), *["--tiny"] * keys.tiny], end):
+      report.add(record)
+  finally:
+    report.print()
   if not keys.no_torch and find_spec("torch"):
-    compare(report, bench, keys, precision, end)
-  stats = jax.local_devices()[0].memory_stats() or {}
-  if "peak_bytes_in_use" in stats:
-    print(f"\nMost memory in use on one device at any time: {stats['peak_bytes_in_use'] / 2**30:.2f} GiB.")
+    compare(report, keys, precision, end)
   print(f"\n{time.perf_counter() - begun:.0f} s in all.")
 
 
-def compare(report: Report, bench: Bench, keys: Any, precision: str, end: float) -> None:
+def compare(report: Report, keys: Any, precision: str, end: float) -> None:
   """Run the train steps of torch_peers.py in a process of its own, and compare those of equal precision."""
   peers: dict[str, Any] = {}
   for name, title in PEERS.items():
     case = next(case for case in CASES if case.title == title)
     config, side = make_config(case, "float32", keys.tiny)
-    if keys.only in title:
+    if is_chosen(title, keys.only):
       networks = {role: net.to_dict() for role, net in config.networks.items()}
       peers[name] = {"batch": config.train.batch, "side": side, "networks": networks}
   if not peers:
     return
   columns = ("images", "images/s", "ms", "GiB", "JAX images/s", "JAX / PyTorch")
-  report.head("train step in PyTorch", "precision", *columns)
+  print_head("train step in PyTorch", "precision", *columns)
+  speeds = {
+    (row["config"], row["dtype"]): row["images"] / row["seconds"]
+    for row in report.rows
+    if row.get("table") == "train"
+  }
   script = Path(__file__).with_name("torch_peers.py")
   command = [sys.executable, str(script), "--steps", str(keys.steps), json.dumps(peers)]
   left = max(1.0, end - time.perf_counter())
@@ -496,14 +534,16 @@ def compare(report: Report, bench: Bench, keys: Any, precision: str, end: float)
     row = json.loads(line)
     title = PEERS[row["peer"]]
     if "error" in row:
-      report.row([title, row["precision"], f"failed: {row['error']}"], table="torch", config=title, **row)
+      print_row(title, row["precision"], f"failed: {row['error']}")
+      report.add({"table": "torch", "config": title} | row)
       continue
     dtype = "bfloat16" if row["precision"] == "bfloat16" else "float32"
-    ours = bench.speed.get((title, dtype)) if row["precision"] in ("bfloat16", precision) else None
+    ours = speeds.get((title, dtype)) if row["precision"] in ("bfloat16", precision) else None
     speed = row["images"] / row["seconds"]
     cells = [title, row["precision"], f"{row['images']}", f"{speed:,.4g}", f"{1e3 * row['seconds']:,.4g}"]
     cells += [f"{row['gib']:.2f}", *([f"{ours:,.4g}", f"{ours / speed:.2f}"] if ours else ["", ""])]
-    report.row(cells, table="torch", config=title, **row, jax_images_per_second=ours)
+    print_row(*cells)
+    report.add({"table": "torch", "config": title, "jax_images_per_second": ours} | row)
   if problem:
     print(f"| {problem.strip().splitlines()[-1][:150]} |")
 
