@@ -15,6 +15,7 @@ from sr_jax.errors import UserError
 from sr_jax.method import optimiser
 from sr_jax.methods import make_method
 from sr_jax.methods.pixel_recursive import LEVELS, bits, draw_token
+from sr_jax.networks import eval_pass, make_network
 from sr_jax.networks.gated_pixelcnn import GatedPixelCNN, draw_cached, to_value
 from sr_jax.networks.pixelcnn import MaskedConv, causal_mask
 from sr_jax.ops import make_operator, resize
@@ -233,6 +234,20 @@ def test_a_temperature_of_zero_is_greedy_decoding_and_one_draws():
   warm = draw(state, x, jax.random.key(0), n=2)
   assert (np.asarray(warm[0]) != np.asarray(warm[1])).mean() > 0.9
   np.testing.assert_allclose(np.round(np.asarray(warm) * 255), np.asarray(warm) * 255, atol=1e-4)
+
+
+def test_the_greedy_image_of_independent_sub_pixels_has_the_most_probable_level_of_each():
+  config = tiny("pixel_independent")
+  method, operator = make(config)
+  batch = images(size=(12, 8))
+  state = jax.jit(method.init)(jax.random.key(0), batch)
+  draw = np.random.default_rng(0)
+  params = jax.tree.map(lambda leaf: draw.normal(size=leaf.shape).astype(np.float32), state.params)
+  x, state = operator.lr(batch), state.replace(params=params)
+  net, stats = make_network(config, "generator"), state.stats["generator"]
+  logits = eval_pass(net, params["generator"]["conditioning"], stats, x)
+  tokens = np.asarray(method.sample(state, x, jax.random.key(0), n=2, temperature=0.0)) * (LEVELS - 1)
+  np.testing.assert_allclose(tokens, np.stack([np.argmax(logits, axis=-1)] * 2), atol=1e-3)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5])

@@ -14,7 +14,7 @@ from sr_jax.errors import UserError
 from sr_jax.method import run_round
 from sr_jax.methods import make_method
 from sr_jax.networks import init, zero_latent
-from sr_jax.networks.srmap import blur_halve
+from sr_jax.networks.srmap import Block, act, blur_halve
 from sr_jax.ops import make_operator
 
 KEY = jax.random.key(0)
@@ -144,6 +144,14 @@ def test_noise_starts_without_effect_and_each_plane_enters_its_own_block():
     params[f"Block_{number}"]["noise_weight"] += 1.0
     slope = jax.grad(lambda z, p=params: apply({"params": p}, x, z).sum())(loud)
     assert [bool(jnp.abs(slope[..., i]).max() > 0) for i in range(4)] == [i <= number for i in range(4)]
+
+
+def test_what_a_block_computes_is_added_to_its_input():
+  block = Block(ratio=2, kernel=3, attention=False, dtype=jnp.dtype(jnp.float32))
+  h = jax.random.normal(KEY, (1, 5, 6, 4))
+  params = jax.tree.map(jnp.zeros_like, block.init(KEY, h)["params"])
+  params["Conv_1"]["bias"] += jnp.arange(4.0)
+  np.testing.assert_allclose(block.apply({"params": params}, h), act(h + jnp.arange(4.0)), rtol=1e-6)
 
 
 def test_each_stage_is_added_to_its_input():
