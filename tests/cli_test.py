@@ -206,6 +206,8 @@ def test_an_unknown_key_raises_a_user_error_with_the_nearest_right_one(capsys, t
     ("method.chunk=0", "config.method.chunk is 0"),
     ("method.candidates=3", "a multiple of"),
     ("method.features.layers=('conv2_2',)", "has no weights"),
+    ("method.features.padding=reflekt", "did you mean 'reflect'"),
+    ("method.features.distance=means", "did you mean 'mean'"),
     ("optim.generator.schedule=step", "config.optim"),
   ],
 )
