@@ -98,3 +98,9 @@ def test_depth_to_space_puts_each_channel_in_its_place():
   assert y.shape == (1, 4, 12, 1)
   for i, j in np.ndindex(4, 12):
     assert y[0, i, j, 0] == x[0, i // 2, j // 4, (i % 2) * 4 + j % 4]
+
+
+@pytest.mark.parametrize("name", ["srresnet", "conditioning", "encoder", "critic", "classifier"])
+def test_a_norm_that_is_none_is_refused(name):
+  with pytest.raises(UserError, match="norm of a .* is 'group'"):
+    network(name, norm="group")
