@@ -104,3 +104,10 @@ def test_depth_to_space_puts_each_channel_in_its_place():
 def test_a_norm_that_is_none_is_refused(name):
   with pytest.raises(UserError, match="is 'group', which does not exist"):
     network(name, norm="group")
+
+
+@pytest.mark.parametrize("keys", [{"activation": "swich"}, {"norm": "group"}])
+def test_a_trunk_refuses_an_activation_and_a_norm_that_are_none(keys):
+  net, x = network("convnet", **keys), image(1, 4, 4, 3)
+  with pytest.raises(UserError, match="which does not exist"):
+    init(net, KEY, x, zero_latent(net, x))
