@@ -32,9 +32,10 @@ def test_metrics_reach_json_lines_and_tensorboard(tmp_path):
   with log.Writer(tmp_path, start=0) as writer:
     writer.write(10, {"loss": np.float32(0.5), "gradient_norm": 2.0})
     assert lines(tmp_path)[0]["loss"] == 0.5, "a line is on disk once it is written"
-    writer.write(20, {"loss": 0.25})
+    writer.write(20, {"loss": 0.25, "images_per_second": np.nan})
   first, second = lines(tmp_path)
   assert (first["step"], first["gradient_norm"], second["loss"]) == (10, 2.0, 0.25)
+  assert second["images_per_second"] is None
   assert 0 <= second["time"] - first["time"] < 60
   found = [event[1:] for event in scalars(tmp_path / "events")]
   assert found == [(10, "loss", 0.5), (10, "gradient_norm", 2.0), (20, "loss", 0.25)]

@@ -56,16 +56,17 @@ class Writer:
     self.close()
 
   def write(self, step: int, metrics: Mapping[str, float]) -> None:
-    """Adds the metrics of round `step`. A number that is not finite is null in the JSON line."""
+    """Adds the metrics of round `step`. A number that is not finite is null in the JSON line, and no event."""
     if not self._enabled:
       return
     if self._lines is None:
       self._open()
-    now = time.time()
-    self._lines.write(json.dumps({"step": step, "time": round(now, 3), **finite(metrics)}) + "\n")
-    for name, value in metrics.items():
-      scalar = summary.scalar(name, float(value))
-      self._events.write(Event(step=step, wall_time=now, summary=scalar).SerializeToString())
+    now, numbers = time.time(), finite(metrics)
+    self._lines.write(json.dumps({"step": step, "time": round(now, 3), **numbers}) + "\n")
+    for name, value in numbers.items():
+      if value is not None:  # tensorboardX would print a warning of its own
+        scalar = summary.scalar(name, value)
+        self._events.write(Event(step=step, wall_time=now, summary=scalar).SerializeToString())
     if now - self._flushed > FLUSH:
       self.flush(files.PAUSE)
       self._flushed = now
