@@ -56,7 +56,7 @@ class Writer:
     self.close()
 
   def write(self, step: int, metrics: Mapping[str, float]) -> None:
-    """Adds the metrics of round `step`. A number that is not finite is null in the JSON line, and no event."""
+    """Adds the metrics of round `step`. One that is not finite is null in the JSON line, and no event."""
     if not self._enabled:
       return
     if self._lines is None:
