@@ -236,14 +236,15 @@ class Worker:
     kinds = {"step": self._train, "sample": self._sample, "select": self._select}
     for name, program in self.programs.items():
       about = {"config": self.case.title, "dtype": self.config.dtype, "program": name}
+      if isinstance(program, str):
+        yield about | {"error": program}
+        continue
       try:
-        if isinstance(program, str):
-          raise RuntimeError(program)
         for record in kinds[name.split()[0]](program, name):
           peak = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
           yield about | record | {"peak_bytes_so_far": peak}
       except Exception as error:  # such as too little memory
-        yield about | {"error": program if isinstance(program, str) else sentence(error)}
+        yield about | {"error": sentence(error)}
 
   def _start(self) -> State:
     """A copy of the first state, for a program to donate."""
