@@ -107,9 +107,7 @@ def test_a_run_that_is_no_classifier_raises_a_user_error(runs, tmp_path, capsys)
 
 def test_a_classifier_whose_training_was_stopped_raises_a_user_error(runs, tmp_path, capsys):
   shutil.copytree(runs / "classifier", tmp_path / "stopped")
-  for path in (tmp_path / "stopped" / "checkpoints").iterdir():
-    if path.name == "40":
-      shutil.rmtree(path)
+  shutil.rmtree(tmp_path / "stopped" / "checkpoints" / "40")
   assert train(runs, f"--config.eval.classifier={tmp_path / 'stopped'}") == 2
   assert "stopped after round 20 of 40" in capsys.readouterr().err
 

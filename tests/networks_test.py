@@ -101,13 +101,13 @@ def test_depth_to_space_puts_each_channel_in_its_place():
 
 
 @pytest.mark.parametrize("name", ["srresnet", "conditioning", "encoder", "critic", "classifier"])
-def test_a_norm_that_is_none_is_refused(name):
+def test_an_unknown_norm_is_refused(name):
   with pytest.raises(UserError, match="is 'group', which does not exist"):
     network(name, norm="group")
 
 
 @pytest.mark.parametrize("keys", [{"activation": "swich"}, {"norm": "group"}])
-def test_a_trunk_refuses_an_activation_and_a_norm_that_are_none(keys):
+def test_a_trunk_refuses_an_unknown_activation_and_an_unknown_norm(keys):
   net, x = network("convnet", **keys), image(1, 4, 4, 3)
   with pytest.raises(UserError, match="which does not exist"):
     init(net, KEY, x, zero_latent(net, x))
