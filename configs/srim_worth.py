@@ -1,0 +1,59 @@
+"""What IMLE is worth: regression beside SRIM in two networks and two feature spaces, then one factor at a time.
+
+  export SR_JAX_TRAIN_DIR=bsds400:t91 SR_JAX_TEST_DIR=bsd100/hr SR_JAX_TEST_LR_DIR=bsd100/lr
+  export SR_JAX_VGG=vgg19.npz                    # conv1_1 to conv2_2
+  sr-jax sweep --config srim_worth --workdir runs/worth --config.eval.limit=25 \\
+      --config.eval.lpips.backbone=squeezenet1_1.npz --config.eval.lpips.heads=lpips_linear.npz
+
+Variants: NETWORK_OBJECTIVE_PHI of two_stage (section 2.5's network, narrower) or srresnet (srim_demo's), srim
+or regression (one candidate, which leaves nothing to choose), pixels or conv2_2.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from sr_jax.configs import base, srim_demo
+from sr_jax.errors import choose
+
+NETWORKS = {"two_stage": "two stages", "srresnet": "SRResNet"}
+OBJECTIVES = {"regression": "regression", "srim": "SRIM"}
+PHI = {"pixels": (), "conv2_2": ("conv2_2",)}
+VARIANTS = {f"{n}_{o}_{p}": (n, o, p) for n in NETWORKS for o in OBJECTIVES for p in PHI}
+
+
+def get_config(variant: str = "two_stage_srim_conv2_2") -> ConfigDict:
+  network, objective, phi = choose(VARIANTS, variant, "--config NAME:VARIANT")
+  config = srim_demo.get_config()
+  if network == "two_stage":
+    demo, config = config, base.get_config("srim")
+    for section in set(config.keys()) - {"networks"}:
+      config[section] = demo[section]
+    config.networks.generator.update({"width": 32, "layers": 5, "kernel": 3})
+  config.data.update({"name": "folder", "dir": "$SR_JAX_TRAIN_DIR", "crop": (48, 48)})
+  config.eval.data.update({"name": "folder", "dir": "$SR_JAX_TEST_DIR", "lr_dir": "$SR_JAX_TEST_LR_DIR"})
+  config.eval.batch = 1
+  config.eval.metrics = ("psnr", "psnr_y", "ssim_y", "lpips", "lr_psnr", "lr_psnr_8bit", "s_n", "std")
+  # A pool of 64: 8 rounds choose among 16 latents for it, 112 descend.
+  candidates = 16 if objective == "srim" else 1
+  config.method.update({"candidates": candidates, "chunk": min(8, candidates), "minibatch": 8})
+  config.method.update({"inner_rounds": 112, "warmup_rounds": 600})
+  config.train.update({"batch": 64, "rounds": 1800, "log_every": 200, "checkpoint_every": 600})
+  config.method.features.update({"layers": PHI[phi], "file": "$SR_JAX_VGG", "padding": "reflect"})
+  return config
+
+
+def sweep() -> Iterator[tuple[str, str, dict[str, Any]]]:
+  for variant, (network, objective, phi) in VARIANTS.items():
+    yield f"{NETWORKS[network]}, {OBJECTIVES[objective]}, {phi}", variant, {}
+  for factor, changes in (
+    ("flat", {"method.hierarchical": False}),
+    ("both stages trained", {"method.stage_weight": 1.0}),
+    ("not projected", {"consistency": "none"}),
+    ("no warm-up", {"method.warmup_rounds": 0}),
+    ("features' mean", {"method.features.distance": "mean"}),
+  ):
+    yield f"two stages, SRIM, conv2_2, {factor}", "two_stage_srim_conv2_2", changes
+  vector = {"networks.generator.noise_channels": 0, "networks.generator.latent_size": 4}
+  yield "SRResNet, SRIM, conv2_2, a latent of 4 numbers", "srresnet_srim_conv2_2", vector
