@@ -1,4 +1,4 @@
-"""What IMLE is worth: regression beside SRIM in two networks and two feature spaces, then one factor at a time.
+"""What IMLE is worth: regression beside SRIM in two networks and two feature spaces, then single factors.
 
   export SR_JAX_TRAIN_DIR=bsds400:t91 SR_JAX_TEST_DIR=bsd100/hr SR_JAX_TEST_LR_DIR=bsd100/lr
   export SR_JAX_VGG=vgg19.npz                    # conv1_1 to conv2_2
