@@ -8,6 +8,9 @@ size, learning rate or length of training: those here are ours. It used 10,000 i
 test; here they are TFDS's validation split.
 """
 
+from collections.abc import Iterator
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from sr_jax.configs import amap_celeba
@@ -23,3 +26,7 @@ def get_config(variant: str = "affgan") -> ConfigDict:
   config.data.split, config.eval.data.split = "train", "validation[:10000]"
   config.train.rounds = 300_000
   return config
+
+
+def sweep() -> Iterator[tuple[str, str, dict[str, Any]]]:
+  yield "AffGAN", "affgan", {}

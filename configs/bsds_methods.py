@@ -6,9 +6,9 @@
       --config.eval.lpips.backbone=squeezenet1_1.npz --config.eval.lpips.heads=lpips_linear.npz
 
 SRMAP's small generator learns the median first (L1); each method goes on from it. Variants: l1, regression
-(phi, the pixels and conv2_2, of one candidate), srim_pixels, srim (phi), affgan, srmap. A shared core, 10 to
-60 minutes a trial, L1 longer. To expect of 25 images, LPIPS (SqueezeNet's): L1 .276, regression .245, srim
-.245 with a deviation of 0.67 grey levels, AffGAN .178 (6 minutes on two cores; its loss stays at log 4).
+(phi, the pixels and conv2_2, of one candidate), srim_pixels, srim (phi), affgan, affdg, srmap. A shared core,
+10 to 60 minutes a trial, L1 longer. To expect of 25 images, LPIPS (SqueezeNet's): L1 .276, regression .245,
+srim .245 with a deviation of 0.67 grey levels, AffGAN .178 (6 minutes on two cores; its loss stays at log 4).
 """
 
 from collections.abc import Callable, Iterator
@@ -58,12 +58,22 @@ def _affgan(config: ConfigDict) -> None:
   config.method.noise.start = 0.0
 
 
+def _affdg(config: ConfigDict) -> None:
+  config.consistency = "project"
+  config.networks.prior.update({"widths": (64,) * 3, "norm": "none", "residual": True})
+  # The images begin close to real ones, so the noise does not have to hide much.
+  config.method.update({"start": 0.2, "end": 0.05})
+  config.stages.prior.train.rounds = ROUNDS
+  config.stages.prior.optim.prior.update({"learning_rate": 1e-3, "schedule": "cosine"})
+
+
 # Row of the table, method, and what changes the keys of all.
 VARIANTS: dict[str, tuple[str, str, Callable[[ConfigDict], None]]] = {
   "regression": ("regression, conv2_2", "srim", _regression),
   "srim_pixels": ("SRIM, pixels", "srim", _srim_pixels),
   "srim": ("SRIM, conv2_2", "srim", _srim),
   "affgan": ("AffGAN", "amap_gan", _affgan),
+  "affdg": ("AffDG", "amap_dg", _affdg),
 }
 
 
@@ -88,9 +98,10 @@ def get_config(variant: str = "srim") -> ConfigDict:
 
 
 def sweep() -> Iterator[tuple[str, str, dict[str, Any]]]:
-  start = {"init_from": ("generator={workdir}/L1",)}
+  l1 = "generator={workdir}/L1"
+  start = {"init_from": (l1,)}
   yield "L1", "l1", {}
   for variant, (row, _, _) in VARIANTS.items():
-    yield row, variant, start
+    yield row, variant, {"init_from": (l1, "snapshots=prior")} if variant == "affdg" else start
   yield "SRIM, conv2_2, projected", "srim", start | {"consistency": "project"}
   yield "SRMAP", "srmap", start

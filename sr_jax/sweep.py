@@ -233,6 +233,21 @@ def run_programs(
   return not told
 
 
+def with_needed(chosen: Iterable[Planned], runs: Iterable[Planned]) -> list[Planned]:
+  """Trials of a sweep, and before each those of the sweep that it needs."""
+  by_folder = {str(run.folder): run for run in runs}
+  found: dict[str, Planned] = {}
+
+  def add(run: Planned) -> None:
+    for folder in sorted(_needed(run.config) & by_folder.keys()):
+      add(by_folder[folder])
+    found.setdefault(run.entry.id, run)
+
+  for run in chosen:
+    add(run)
+  return list(found.values())
+
+
 def _needed(config: ConfigDict) -> set[str]:
   """The folders of other runs that a trial needs, for its networks or its evaluation."""
   return {config.eval.classifier, *config.eval.beside, *(graft.parse(entry)[1] for entry in config.init_from)}

@@ -107,6 +107,7 @@ def _failed(runs: "list[Planned]") -> int:
 
 def reproduce(arguments: argparse.Namespace, overrides: list[str]) -> int:
   from sr_jax import reproduce as papers
+  from sr_jax import sweep as sweeps
   from sr_jax import sweep_table
 
   if not arguments.name:
@@ -121,7 +122,7 @@ def reproduce(arguments: argparse.Namespace, overrides: list[str]) -> int:
   chosen = papers.needed(entry, runs)
   papers.check(entry, chosen)
   if not arguments.read:
-    if not _run_trials(runs, chosen, arguments, overrides):
+    if not _run_trials(runs, sweeps.with_needed(chosen, runs), arguments, overrides):
       return STOPPED
     sweep_table.tabulate(runs, arguments.workdir, arguments.command)  # its images and its plot
   given = (arguments.paper, arguments.name, arguments.config)

@@ -32,6 +32,7 @@ def sweep():
     yield "MSE", "mse", {"seed": seed}
   yield "no row of the table", "mse", {"optim.generator.learning_rate": 1e-5}
   yield "MAE", "mae", {}
+  yield "MAE on", "mae", {"init_from": ("generator={workdir}/MAE",)}
 """
 )
 CLASSES = {"class_best", "class_mean", "class_probability", "classes", "one_class", "two_classes"}
@@ -69,6 +70,7 @@ def table(path, monkeypatch):
     "figure9": Figure("a test", "curves", (path,), shown, {"loss": "loss", "lost": "nothing"}),
     "figure10": Figure("a test", "kernels", (path,), {}, notes=("A note.",)),
     "figure11": Figure("a test", "evaluation", (path,), {"squares": "MSE"}),
+    "figure12": Figure("a test", "images", (path,), {"gone on": "MAE on"}),
   }
   monkeypatch.setitem(FIGURES, "amap", figures)
   monkeypatch.setitem(CONDITIONS, path, ("Everything is smaller.",))
@@ -292,6 +294,13 @@ def test_a_figure_without_runs_of_its_own_is_drawn_from_the_config(tmp_path, cap
   assert "Everything is smaller" not in text
   assert len(set(map(tuple, png(tmp_path / "new" / "amap_figure10.png").reshape(-1, 3)))) > 2
   assert not list(tmp_path.glob("new/*/checkpoints"))
+
+
+def test_what_a_trial_begins_from_is_trained_before_it(tmp_path):
+  words = ["reproduce", "amap", "figure12", "--workdir", str(tmp_path), "--config.eval.images=1"]
+  assert cli.main(words) == 0
+  trained = sorted(tmp_path.glob("*/evaluation/table.json"), key=lambda file: file.stat().st_mtime_ns)
+  assert [file.parent.parent.name for file in trained] == ["MAE", "MAE-on"]
 
 
 def test_a_figure_of_nothing_finished_says_so(tmp_path, capsys):

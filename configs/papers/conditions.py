@@ -33,6 +33,11 @@ CONDITIONS: dict[str, tuple[str, ...]] = {
     "Denoiser and density of 64 and 32 feature maps; the noise of AffDG stops at 0.05.",
   ),
   "amap_grass": ("The paper's networks; batch, rate and length are ours, it gives none.",),
+  "bsds_methods": (
+    _BSDS.format("ImageNet"),
+    "SRMAP's networks, small, trained with L1 first, then 1,500 rounds of 8 crops of 64x64, without noise.",
+  ),
+  "amap_imagenet": ("The paper's networks; batch, rate and length are ours, it gives none.",),
   "prsr_mnist_corners": (
     "Black and white digits, 1,500 rounds of 32; a prior of 6 layers of 16 feature maps, the first of 31x31.",
     "PixelCNN is trained by Eq. 7 alone.",

@@ -110,6 +110,11 @@ AMAP = {
   ),
 }
 
+_NATURAL = Figure(
+  "natural images 32x32 to 128x128", "images", ("bsds_methods", "amap_imagenet"), _same("AffGAN")
+)
+AMAP |= {"figure5": _NATURAL, "figure8": _NATURAL}
+
 _FACES = ("prsr_celeba_cpu", "prsr_celeba")
 _BITS = "The number below a sample is its bits per dimension under the model."
 _BEDROOMS = ("prsr_bedrooms_cpu", "prsr_bedrooms")
