@@ -33,7 +33,7 @@ def get_config(variant: str = "two_stage_srim_conv2_2") -> ConfigDict:
     config.networks.generator.update({"width": 32, "layers": 5, "kernel": 3})
   config.data.update({"name": "folder", "dir": "$SR_JAX_TRAIN_DIR", "crop": (48, 48)})
   config.eval.data.update({"name": "folder", "dir": "$SR_JAX_TEST_DIR", "lr_dir": "$SR_JAX_TEST_LR_DIR"})
-  config.eval.batch = 1
+  config.eval.update({"batch": 1, "losses": False})
   config.eval.metrics = ("psnr", "psnr_y", "ssim_y", "lpips", "lr_psnr", "lr_psnr_8bit", "s_n", "std")
   # A pool of 64: 8 rounds choose among 16 latents for it, 112 descend.
   candidates = 16 if objective == "srim" else 1

@@ -191,11 +191,18 @@ def test_std_is_numpys_in_grey_levels(results):
   assert not any(name.startswith("std/") for name in results)
 
 
+def test_a_deviation_without_a_range_is_numpys_of_all_values():
+  far = 100 * NOISY - 50
+  np.testing.assert_allclose(
+    run(["deviation"], far, BATCH)["deviation"], far.std(0, ddof=1).mean((-3, -2, -1)), rtol=1e-5
+  )
+
+
 def test_one_sample_has_a_best_but_no_mean_image_and_no_deviation():
-  found = run(["psnr", "std"], NOISY[:1], BATCH)
-  assert set(found) == {"psnr", "psnr/best", "std"}
+  found = run(["psnr", "std", "deviation"], NOISY[:1], BATCH)
+  assert set(found) == {"psnr", "psnr/best", "std", "deviation"}
   np.testing.assert_array_equal(found["psnr"], found["psnr/best"])
-  np.testing.assert_array_equal(found["std"], [0, 0])
+  np.testing.assert_array_equal([found["std"], found["deviation"]], np.zeros((2, 2)))
 
 
 def test_grey_images_are_their_own_luma():

@@ -19,7 +19,7 @@ from sr_jax.metrics.consistency import (
   lr_psnr_truth,
   lr_psnr_worst,
 )
-from sr_jax.metrics.diversity import s_n_mse, std
+from sr_jax.metrics.diversity import deviation, s_n_mse, std
 from sr_jax.metrics.embedding import embedding, read_embedding
 from sr_jax.metrics.fidelity import (
   mae,
@@ -98,6 +98,7 @@ METRICS: dict[str, Metric] = {
   "lr_l1": Metric(lr_l1, "lower", SCIENTIFIC),
   "swiss_roll_nll": Metric(swiss_roll_nll, "lower", ".4g"),
   "std": Metric(std, "", ".2f"),
+  "deviation": Metric(deviation, "", ".4g"),
   "lpips": Metric(lpips, "lower", ".4f", read_lpips),
   "lpips_spatial": Metric(lpips_spatial, "lower", ".4f", read_lpips),
   "lpips_diversity": Metric(lpips_diversity, "", ".4f", read_lpips),

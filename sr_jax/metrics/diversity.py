@@ -13,11 +13,16 @@ def std(samples: Array, batch: Batch, protocol: Protocol) -> Array:
   `mse` is about. The variance is divided by n - 1, so that more samples do not mean more deviation; one
   sample has none: 0. Diversity says little without accuracy beside it: an untrained network has some too.
   """
-  del batch
+  visible = jnp.clip(crop(samples, protocol), 0, 1)
+  return 255 * deviation(visible, batch, protocol)
+
+
+def deviation(samples: Array, batch: Batch, protocol: Protocol) -> Array:
+  """The same of data without a range: all of it, not clipped and in its own unit."""
+  del batch, protocol
   if samples.shape[0] == 1:
     return jnp.zeros(samples.shape[1])
-  visible = jnp.clip(crop(samples, protocol), 0, 1)
-  return 255 * jnp.mean(jnp.std(visible, axis=0, ddof=1), (-3, -2, -1))
+  return jnp.mean(jnp.std(samples, axis=0, ddof=1), (-3, -2, -1))
 
 
 def diversity_scores(maps: Array) -> Array:
