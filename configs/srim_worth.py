@@ -6,7 +6,7 @@
       --config.eval.lpips.backbone=squeezenet1_1.npz --config.eval.lpips.heads=lpips_linear.npz
 
 Variants: NETWORK_OBJECTIVE_PHI of two_stage (section 2.5's network, narrower) or srresnet (srim_demo's), srim
-or regression (one candidate, which leaves nothing to choose), pixels or conv2_2.
+or regression (the latent is 0 throughout), pixels or conv2_2.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from sr_jax.errors import choose
 
 NETWORKS = {"two_stage": "two stages", "srresnet": "SRResNet"}
 OBJECTIVES = {"regression": "regression", "srim": "SRIM"}
-PHI = {"pixels": (), "conv2_2": ("conv2_2",)}
+PHI: dict[str, tuple[str, ...]] = {"pixels": (), "conv2_2": ("conv2_2",)}
 VARIANTS = {f"{n}_{o}_{p}": (n, o, p) for n in NETWORKS for o in OBJECTIVES for p in PHI}
 
 
@@ -36,11 +36,14 @@ def get_config(variant: str = "two_stage_srim_conv2_2") -> ConfigDict:
   config.eval.update({"batch": 1, "losses": False})
   config.eval.metrics = ("psnr", "psnr_y", "ssim_y", "lpips", "lr_psnr", "lr_psnr_8bit", "s_n", "std")
   # A pool of 64: 8 rounds choose among 16 latents for it, 112 descend.
-  candidates = 16 if objective == "srim" else 1
-  config.method.update({"candidates": candidates, "chunk": min(8, candidates), "minibatch": 8})
-  config.method.update({"inner_rounds": 112, "warmup_rounds": 600})
+  config.method.update({"candidates": 16, "chunk": 8, "minibatch": 8, "inner_rounds": 112})
   config.train.update({"batch": 64, "rounds": 1800, "log_every": 200, "checkpoint_every": 600})
   config.method.features.update({"layers": PHI[phi], "file": "$SR_JAX_VGG", "padding": "reflect"})
+  config.method.warmup_rounds = 600
+  if objective == "regression":
+    # The warm-up never ends, and the latent 0 that it trains is what draws.
+    config.method.warmup_rounds = config.train.rounds
+    config.eval.update({"temperatures": (0.0,), "samples": 1})
   return config
 
 
