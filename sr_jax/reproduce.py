@@ -158,6 +158,7 @@ def write(paper: str, name: str, config: str, runs: Sequence[Planned], workdir: 
   conditions = [*CONDITIONS[config], *entry.notes] if entry.ours else [*entry.notes]
   if isinstance(entry, Table) and any(column.ours.startswith("lpips") for column in entry.columns.values()):
     conditions.append(f"LPIPS here is of the network {runs[0].config.eval.lpips.net}.")
+  conditions += _protocols(wanted)
   meta = {
     "title": f"{paper} {name}: {entry.title}",
     "conditions": conditions,
@@ -173,6 +174,20 @@ def write(paper: str, name: str, config: str, runs: Sequence[Planned], workdir: 
   files.write_text(path.with_suffix(".json"), f"{whole}\n")
   files.write_text(path.with_suffix(".md"), text)
   return text
+
+
+def _protocols(runs: Sequence[Planned]) -> list[str]:
+  """How long the rows were trained and on what they are measured, a line for those that have it in common."""
+  rows: dict[str, list[str]] = {}
+  for run in runs:
+    train, measured = run.config.train, run.config.eval
+    images = f"the first {measured.limit}" if measured.limit else "all"
+    text = (
+      f"{train.rounds:,} rounds with batches of {train.batch}; {images} test images, samples of each: "
+      f"{measured.samples}, border {measured.border}, luma {measured.luma}"
+    )
+    rows.setdefault(text, []).append(run.entry.trial.row)
+  return [f"{', '.join(dict.fromkeys(names))}: {text}." for text, names in rows.items()]
 
 
 def _table(table: Table, rows: Filled) -> str:

@@ -106,13 +106,13 @@ def score(folder: str | Path, config: ConfigDict, out: str | Path = "", command:
     **metrics.sets_note(names, len(truths)),
     "single": {"": title},
     "eval": json.loads(settings.to_json()),
-    "firsts": firsts,
   }
   shown = metrics.METRICS | metrics.columns(names)
   text = report_text("table", rows, meta, shown) + "\n" + report_text("best", firsts, {}, shown)
   if out:
     target = as_path(out) / "evaluation"
     write_report(target, "table", rows, meta, shown)
+    write_report(target, "best", firsts, {"command": command}, shown)
     write_per_image(target, [truth.name for truth in truths], rows_of(title, n, values))
   return text
 

@@ -96,7 +96,7 @@ def test_a_folder_is_scored_as_the_arrays_are_by_place_or_by_name(folders, tmp_p
     assert found["places"][name] == pytest.approx(np.mean(ours), rel=1e-4)
   assert found["places"]["lr_psnr_worst"] < found["places"]["lr_psnr_truth"]
   # The first n samples' scores end with those of all.
-  firsts = json.loads((tmp_path / "places" / "evaluation" / "table.json").read_text())["meta"]["firsts"]
+  firsts = json.loads((tmp_path / "places" / "evaluation" / "best.json").read_text())["rows"]
   curve = [values["s_n_mse"] for values in firsts.values()]
   assert curve[0] == pytest.approx(0, abs=1e-3)
   assert curve[-1] == pytest.approx(found["places"]["s_n_mse"])

@@ -73,7 +73,7 @@ class Material(NamedTuple):
     name: of the run on the page.
     config: its values by their dotted keys.
     history: the lines of metrics.jsonl.
-    table: of its evaluation, Markdown.
+    table: of its evaluation, Markdown without a heading.
     images: of its evaluation, as for `image_grid`.
   """
 
@@ -94,19 +94,20 @@ def read_material(folder: str | Path) -> Material:
   try:
     texts = {
       name: (root / name).read_text() if (root / name).exists() else ""
-      for name in ("config.json", "evaluation/table.md")
+      for name in ("config.json", "evaluation/table.md", "evaluation/best.md")
     }
     images = root / "evaluation" / "images.npz"
     material = Material(
       name_of(root),
       configs.flatten(configs.from_json(texts["config.json"])) if texts["config.json"] else {},
       read_history(root),
-      texts["evaluation/table.md"],
+      # Each begins with a heading of its own; `score` writes a second table, of the first samples.
+      "\n".join(texts[f"evaluation/{name}.md"].partition("\n")[2] for name in ("table", "best")),
       read_images(images) if images.exists() else [],
     )
   except (OSError, ValueError, KeyError) as error:
     raise UserError(f"{folder} cannot be read ({error}): is it the folder of a run?") from error
-  if not material.config and not material.table:
+  if not material.config and not material.table.strip():
     raise UserError(f"{folder} is no folder of a run, a sweep or a score: give one that is.")
   return material
 
@@ -124,8 +125,7 @@ def page(title: str, runs: Sequence[Material], texts: Sequence[str] = ()) -> str
     parts += ["<h2>Training</h2>", curves]
   for run in runs:
     parts.append(f"<h2>{escape(run.name)}</h2>")
-    # Its first line is a heading of its own.
-    parts.append(_markdown(run.table.partition("\n")[2]))
+    parts.append(_markdown(run.table))
     if any("samples" in image for image in run.images):
       parts.append(_viewers(run.images))
   parts += _configs(runs)
