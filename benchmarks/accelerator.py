@@ -164,8 +164,7 @@ def make_config(case: Case, dtype: str, tiny: bool) -> tuple[ConfigDict, int]:
   if case.stage:
     config = configs.stage_config(config, case.stage)
   config.dtype = dtype
-  # What srim_imagenet trains on are whole images of 256x256.
-  side = (config.data.crop or config.data.resize or (256,))[0]
+  side = (config.data.crop or config.data.resize or config.data.centre)[0]
   if tiny:
     side = max(8, side // 8)
     config.train.batch = 2

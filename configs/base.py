@@ -46,6 +46,7 @@ SOURCE = {
   "min_bytes": 0,  # encoded images with fewer bytes are left out
   "centre": (),  # rows and columns cut from the middle; (): as much as has the shape of `resize`
   "resize": (),  # rows and columns to which that is resized; (): as it is
+  "stretch": False,  # without a centre: resize all of the image, whatever its shape
 }
 
 

@@ -1,7 +1,7 @@
 """SRIM as in the paper: ImageNet 64x64 -> 256x256, section 2.5's network, VGG-19 features.
 
-  export SR_JAX_TRAIN_DIR=...   # 3,000 images of 20 classes, 256x256 (anisotropic bicubic)
-  export SR_JAX_TEST_DIR=...    # held-out images, 256x256
+  export SR_JAX_TRAIN_DIR=...   # 3,000 images of 20 classes
+  export SR_JAX_TEST_DIR=...    # held-out images
   sr-jax train --config srim_imagenet --workdir runs/srim_imagenet --config.method.features.file=vgg19.npz
 
 vgg19.npz holds torchvision's VGG-19 weights under its own names (`features.0.weight`, ...). Variants: srim,
@@ -33,8 +33,10 @@ VARIANTS = {"srim": lambda config: config, "port": _port, "regression": derive.r
 def get_config(variant: str = "srim") -> ConfigDict:
   change = choose(VARIANTS, variant, "--config NAME:VARIANT")
   config = base.get_config("srim")
-  config.data.update({"name": "folder", "dir": "$SR_JAX_TRAIN_DIR", "crop": ()})
-  config.eval.data.update({"name": "folder", "dir": "$SR_JAX_TEST_DIR"})
+  # All of an image becomes 256x256, whatever its shape, as in the paper.
+  framed = {"name": "folder", "resize": (256, 256), "stretch": True}
+  config.data.update({**framed, "dir": "$SR_JAX_TRAIN_DIR", "crop": ()})
+  config.eval.data.update({**framed, "dir": "$SR_JAX_TEST_DIR"})
   config.eval.update({"luma": "bt709", "border": 0, "batch": 1})
   config.train.update({"batch": 640, "rounds": 200_400, "checkpoint_every": 5_000})
   return change(config)

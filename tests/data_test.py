@@ -95,6 +95,10 @@ def test_a_frame_cuts_the_centre_and_resizes_it(images):
   hr = data.open_source(config(images, resize=(5, 5)))[3]["hr"]
   assert hr.shape == (5, 5, 3)
   np.testing.assert_allclose(hr[:, 0, 1], [1.5, 3.5, 5.5, 7.5, 9.5], atol=1)
+  # Stretched, all of it: 12 rows and 10 columns become 6 and 2.
+  hr = data.open_source(config(images, resize=(6, 2), stretch=True))[3]["hr"]
+  np.testing.assert_allclose(hr[:, 0, 1], np.arange(0.5, 12, 2), atol=1)
+  np.testing.assert_allclose(hr[0, :, 2], [2, 7], atol=1)
   grey = data.open_source(config(images, resize=(5, 5), channels=1))[3]["hr"]
   assert grey.shape == (5, 5, 1)
 

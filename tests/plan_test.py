@@ -276,7 +276,7 @@ def test_a_program_that_the_compiler_refuses_tells_how_much_it_needs(here, capsy
   ("words", "sentence"),
   [
     (["--config=varsr_mnist", "--target=v5e-9"], "did you mean 'v5e-8'?"),
-    (["--config=srim_imagenet:regression", "--target=v5e-8"], "give --hr-shape ROWS,COLUMNS"),
+    (["--config=srim_demo", "--target=v5e-8", "--config.data.crop=()"], "give --hr-shape ROWS,COLUMNS"),
     (["--config=varsr_mnist", "--target=v5e-8", "--config.train.batch=6"], "cannot be shared equally by 4"),
     (["--config=varsr_mnist", "--target=v5e-8", "--config.train.batsh=6"], "did you mean 'batch'?"),
   ],

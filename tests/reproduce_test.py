@@ -124,7 +124,7 @@ def test_a_table_trains_its_rows_once_and_stands_beside_the_papers(tmp_path, pat
   assert lines["MAE"][1] == f"{nll['MAE']:.2f}"
   assert lines["theirs"] == ["1.00", *[""] * 6]
   assert "- Everything is smaller.\n- A note.\n" in text
-  assert "- MSE, MAE: 4 rounds with batches of 8; all test images, samples of each: 1, border 0" in text
+  assert "- MSE, MAE: 4 rounds with batches of 20; the first 8 test images, samples of each: 1, bor" in text
   assert "missing" not in text
 
   monkeypatch.setattr(sweep, "train_stages", None)  # nothing is trained again

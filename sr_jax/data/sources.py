@@ -43,8 +43,8 @@ def open_source(cfg: ConfigDict, key: str = "config.data") -> Source:
 
   Args:
     cfg: `name` ("folder", an entry of ARRAYS or a TFDS data set), `split`, `dir`, `channels`, `min_bytes`,
-      `centre`, `resize`; if present `cache_mb` (MiB of decoded images kept in memory) and `lr_dir` (of a
-      folder).
+      `centre`, `resize`; if present `stretch`, `cache_mb` (MiB of decoded images kept in memory) and
+      `lr_dir` (of a folder).
     key: where `cfg` stands in the config, for messages.
 
   Raises:
@@ -78,7 +78,7 @@ def open_source(cfg: ConfigDict, key: str = "config.data") -> Source:
     source = Tfds(cfg.name, cfg.split, expand(cfg.dir), cfg.channels, least)
   centre, size = cfg.get("centre", ()), cfg.get("resize", ())
   if centre or size:
-    source = Framed(source, centre, size, key)
+    source = Framed(source, centre, size, cfg.get("stretch", False), key)
   cache_mb = cfg.get("cache_mb", 0)
   return Cached(source, cache_mb * 2**20) if cache_mb else source
 
@@ -229,13 +229,16 @@ class Framed:
   Args:
     centre: (rows, columns) cut from the middle; () for the largest part that has the shape of `resize`.
     resize: (rows, columns) to which that is resized (PIL's bicubic, antialiased); () to leave it.
+    stretch: without a `centre`, resize the whole image, whatever its shape, and not the largest part.
   """
 
-  def __init__(self, source: Source, centre: tuple[int, ...], resize: tuple[int, ...], key: str):
+  def __init__(
+    self, source: Source, centre: tuple[int, ...], resize: tuple[int, ...], stretch: bool, key: str
+  ):
     for name, size in (("centre", centre), ("resize", resize)):
       if size and (len(size) != 2 or min(size) < 1):
         raise UserError(f"{key}.{name} is {size}; give (rows, columns), or () for none")
-    self.source, self.centre, self.resize = source, centre, resize
+    self.source, self.centre, self.resize, self.stretch = source, centre, resize, stretch
     self.name: Callable[[int], str] = source.name
 
   def __len__(self) -> int:
@@ -246,7 +249,9 @@ class Framed:
     hr = record["hr"]
     height, width = hr.shape[:2]
     rows, columns = self.centre or self.resize
-    if not self.centre:
+    if not self.centre and self.stretch:
+      rows, columns = height, width
+    elif not self.centre:
       scale = min(height / rows, width / columns)
       rows, columns = round(rows * scale), round(columns * scale)
     if height < rows or width < columns:
