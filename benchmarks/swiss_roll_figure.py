@@ -1,4 +1,4 @@
-"""Figure 1 of Amortised MAP Inference from the runs of a sweep over amap_swiss_roll.
+"""Figure 1b of Amortised MAP Inference from the runs of a sweep over amap_swiss_roll.
 
   python benchmarks/swiss_roll_figure.py --runs runs/table1 --seed 0 --out figure1.png
 
@@ -12,22 +12,15 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import ImageDraw, ImageFont
 
 from sr_jax.configs.amap_swiss_roll import ROWS
 from sr_jax.methods.amap_priors import denoiser_prior
 from sr_jax.ops import swiss_roll
+from sr_jax.report.roll import REACH, canvas, dots, place
 from sr_jax.run import Run, load_run
 
-REACH, PIXELS = 10.0, 900  # half the side of the square shown, and its pixels
 COLOURS = ["#1f77b4", "#17becf", "#d62728", "#ff9f9a", "#2ca02c", "#98df8a"]
-
-
-def place(points: np.ndarray) -> list[tuple[float, float]]:
-  """Points [n, 2] -> pixels; y1 to the right, y2 upwards."""
-  x = (points[:, 0] + REACH) / (2 * REACH) * PIXELS
-  y = (REACH - points[:, 1]) / (2 * REACH) * PIXELS
-  return list(zip(x.tolist(), y.tolist(), strict=True))
 
 
 def draw_directions(draw: ImageDraw.ImageDraw, run: Run) -> None:
@@ -43,7 +36,7 @@ def draw_directions(draw: ImageDraw.ImageDraw, run: Run) -> None:
   starts = place(grid.reshape(-1, 2))
   for start, end in zip(starts, place(grid.reshape(-1, 2) + moves), strict=True):
     draw.line([start, end], fill="#7f7f7f")
-    draw.ellipse([start[0] - 1.5, start[1] - 1.5, start[0] + 1.5, start[1] + 1.5], fill="#7f7f7f")
+  dots(draw, grid, "#7f7f7f", 1.5)
 
 
 def main() -> None:
@@ -53,11 +46,8 @@ def main() -> None:
   parser.add_argument("--out", default="figure1.png")
   arguments = parser.parse_args()
 
-  side = ((np.arange(PIXELS) + 0.5) / PIXELS * 2 - 1) * REACH
-  grid = np.stack(np.meshgrid(side, -side), axis=-1).astype(np.float32)[:, :, None, :, None]
-  density = np.stack([jnp.exp(jax.jit(swiss_roll.log_density)(row)) for row in grid])
-  canvas = Image.fromarray((255 - 150 * density / density.max()).astype(np.uint8)).convert("RGB")
-  draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(16)
+  picture = canvas()
+  draw, font = ImageDraw.Draw(picture), ImageFont.load_default(16)
 
   x = jnp.linspace(-8, 8, 400).reshape(-1, 1, 1, 1)
   curves = {"MAP": (np.asarray(swiss_roll.mode(x)), "black")}
@@ -67,10 +57,9 @@ def main() -> None:
     if variant == "affdg":
       draw_directions(draw, run)
   for i, (name, (points, colour)) in enumerate(curves.items()):
-    for px, py in place(points.reshape(-1, 2)):
-      draw.ellipse([px - 2, py - 2, px + 2, py + 2], fill=colour)
+    dots(draw, points, colour)
     draw.text((12, 10 + 20 * i), name, fill=colour, font=font)
-  canvas.save(arguments.out)
+  picture.save(arguments.out)
 
 
 if __name__ == "__main__":

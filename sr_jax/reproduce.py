@@ -211,7 +211,7 @@ def _figure(
   trials = {run.entry.trial.row: run for run in wanted}
   shown = {name: trials[row] for name, row in figure.rows.items() if row in trials}
   content = {name: {"row": figure.rows[name], "run": run.entry.id} for name, run in shown.items()}
-  if figure.kind != "kernels" and not shown:
+  if figure.rows and not shown:
     return content, "Nothing is finished.\n"
   draw(figure, {name: run.folder for name, run in shown.items()}, operator, path)
   return content, f"![{figure.title}]({path.name})\n"

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -18,10 +19,12 @@ from sr_jax.configs.papers.tables import TABLES, Column, Row, Table
 from sr_jax.errors import UserError
 from sr_jax.methods import make_method
 from sr_jax.metrics import columns
+from sr_jax.ops import swiss_roll
 from sr_jax.ops.operator import Operator, make_operator
 from sr_jax.report.figures import draw, kernels
 from sr_jax.report.grids import MARGIN
 from sr_jax.report.log import read_history
+from sr_jax.report.roll import estimates, illustration
 from sr_jax.reproduce import fill
 
 CONFIG = (
@@ -302,6 +305,23 @@ def test_what_a_trial_begins_from_is_trained_before_it(tmp_path):
   assert cli.main(words) == 0
   trained = sorted(tmp_path.glob("*/evaluation/table.json"), key=lambda file: file.stat().st_mtime_ns)
   assert [file.parent.parent.name for file in trained] == ["MAE", "MAE-on"]
+
+
+def test_bayes_answers_on_the_roll_are_those_of_many_draws(tmp_path):
+  answers, line, posterior = estimates(0.5)
+  np.testing.assert_allclose(answers["MAP"], swiss_roll.mode(jnp.full((1, 1, 1, 1), 0.5)).ravel(), atol=2e-3)
+  # The density is the noiseless roll smoothed by 0.2: draws of it whose mean is close to the input.
+  rng = np.random.default_rng(0)
+  angle = rng.normal(10, 3, 2_000_000)
+  points = 0.4 * angle[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+  points += rng.normal(0, 0.2, points.shape)
+  near = points[abs(points.mean(axis=1) - 0.5) < 0.02]
+  np.testing.assert_allclose(answers["MSE"], near.mean(axis=0), atol=0.1)
+  assert (near[:, 0] < answers["MAE"][0]).mean() == pytest.approx(0.5, abs=0.02)
+  quarter = line[np.searchsorted(np.cumsum(posterior), 0.25), 0]
+  assert (near[:, 0] < quarter).mean() == pytest.approx(0.25, abs=0.02)
+  illustration(tmp_path / "roll.png")
+  assert png(tmp_path / "roll.png").shape == (900, 900, 3)
 
 
 def test_a_figure_of_nothing_finished_says_so(tmp_path, capsys):

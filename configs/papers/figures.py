@@ -13,7 +13,8 @@ class Figure(NamedTuple):
     title: what it shows.
     kind: "images": a line for each test image, its input, a sample of each row, the truth. "samples": a line
       for each row, with several samples of the first test image and their deviation. "curves": a panel for
-      each of `curves`, a line in it for each row. "kernels": A and A+. "evaluation": the grid that the
+      each of `curves`, a line in it for each row. "kernels": A and A+. "posterior": what an
+      input of the Swiss roll leaves open. "evaluation": the grid that the
       evaluation of the one row drew of all that it measured.
     configs: whose sweep() has the rows; the first is taken by default. `CONDITIONS` tells how they differ
       from the paper.
@@ -71,6 +72,17 @@ _PROJECTIONS = {
   "A+ random, trainable": "affmse_trainable_random",
 }
 AMAP = {
+  "figure1a": Figure(
+    "what an input of the Swiss roll leaves open",
+    "posterior",
+    ("amap_swiss_roll",),
+    {},
+    notes=(
+      "Grey: the density. Violet: the points that x = 0.5 leaves open, red: their posterior.",
+      "Bayes' estimates of x = 0.5; black: the MAP estimates of inputs from -8 to 8.",
+      "Figure 1b is drawn by benchmarks/swiss_roll_figure.py of the runs of Table 1.",
+    ),
+  ),
   "figure2": Figure(
     "training with and without the projection (2a to 2c)",
     "curves",

@@ -13,6 +13,7 @@ from sr_jax.ops.operator import Operator
 from sr_jax.report.grids import comparison_grid, labelled_grid, read_images, samples_grid
 from sr_jax.report.log import curve, read_history
 from sr_jax.report.plots import plot_curves
+from sr_jax.report.roll import illustration
 
 SIDE = 7  # low-resolution pixels of an image that has one bright pixel, odd
 
@@ -22,13 +23,15 @@ def draw(figure: Figure, runs: Mapping[str, Path], operator: Operator, path: Pat
 
   Args:
     figure: what it shows.
-    runs: {name of a row: the folder of its run}, in the order of the figure; one or more, but for "kernels".
+    runs: {name of a row: the folder of its run}, in the order of the figure; one or more if it has rows.
     operator: of the runs.
     path: of the file.
   """
   if figure.kind == "kernels":
     shown = {name: _around_grey(kernel) for name, kernel in kernels(operator).items()}
     labelled_grid([shown], path)
+  elif figure.kind == "posterior":
+    illustration(path)
   elif figure.kind == "curves":
     histories = {name: read_history(folder) for name, folder in runs.items()}
     panels = {
