@@ -10,11 +10,13 @@ _VARSR_DIGITS = (
 CONDITIONS: dict[str, tuple[str, ...]] = {
   "srim_bsds": (
     _BSDS.format("ImageNet"),
-    "A network of five blocks that compares pixels alone, projected; an hour on a CPU.",
+    "SRResNet of five blocks instead of two stages; phi is the pixels alone, m = 8; the output is projected.",
+    "The first 9,600 of 24,000 rounds are without latents; an hour on a CPU.",
     "Luma of BT.601, 4 pixels of border cut.",
   ),
   "srim_demo": (
-    "Two embedded photographs instead of ImageNet, a network of three blocks; minutes on a CPU.",
+    "Embedded photographs instead of ImageNet; SRResNet of three blocks instead of two stages.",
+    "phi is the pixels alone, m = 8; the output is projected; 3,200 of 8,000 rounds are without latents.",
     "Luma of BT.601, 4 pixels of border cut.",
   ),
   "srim_imagenet": ("The paper's sizes; what it does not give is its authors' later choice.",),
@@ -35,7 +37,7 @@ CONDITIONS: dict[str, tuple[str, ...]] = {
   "amap_grass": ("The paper's networks; batch, rate and length are ours, it gives none.",),
   "bsds_methods": (
     _BSDS.format("ImageNet"),
-    "SRMAP's networks, small, trained with L1 first, then 1,500 rounds of 8 crops of 64x64, without noise.",
+    "SRMAP's networks, small, trained with L1 first; then 1,500 rounds of 8 crops, without instance noise.",
   ),
   "amap_imagenet": ("The paper's networks; batch, rate and length are ours, it gives none.",),
   "prsr_mnist_corners": (

@@ -1,6 +1,6 @@
 """The Swiss roll of Amortised MAP Inference as a picture: y1 to the right, y2 upwards, grey its density."""
 
-import os
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -53,7 +53,7 @@ def estimates(x: float) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
   return answers, line, posterior
 
 
-def illustration(path: str | os.PathLike) -> None:
+def illustration(path: Path) -> None:
   """Writes Figure 1a: the line that x = 0.5 leaves open, the posterior on it in red, what Bayes answers under
   three losses, and the MAP estimates of inputs from -8 to 8 in black."""
   picture = canvas()
