@@ -1,15 +1,16 @@
 """Our metrics beside independent implementations, on real images.
 
-  pip install torch pytorch-msssim torchmetrics lightning-utilities
+  pip install torch torchvision lpips pytorch-msssim torchmetrics lightning-utilities
   python benchmarks/metric_peers.py --backbone squeezenet1_1.npz --heads lpips_linear.npz
 
 Two photographs of scikit-image and ten distorted copies of each: enlargements from a quarter with noise.
-LPIPS and S_10 are computed anew with PyTorch, without a line in common; the others are the named packages'.
+S_10 is NTIRE's formula on maps of the package lpips, which gets the given backbone and has its own heads.
 """
 
 import argparse
 import sys
 
+import lpips
 import numpy as np
 import torch
 from PIL import Image
@@ -25,9 +26,6 @@ from sr_jax.ops import make_operator
 
 BORDER, SAMPLES = 4, 10
 METRICS = ("psnr", "psnr_y", "ssim", "ms_ssim", "lpips", "lpips_spatial", "s_n", "lr_psnr_8bit")
-# Of SqueezeNet 1.1: convolution, pooling, the Fire modules by torchvision's numbers; features are read where
-# LPIPS reads them.
-FIRES, POOLED, READ = (3, 4, 6, 7, 9, 10, 11, 12), (3, 6, 9), (4, 7, 9, 10, 11, 12)
 
 
 def distorted(truth: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -38,32 +36,17 @@ def distorted(truth: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, 
   return np.asarray(small), samples.clip(0, 255).round().astype(np.uint8)
 
 
-def lpips_parts(arrays: dict, heads: list, image: np.ndarray, truth: np.ndarray) -> list[torch.Tensor]:
-  """The weighted squared distances [1, 1, h, w] of each layer, of uint8 images."""
-
-  def conv(name: str, h: torch.Tensor, **keys) -> torch.Tensor:
-    weight, bias = (torch.tensor(arrays[f"features.{name}.{kind}"]).float() for kind in ("weight", "bias"))
-    return functional.relu(functional.conv2d(h, weight, bias, **keys))
-
-  def features(v: np.ndarray) -> list[torch.Tensor]:
-    x = torch.tensor(v).permute(2, 0, 1)[None].float() / 127.5 - 1
-    mean, scale = torch.tensor([-0.030, -0.088, -0.188]), torch.tensor([0.458, 0.448, 0.450])
-    h = conv("0", (x - mean.view(1, 3, 1, 1)) / scale.view(1, 3, 1, 1), stride=2)
-    found = [h]
-    for number in FIRES:
-      if number in POOLED:
-        h = functional.max_pool2d(h, 3, 2, ceil_mode=True)
-      s = conv(f"{number}.squeeze", h)
-      h = torch.cat([conv(f"{number}.expand1x1", s), conv(f"{number}.expand3x3", s, padding=1)], 1)
-      if number in READ:
-        found.append(h)
-    return [f / (f.norm(dim=1, keepdim=True) + 1e-10) for f in found]
-
-  pairs = zip(heads, features(image), features(truth), strict=True)
-  return [functional.conv2d((a - b) ** 2, torch.tensor(head).float()) for head, a, b in pairs]
+def their_lpips(backbone: str) -> lpips.LPIPS:
+  """The package's own network, with maps as large as the image, and the weights of a file."""
+  net = lpips.LPIPS(net="squeeze", version="0.1", spatial=True, pnet_rand=True, verbose=False)
+  arrays = np.load(backbone)
+  with torch.no_grad():
+    for name, weight in net.net.named_parameters():  # slice2.3.squeeze.weight is features.3.squeeze.weight
+      weight.copy_(torch.tensor(arrays[f"features.{name.partition('.')[2]}"]))
+  return net.eval()
 
 
-def theirs(truth: np.ndarray, small: np.ndarray, samples: np.ndarray, arrays: dict, heads: list) -> dict:
+def theirs(truth: np.ndarray, small: np.ndarray, samples: np.ndarray, net: lpips.LPIPS) -> dict:
   """{metric: {who: value}}, means over the samples."""
   cut = np.s_[BORDER:-BORDER, BORDER:-BORDER]
   want, have = truth[cut], [sample[cut] for sample in samples]
@@ -73,12 +56,15 @@ def theirs(truth: np.ndarray, small: np.ndarray, samples: np.ndarray, arrays: di
   def tensor(v: np.ndarray) -> torch.Tensor:
     return torch.tensor(np.moveaxis(v, -1, -3)).double()
 
-  parts = [lpips_parts(arrays, heads, v, want) for v in have]
-  size = want.shape[:2]
-  maps = [
-    sum(functional.interpolate(p, size, mode="bilinear", align_corners=False) for p in one) for one in parts
-  ]
-  stack = torch.stack(maps)[:, 0, 0].numpy()
+  with torch.no_grad():
+    maps, means = [], []
+    for v in have:
+      pair = tensor(v)[None].float() / 127.5 - 1, tensor(want)[None].float() / 127.5 - 1
+      net.spatial = True
+      maps.append(net(*pair)[0, 0].numpy())
+      net.spatial = False
+      means.append(float(net(*pair)))
+  stack = np.stack(maps)
   best, local = stack.mean((1, 2)).min(), stack.min(0).mean()
   shrunk = functional.interpolate(
     tensor(samples), truth.shape[0] // 4, mode="bicubic", antialias=True, align_corners=False
@@ -95,9 +81,9 @@ def theirs(truth: np.ndarray, small: np.ndarray, samples: np.ndarray, arrays: di
       ],
     },
     "ms_ssim": {"pytorch-msssim": [float(ms_ssim(tensor(v)[None], tensor(want)[None])) for v in have]},
-    "lpips": {"PyTorch, anew": [float(sum(p.mean() for p in one)) for one in parts]},
-    "lpips_spatial": {"PyTorch, anew": stack.mean((1, 2))},
-    "s_n": {"NumPy, anew": [100 * (best - local) / best]},
+    "lpips": {"lpips": means},
+    "lpips_spatial": {"lpips": stack.mean((1, 2))},
+    "s_n": {"of lpips's maps": [100 * (best - local) / best]},
     "lr_psnr_8bit": {"PyTorch's antialiased bicubic": -10 * np.log10(error.numpy())},
   }
   return {
@@ -122,15 +108,13 @@ def main() -> int:
   parser.add_argument("--backbone", required=True)
   parser.add_argument("--heads", required=True)
   arguments = parser.parse_args()
-  arrays = dict(np.load(arguments.backbone))
-  stored = np.load(arguments.heads)
-  heads = [stored[f"v0.1/squeeze/lin{i}.model.1.weight"] for i in range(7)]
+  net = their_lpips(arguments.backbone)
   rng = np.random.default_rng(0)
   print("| image | metric | ours | peer | its value | difference |\n| --- | --- | ---: | --- | ---: | ---: |")
   for name in ("astronaut", "cat"):
     truth = getattr(data, name)()[:288, :288]
     small, samples = distorted(truth, rng)
-    mine, peers = ours(truth, small, samples, arguments), theirs(truth, small, samples, arrays, heads)
+    mine, peers = ours(truth, small, samples, arguments), theirs(truth, small, samples, net)
     for metric, found in peers.items():
       for who, value in found.items():
         difference = mine[metric] - value
