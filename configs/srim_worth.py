@@ -17,10 +17,10 @@ from ml_collections import ConfigDict
 from sr_jax.configs import base, srim_demo
 from sr_jax.errors import choose
 
-NETWORKS = {"two_stage": "two stages", "srresnet": "SRResNet"}
+NETWORKS = {"srresnet": "SRResNet", "two_stage": "two stages"}
 OBJECTIVES = {"regression": "regression", "srim": "SRIM"}
 PHI: dict[str, tuple[str, ...]] = {"pixels": (), "conv2_2": ("conv2_2",)}
-VARIANTS = {f"{n}_{o}_{p}": (n, o, p) for n in NETWORKS for o in OBJECTIVES for p in PHI}
+VARIANTS = {f"{n}_{o}_{p}": (n, o, p) for n in NETWORKS for p in PHI for o in OBJECTIVES}
 
 
 def get_config(variant: str = "two_stage_srim_conv2_2") -> ConfigDict:
@@ -50,13 +50,17 @@ def get_config(variant: str = "two_stage_srim_conv2_2") -> ConfigDict:
 def sweep() -> Iterator[tuple[str, str, dict[str, Any]]]:
   for variant, (network, objective, phi) in VARIANTS.items():
     yield f"{NETWORKS[network]}, {OBJECTIVES[objective]}, {phi}", variant, {}
+  mean = {"method.features.distance": "mean"}
+  yield "SRResNet, regression, conv2_2, features' mean", "srresnet_regression_conv2_2", mean
+  for factor, changes in (
+    ("features' mean", mean),
+    ("not projected", {"consistency": "none"}),
+    ("no warm-up", {"method.warmup_rounds": 0}),
+    ("a latent of 4", {"networks.generator.noise_channels": 0, "networks.generator.latent_size": 4}),
+  ):
+    yield f"SRResNet, SRIM, conv2_2, {factor}", "srresnet_srim_conv2_2", changes
   for factor, changes in (
     ("flat", {"method.hierarchical": False}),
     ("both stages trained", {"method.stage_weight": 1.0}),
-    ("not projected", {"consistency": "none"}),
-    ("no warm-up", {"method.warmup_rounds": 0}),
-    ("features' mean", {"method.features.distance": "mean"}),
   ):
     yield f"two stages, SRIM, conv2_2, {factor}", "two_stage_srim_conv2_2", changes
-  vector = {"networks.generator.noise_channels": 0, "networks.generator.latent_size": 4}
-  yield "SRResNet, SRIM, conv2_2, a latent of 4 numbers", "srresnet_srim_conv2_2", vector
