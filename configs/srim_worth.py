@@ -5,8 +5,9 @@
   sr-jax sweep --config srim_worth --workdir runs/worth --config.eval.limit=25 \\
       --config.eval.lpips.backbone=squeezenet1_1.npz --config.eval.lpips.heads=lpips_linear.npz
 
-Variants: NETWORK_OBJECTIVE_PHI of two_stage (section 2.5's network, narrower) or srresnet (srim_demo's), srim
-or regression (the latent is 0 throughout), pixels or conv2_2.
+Variants: NETWORK_OBJECTIVE_PHI of srresnet (srim_demo's) or two_stage (section 2.5's network, narrower), srim
+or regression (the latent is 0 throughout), pixels or conv2_2; and NETWORK_start, a longer regression on
+pixels, from which each trial of the sweep goes on, that on pixels too.
 """
 
 from collections.abc import Iterator
@@ -21,10 +22,12 @@ NETWORKS = {"srresnet": "SRResNet", "two_stage": "two stages"}
 OBJECTIVES = {"regression": "regression", "srim": "SRIM"}
 PHI: dict[str, tuple[str, ...]] = {"pixels": (), "conv2_2": ("conv2_2",)}
 VARIANTS = {f"{n}_{o}_{p}": (n, o, p) for n in NETWORKS for p in PHI for o in OBJECTIVES}
+STARTS = {f"{n}_start": (n, "regression", "pixels") for n in NETWORKS}
+START_ROUNDS = {"srresnet": 8000, "two_stage": 4000}
 
 
-def get_config(variant: str = "two_stage_srim_conv2_2") -> ConfigDict:
-  network, objective, phi = choose(VARIANTS, variant, "--config NAME:VARIANT")
+def get_config(variant: str = "srresnet_srim_conv2_2") -> ConfigDict:
+  network, objective, phi = choose(VARIANTS | STARTS, variant, "--config NAME:VARIANT")
   config = srim_demo.get_config()
   if network == "two_stage":
     demo, config = config, base.get_config("srim")
@@ -37,9 +40,13 @@ def get_config(variant: str = "two_stage_srim_conv2_2") -> ConfigDict:
   config.eval.metrics = ("psnr", "psnr_y", "ssim_y", "lpips", "lr_psnr", "lr_psnr_8bit", "s_n", "std")
   # A pool of 64: 8 rounds choose among 16 latents for it, 112 descend.
   config.method.update({"candidates": 16, "chunk": 8, "minibatch": 8, "inner_rounds": 112})
-  config.train.update({"batch": 64, "rounds": 1800, "log_every": 200, "checkpoint_every": 600})
   config.method.features.update({"layers": PHI[phi], "file": "$SR_JAX_VGG", "padding": "reflect"})
-  config.method.warmup_rounds = 600
+  config.train.update({"batch": 64, "rounds": 1200, "log_every": 200, "checkpoint_every": 600})
+  config.method.warmup_rounds = 0
+  config.optim.generator.update({"learning_rate": 3e-4, "warmup": 100})
+  if variant in STARTS:
+    config.train.update({"rounds": START_ROUNDS[network], "checkpoint_every": 2000})
+    config.optim.generator.learning_rate = 1e-3
   if objective == "regression":
     # The warm-up never ends, and the latent 0 that it trains is what draws.
     config.method.warmup_rounds = config.train.rounds
@@ -48,19 +55,26 @@ def get_config(variant: str = "two_stage_srim_conv2_2") -> ConfigDict:
 
 
 def sweep() -> Iterator[tuple[str, str, dict[str, Any]]]:
-  for variant, (network, objective, phi) in VARIANTS.items():
-    yield f"{NETWORKS[network]}, {OBJECTIVES[objective]}, {phi}", variant, {}
-  mean = {"method.features.distance": "mean"}
-  yield "SRResNet, regression, conv2_2, features' mean", "srresnet_regression_conv2_2", mean
-  for factor, changes in (
-    ("features' mean", mean),
-    ("not projected", {"consistency": "none"}),
-    ("no warm-up", {"method.warmup_rounds": 0}),
-    ("a latent of 4", {"networks.generator.noise_channels": 0, "networks.generator.latent_size": 4}),
-  ):
-    yield f"SRResNet, SRIM, conv2_2, {factor}", "srresnet_srim_conv2_2", changes
+  starts = {}
+  for network, name in NETWORKS.items():
+    yield f"{name}, start", f"{network}_start", {}
+    starts[network] = {"init_from": (f"generator={{workdir}}/{name.replace(' ', '-')}--start",)}
+    for variant, (its, objective, phi) in VARIANTS.items():
+      if its == network:
+        yield f"{name}, {OBJECTIVES[objective]}, {phi}", variant, starts[network]
+  start, mean = starts["srresnet"], {"method.features.distance": "mean"}
+  yield "SRResNet, regression, conv2_2, features' mean", "srresnet_regression_conv2_2", start | mean
+  yield "SRResNet, SRIM, conv2_2, features' mean", "srresnet_srim_conv2_2", start | mean
+  yield "SRResNet, SRIM, conv2_2, not projected", "srresnet_srim_conv2_2", start | {"consistency": "none"}
   for factor, changes in (
     ("flat", {"method.hierarchical": False}),
     ("both stages trained", {"method.stage_weight": 1.0}),
   ):
-    yield f"two stages, SRIM, conv2_2, {factor}", "two_stage_srim_conv2_2", changes
+    yield f"two stages, SRIM, conv2_2, {factor}", "two_stage_srim_conv2_2", starts["two_stage"] | changes
+  vector = {"networks.generator.noise_channels": 0, "networks.generator.latent_size": 4}
+  yield "SRResNet, a latent of 4, start", "srresnet_start", vector
+  start = {"init_from": ("generator={workdir}/SRResNet--a-latent-of-4--start",)}
+  yield "SRResNet, SRIM, conv2_2, a latent of 4", "srresnet_srim_conv2_2", start | vector
+  # As many rounds as the start and what goes on from it.
+  scratch = {"train.rounds": 9200, "optim.generator.learning_rate": 1e-3}
+  yield "SRResNet, SRIM, pixels, from scratch", "srresnet_srim_pixels", scratch
