@@ -5,10 +5,10 @@
 #
 # Options before "--" are those of `xpk workload create` (--num-slices, --spot, --zone, --project, ...). IMAGE is
 # built from launch/Dockerfile.tpu. A workload that is stopped or loses a machine starts again, --max-restarts times
-# (100); one that fails does not. Of a sweep every trial that is not finished is a workload: NAME-0, NAME-1, ...
+# (20); one that fails does not. Of a sweep every trial that is not finished is a workload: NAME-0, NAME-1, ...
 #
-# Data, and --workdir unless that is gs://BUCKET/FOLDER: a storage that is mounted into every workload, attached to the
-# cluster once:
+# Data, and --workdir unless that is gs://BUCKET/FOLDER: a storage that is mounted below /mnt into every workload, attached
+# to the cluster once:
 #   xpk storage attach data --type=gcpfilestore --cluster=CLUSTER --instance=INSTANCE --vol=SHARE \
 #     --mount-point=/mnt/data --readonly=false --auto-mount=true      (or --type=gcsfuse --bucket=BUCKET --size=1)
 # shellcheck disable=SC2154  # `take` sets variables
@@ -18,12 +18,12 @@ take workload name "a name for the workload"
 take cluster cluster "the cluster's name"
 take tpu-type type "a type such as v5litepod-16"
 take docker-image image "the address of an image built from launch/Dockerfile.tpu"
-take max-restarts restarts
+below /mnt
 
 # workload NAME WORD...: `exec`, so that xpk's SIGTERM reaches sr-jax and no shell around it.
 workload() {
   run xpk workload create "--workload=$1" "--cluster=$cluster" "--tpu-type=$type" "--docker-image=$image" \
-    "--max-restarts=${restarts:-100}" "--command=exec $(quoted "${@:2}")" "${options[@]}"
+    "--max-restarts=$restarts" --termination-grace-period-seconds=120 "--command=exec $(quoted "${@:2}")" "${options[@]}"
 }
 
 if [[ ${words[0]} == train ]]; then

@@ -4,8 +4,8 @@
 #     -- train --config NAME --workdir /mnt/data/run
 #
 # Other options before "--" are those of `kubectl apply` (--namespace, --context, ...). IMAGE is built from
-# launch/Dockerfile.cuda. One process for each of --nodes pods, with --gpus GPUs each. A run that is stopped or fails
-# starts again, --max-restarts times (100), but for a mistake of the user's (exit code 2). Of a sweep every trial that is
+# launch/Dockerfile.cuda. One process for each of --nodes pods, with --gpus GPUs each. A run that is stopped or loses
+# a machine starts again, --max-restarts times (20); one that fails does not. Of a sweep every trial that is
 # not finished is a JobSet: NAME-0, NAME-1, ...
 #
 # Data, and --workdir unless that is gs://BUCKET/FOLDER: a volume claim, mounted at /mnt/data; several pods need one
@@ -18,7 +18,7 @@ take image image "the address of an image built from launch/Dockerfile.cuda"
 take nodes nodes "the number of pods"
 take gpus gpus "the number of GPUs of a pod"
 take claim claim "the name of a volume claim, which becomes /mnt/data"
-take max-restarts restarts
+below /mnt/data
 
 # strings WORD...: the words as strings of JSON, which are strings of YAML too.
 strings() {
@@ -39,9 +39,9 @@ metadata:
   name: $1
 spec:
   failurePolicy:
-    maxRestarts: ${restarts:-100}
+    maxRestarts: $restarts
     rules:
-      - name: mistake
+      - name: fails
         action: FailJobSet
         onJobFailureReasons: [PodFailurePolicy]
   replicatedJobs:
@@ -56,7 +56,7 @@ spec:
           podFailurePolicy:
             rules:
               - action: FailJob
-                onExitCodes: {containerName: sr-jax, operator: In, values: [2]}
+                onExitCodes: {containerName: sr-jax, operator: NotIn, values: [42, $(seq -s, 127 255)]}
           template:
             spec:
               restartPolicy: Never

@@ -5,7 +5,7 @@
 # Options before "--" are sbatch's (--partition, --account, --array=0-9%4, ...). One process for each GPU of
 # --gpus-per-node, which is what JAX expects on SLURM; without it, one for each node. Of a sweep every trial that is
 # not finished is a task of a job array. Two minutes before the time limit, and when it is preempted, a job saves
-# and goes back into the queue; scancel ends it.
+# and goes back into the queue, as it does after a fault of a machine, --max-restarts times (20); scancel ends it.
 #
 # Data, and --workdir unless that is gs://BUCKET/FOLDER: folders that all nodes see, such as the cluster's NFS or
 # Lustre. Run it with the environment of sr-jax active: sbatch hands it on.
@@ -14,6 +14,8 @@ set -euo pipefail
 . "$(dirname "$0")/words.sh"
 take gpus-per-node gpus
 take job-name name
+[[ ! " ${options[*]}" =~ " "(-G|--gpus|--gres[= ][^ -]*gpu) ]] ||
+  refuse "GPUs must be given as --gpus-per-node=NUMBER before $example: each gets a process."
 
 command="$(quoted sr-jax "${words[@]}") --distributed"
 array=()
@@ -21,11 +23,17 @@ if ((${#trials[@]})); then
   command+=" --trial \"\$SLURM_ARRAY_TASK_ID\""
   array=("--array=$(IFS=, && echo "${trials[*]}")")
 fi
-# 143: it was told to stop, and saved.
+# A process that fails ends the others with its own exit code; --kill-on-bad-exit would hide it behind a signal's.
+# --wait ends those that cannot hear.
 script="#!/usr/bin/env bash
-srun --kill-on-bad-exit=1 $command
-code=\$?
-if [ \$code = 143 ]; then scontrol requeue \"\$SLURM_JOB_ID\"; fi
+srun --kill-on-bad-exit=0 --wait=30 $command
+code=\$? count=\${SLURM_RESTART_COUNT:-0}
+if (($again)) && ((count < $restarts)); then
+  echo \"Exit code \$code: restart \$((count + 1)) of at most $restarts.\" >&2
+  scontrol requeue \"\$SLURM_JOB_ID\"
+elif ((code)); then
+  echo \"Exit code \$code after \$count restarts of at most $restarts: the job ends.\" >&2
+fi
 exit \$code"
 tasks=${gpus##*:} # of "8" or "h100:8"
 feed "$script" sbatch "--job-name=${name:-sr-jax}" --requeue --open-mode=append --signal=TERM@120 \

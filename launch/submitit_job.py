@@ -5,13 +5,13 @@
 
 Options before "--" are parameters of submitit's executor (--slurm-partition=..., --slurm-array-parallelism=4,
 ...). One process for each GPU of --gpus-per-node, as JAX expects on SLURM. Of a sweep every trial that is not
-finished is a task of a job array. Ninety seconds before its time is up a job saves and is queued again.
+finished is a task of a job array. Ninety seconds before its time is up a job saves and is queued again, as it
+is after a fault of a machine, --max-restarts times (20).
 
 Data and --workdir: folders that all nodes see, such as the cluster's NFS or Lustre; submitit's files and logs
 go into WORKDIR/submitit, or for --workdir gs://BUCKET/FOLDER into ./submitit.
 """
 
-import argparse
 import json
 import os
 import shlex
@@ -22,14 +22,13 @@ from pathlib import Path
 from typing import NoReturn
 
 EXAMPLE = "-- train --config NAME --workdir FOLDER"
-STOPPED = 143
 
 
 class Command:
   """A command that submitit runs until it has ended. It holds words alone, so nothing stale comes back."""
 
-  def __init__(self, words: list[str]):
-    self.words = words
+  def __init__(self, words: list[str], restarts: int):
+    self.words, self.restarts = words, restarts
 
   def __call__(self) -> None:
     # SLURM sends submitit's signal to all processes of the job: sr-jax inherits that it is not for it.
@@ -37,9 +36,17 @@ class Command:
     self.process = subprocess.Popen(self.words)
     signal.signal(signal.SIGUSR2, handler)
     code = self.process.wait()
-    if code == STOPPED:  # another process of the job heard the signal
+    if code < 0:  # a signal killed it
+      code = 128 - code
+    count = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+    # Those on which xpk restarts: stopped, killed, or a fault of a machine.
+    if (code == 42 or code >= 127) and count < self.restarts:
+      if os.environ["SLURM_PROCID"] == "0":
+        report(f"Exit code {code}: restart {count + 1} of at most {self.restarts}.")
+        subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], check=True)
       sys.exit(code)
     if code:
+      report(f"Exit code {code} after {count} restarts of at most {self.restarts}: the job ends.")
       raise subprocess.CalledProcessError(code, self.words)
 
   def checkpoint(self):
@@ -49,42 +56,65 @@ class Command:
     self.process.terminate()
     # `wait` would wait for the one above, which this signal has interrupted.
     os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
-    return DelayedSubmission(Command(self.words))
+    return DelayedSubmission(Command(self.words, self.restarts))
 
 
 def main(argv: list[str]) -> None:
   """Submit, or with --dry-run print, what `argv` says."""
   end = argv.index("--") if "--" in argv else len(argv)
   options, words = argv[:end], argv[end + 1 :]
-  pairs = [word.removeprefix("--").partition("=") for word in options if word != "--dry-run"]
-  parameters = {key.replace("-", "_"): int(value) if value.isdigit() else value for key, _, value in pairs}
-  parser = argparse.ArgumentParser(allow_abbrev=False)
-  parser.add_argument("--config")
-  parser.add_argument("--workdir")
-  known, _ = parser.parse_known_args(words)
   if words[:1] not in (["train"], ["sweep"]):
     refuse(f"say what to run at the end, as in {EXAMPLE}.")
+  given = values(words)
   for key in ("config", "workdir"):
-    if not getattr(known, key):
-      refuse(f"--{key} is missing: give it after {words[0]}, as in {EXAMPLE}.")
-  for key, _, value in pairs:
+    if not given.get(key):
+      refuse(f"--{key} is missing or has no value: give it after {words[0]}, as in {EXAMPLE}.")
+  parameters: dict[str, int | str] = {}
+  for key, value in values([word for word in options if word != "--dry-run"]).items():
+    if not key:
+      refuse(f"options are --KEY=VALUE or --KEY VALUE: correct {value or 'those'} before {EXAMPLE}.")
     if not value:
       refuse(f"--{key} has no value: give it as --{key}=VALUE before {EXAMPLE}.")
+    name = key.replace("-", "_")
+    if name != "gpus_per_node" and ("gpus" in name or ("gres" in name and "gpu" in value)):
+      refuse(f"GPUs must be given as --gpus-per-node=NUMBER before {EXAMPLE}: each gets a process.")
+    parameters[name] = int(value) if value.isdigit() else value
   if "timeout_min" not in parameters:
     refuse(f"--timeout-min is missing: give the minutes that a job may take before {EXAMPLE}.")
+  restarts = parameters.pop("max_restarts", 20)
+  if not isinstance(restarts, int):
+    refuse(f"--max-restarts is {restarts}: give a number before {EXAMPLE}.")
   commands = [["sr-jax", *words, "--distributed"]]
   if words[0] == "sweep":
     commands = [[*commands[0], "--trial", number] for number in open_trials(words)]
   settings = {"name": "sr-jax", "tasks_per_node": parameters.get("gpus_per_node", 1), **parameters}
-  folder = Path("" if known.workdir.startswith("gs://") else known.workdir).absolute() / "submitit"
+  workdir = given["workdir"]
+  folder = Path("" if workdir.startswith("gs://") else workdir).absolute() / "submitit"
   if "--dry-run" in options:
     print(f"{folder}: {json.dumps(settings)}", *map(shlex.join, commands), sep="\n")
     return
   import submitit
 
-  executor = submitit.AutoExecutor(folder, slurm_max_num_timeout=100)
+  executor = submitit.AutoExecutor(folder, slurm_max_num_timeout=restarts)
   executor.update_parameters(**settings)
-  print(*(job.job_id for job in executor.submit_array([Command(words) for words in commands])))
+  print(*(job.job_id for job in executor.submit_array([Command(words, restarts) for words in commands])))
+
+
+def values(words: list[str]) -> dict[str, str]:
+  """KEY -> VALUE of each --KEY=VALUE and --KEY VALUE, "" if it has none; the last one counts.
+
+  What is no such pair has the key "".
+  """
+  found, key = {}, ""
+  for word in words:
+    if word.startswith("--"):
+      key, equals, value = word.removeprefix("--").partition("=")
+      found[key] = value
+      key = "" if equals else key
+    else:
+      found[key] = "" if word.startswith("-") else word
+      key = ""
+  return found
 
 
 def open_trials(words: list[str]) -> list[str]:
@@ -101,8 +131,12 @@ def open_trials(words: list[str]) -> list[str]:
 
 
 def refuse(sentence: str) -> NoReturn:
-  print(f"launch/submitit_job.py: {sentence}", file=sys.stderr)
+  report(f"launch/submitit_job.py: {sentence}")
   sys.exit(2)
+
+
+def report(text: str) -> None:
+  print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 #
 # Other options before "--" are those of `gcloud compute tpus queued-resources create`. IMAGE is built from
 # launch/Dockerfile.tpu. It waits for the TPU, runs, and deletes the TPU; one that is preempted, or whose connection is
-# lost, is asked for again, --max-restarts times (100). So leave it running (in tmux); Ctrl-C leaves the TPU behind, to be
+# lost, is asked for again, --max-restarts times (20). So leave it running (in tmux); Ctrl-C leaves the TPU behind, to be
 # deleted by `gcloud compute tpus queued-resources delete NAME --force`. Of a sweep every trial that is not finished
 # gets a TPU of its own, all at once: NAME-0, NAME-1, ...
 #
@@ -23,7 +23,7 @@ take accelerator-type type "a type such as v5litepod-16"
 take runtime-version runtime "the software of its machines, such as v2-alpha-tpuv5-lite"
 take image image "the address of an image built from launch/Dockerfile.tpu"
 take setup setup
-take max-restarts restarts
+below /mnt
 tpus=(gcloud compute tpus)
 
 state() {
@@ -32,24 +32,29 @@ state() {
 
 # on_tpu NAME WORD...: a TPU of that name, the command on its workers, and the end of the TPU.
 on_tpu() {
-  local now code restart on=$1 command
+  local now code restart unknown on=$1 command
   command="${setup:+$setup && }sudo docker run --rm --privileged --net=host -v /mnt:/mnt $(quoted "$image" "${@:2}")"
-  for ((restart = 0; restart <= ${restarts:-100}; restart++)); do
+  for ((restart = 0; ; restart++)); do
     run "${tpus[@]}" queued-resources create "$on" "--node-id=$on" "--zone=$zone" "--accelerator-type=$type" \
       "--runtime-version=$runtime" "${options[@]}"
-    now=${dry_run:+ACTIVE} code=1
-    until [[ $now =~ ACTIVE|FAILED|SUSPENDED ]]; do
+    now=${dry_run:+ACTIVE} code=1 unknown=0
+    # To wait for a TPU may take days; one whose state cannot be told for 10 minutes was deleted.
+    until [[ $now =~ ACTIVE|FAILED|SUSPENDED ]] || ((unknown == 20)); do
       sleep 30
-      now=$(state "$on") || now=unknown
+      if now=$(state "$on"); then unknown=0; else unknown=$((unknown + 1)); fi
     done
-    if [[ $now == ACTIVE ]]; then
-      code=0
-      run "${tpus[@]}" tpu-vm ssh "$on" "--zone=$zone" --worker=all "--command=$command" || code=$?
-    fi
-    run "${tpus[@]}" queued-resources delete "$on" "--zone=$zone" --force --quiet
-    # 143: it was told to stop, and saved; 255: the connection is gone, and so may be the machine.
-    [[ $now == SUSPENDED || $code == 143 || $code == 255 ]] || return "$code"
+    case $now in
+      ACTIVE)
+        code=0
+        run "${tpus[@]}" tpu-vm ssh "$on" "--zone=$zone" --worker=all "--command=$command" || code=$?
+        ;;
+      SUSPENDED) code=143 ;; # it was preempted before it began
+    esac
+    run "${tpus[@]}" queued-resources delete "$on" "--zone=$zone" --force --quiet || ((unknown))
+    if ((!again || restart == restarts)); then break; fi
+    echo "$launcher: $on: exit code $code, restart $((restart + 1)) of at most $restarts." >&2
   done
+  ((!code)) || echo "$launcher: $on: ${now:-no such TPU}, exit code $code after $restart restarts." >&2
   return "$code"
 }
 

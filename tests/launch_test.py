@@ -13,19 +13,8 @@ import types
 from pathlib import Path
 
 import pytest
-import yaml
+from launching import ENGINES, LAUNCH, WORDS, commands, container, launch, manifests, program
 
-LAUNCH = Path(__file__).parent.parent / "launch"
-# Every launcher with all that it needs before "--".
-ENGINES = {
-  "slurm.sh": "--nodes=2 --gpus-per-node=h100:8 --time=12:00:00",
-  "tpu.sh": "--name=run --zone=us-east5-a --accelerator-type=v5litepod-16 "
-  "--runtime-version=v2-alpha-tpuv5-lite --image=registry/image --spot",
-  "gke.sh": "--workload run --cluster c --tpu-type v5litepod-16 --docker-image registry/image",
-  "jobset.sh": "--name=run --image=registry/image --nodes=2 --gpus=8 --claim=disk --namespace=team",
-  "submitit_job.py": "--timeout-min=720 --nodes=2 --gpus-per-node=8",
-}
-WORDS = ["--config", "srim_demo", "--workdir", "/mnt/data/a b", "--config.operator.factor=(2,2)"]
 # Stands for the command line where a launcher asks it which trials of a sweep there are.
 SR_JAX = """#!/bin/sh
 echo "$@" > asked
@@ -33,51 +22,16 @@ printf '0\\tMSE_seed=0\\tfinished\\n1\\tMSE_seed=1\\tnot begun\\n2\\tslow\\tfail
 """
 
 
-@pytest.fixture
-def launch(tmp_path, monkeypatch):
-  """(launcher, *words) -> the finished process; programs that it finds are those in `tmp_path`."""
+@pytest.fixture(autouse=True)
+def programs(tmp_path, monkeypatch):
+  """In a folder whose programs are found first."""
   program(tmp_path / "sr-jax", SR_JAX)
   monkeypatch.chdir(tmp_path)
   monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
 
-  def run(name: str, *words: str) -> subprocess.CompletedProcess:
-    start = [sys.executable] if name.endswith(".py") else ["bash"]
-    return subprocess.run([*start, LAUNCH / name, *words], capture_output=True, text=True, check=False)
-
-  return run
-
-
-def program(path: Path, text: str) -> None:
-  path.write_text(text)
-  path.chmod(0o755)
-
-
-def commands(name: str, text: str) -> list[list[str]]:
-  """The sr-jax commands in what a launcher prints, word by word as the engine's shell takes them apart."""
-  if name == "jobset.sh":
-    return [job["command"] for job in map(container, manifests(text))]
-  lines = text.splitlines()
-  if name in ("tpu.sh", "gke.sh"):
-    given = [word for line in lines for word in shlex.split(line) if word.startswith("--command=")]
-    lines = [word.removeprefix("--command=") for word in given]
-  found = [shlex.split(line) for line in lines if "sr-jax train" in line or "sr-jax sweep" in line]
-  return [words[words.index("sr-jax") :] for words in found]
-
-
-def manifests(text: str) -> list[dict]:
-  head, _, body = text.partition("\n")
-  assert head == "kubectl apply -f - --namespace=team <<'EOF'"
-  return [document for document in yaml.safe_load_all(body.removesuffix("EOF\n")) if document]
-
-
-def container(jobset: dict) -> dict:
-  (job,) = jobset["spec"]["replicatedJobs"]
-  (found,) = job["template"]["spec"]["template"]["spec"]["containers"]
-  return found
-
 
 @pytest.mark.parametrize("name", ENGINES)
-def test_the_same_words_give_the_same_command_on_every_engine(launch, name):
+def test_the_same_words_give_the_same_command_on_every_engine(name):
   given = [*ENGINES[name].split(), "--dry-run", "--"]
   done = launch(name, *given, "train", *WORDS)
   assert (done.returncode, done.stderr) == (0, "")
@@ -87,7 +41,7 @@ def test_the_same_words_give_the_same_command_on_every_engine(launch, name):
 
 
 @pytest.mark.parametrize("name", ENGINES)
-def test_of_a_sweep_every_trial_that_is_not_finished_is_launched(launch, name):
+def test_of_a_sweep_every_trial_that_is_not_finished_is_launched(name):
   done = launch(name, "--dry-run", *ENGINES[name].split(), "--", "sweep", *WORDS)
   assert (done.returncode, done.stderr) == (0, "")
   assert Path("asked").read_text().split() == ["sweep", *" ".join(WORDS).split(), "--list"]
@@ -107,7 +61,7 @@ def test_of_a_sweep_every_trial_that_is_not_finished_is_launched(launch, name):
 
 
 @pytest.mark.parametrize("name", ENGINES)
-def test_what_is_missing_is_asked_for_in_one_sentence(launch, name):
+def test_what_is_missing_is_asked_for_in_one_sentence(name):
   good = ENGINES[name].split()
   wrong = {"say what to run": good, "--workdir is missing": [*good, "--", "train", "--config", "x"]}
   wrong["--config is missing"] = [*good, "--", "sweep", "--workdir", "x", "--config.seed=1"]
@@ -131,7 +85,57 @@ def test_what_is_missing_is_asked_for_in_one_sentence(launch, name):
 
 
 @pytest.mark.parametrize("name", ENGINES)
-def test_a_sweep_that_is_finished_or_cannot_be_listed_launches_nothing(launch, name, tmp_path):
+def test_a_value_that_is_missing_is_no_value_and_words_may_stand_apart(name):
+  good = ENGINES[name].split()
+  for words, key in (
+    (["--workdir=/mnt/data/s", "--config"], "config"),
+    (["--config", "--workdir=/mnt/data/s"], "config"),
+    (["--config=x", "--workdir="], "workdir"),
+  ):
+    done = launch(name, *good, "--dry-run", "--", "train", *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"launch/{name}: --{key} is missing or has no value")
+  for wrong in (["--max-restarts=many"], ["--max-restarts"]):
+    done = launch(name, *good, *wrong, "--dry-run", "--", "train", *WORDS)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"launch/{name}: --max-restarts ")
+  together = launch(name, *good, "--dry-run", "--", "train", *WORDS).stdout
+  if name != "slurm.sh":  # whose options sbatch reads
+    apart = [part for word in good for part in word.split("=", 1)]
+    done = launch(name, *apart, "--dry-run", "--", "train", *WORDS)
+    assert done.stdout.replace("--namespace team", "--namespace=team") == together
+
+
+@pytest.mark.parametrize("name", ["gke.sh", "jobset.sh", "tpu.sh"])
+def test_a_work_directory_that_would_end_with_its_container_is_refused(name):
+  for folder in ("runs/demo", "/tmp/run", "/mnt", "/mnt/data/../../tmp", "s3://bucket/run", "/mnt/data/.."):
+    words = ["--config", "x", f"--workdir={folder}"]
+    done = launch(name, *ENGINES[name].split(), "--dry-run", "--", "train", *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"launch/{name}: --workdir {folder} would be lost with the container: ")
+  for folder in ("gs://bucket/run", "/mnt/data/run"):
+    words = ["--config", "x", f"--workdir={folder}"]
+    assert launch(name, *ENGINES[name].split(), "--dry-run", "--", "train", *words).returncode == 0
+
+
+@pytest.mark.parametrize(
+  ("name", "options"),
+  [
+    *(("slurm.sh", given) for given in ("--gres=gpu:8", "--gres nvme:1,gpu:8", "--gpus=8", "-G8")),
+    ("slurm.sh", "--gpus-per-task=1"),
+    *(("submitit_job.py", given) for given in ("--slurm-gres=gpu:8", "--slurm-gpus-per-task 1")),
+  ],
+)
+def test_gpus_that_would_get_no_process_are_refused(name, options):
+  words = ["--timeout-min=720", "--dry-run", "--", "train", *WORDS]
+  done = launch(name, *options.split(), *(words if name.endswith(".py") else words[1:]))
+  assert (done.returncode, done.stdout) == (2, "")
+  assert done.stderr.startswith(f"launch/{name}: GPUs must be given as --gpus-per-node=NUMBER")
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_sweep_that_is_finished_or_cannot_be_listed_launches_nothing(name, tmp_path):
   words = [*ENGINES[name].split(), "--", "sweep", *WORDS]
   program(tmp_path / "sr-jax", "#!/bin/sh\nprintf '0\\tMSE\\tfinished\\n'\n")
   done = launch(name, *words)
@@ -141,51 +145,81 @@ def test_a_sweep_that_is_finished_or_cannot_be_listed_launches_nothing(launch, n
   assert (done.returncode, done.stdout, done.stderr) == (2, "", "sr-jax: no.\n")
 
 
-@pytest.mark.parametrize(("code", "queued"), [(143, "requeue 7"), (2, ""), (0, "")])
-def test_a_slurm_job_goes_back_into_the_queue_if_it_was_stopped_and_only_then(
-  launch, tmp_path, monkeypatch, code, queued
+# Exit codes of sr-jax, and whether the same command starts again.
+RESTARTS = [(code, code in (42, 127, 137, 142, 143)) for code in (0, 1, 2, 42, 126, 127, 137, 142, 143)]
+
+
+@pytest.mark.parametrize(("code", "again"), RESTARTS)
+def test_a_slurm_job_goes_back_into_the_queue_if_a_machine_failed_or_stopped_it_and_not_for_ever(
+  tmp_path, monkeypatch, code, again
 ):
   # What sbatch is given runs with an srun that ends as sr-jax would.
   program(tmp_path / "sbatch", '#!/bin/sh\necho "$@" > options\nexec bash\n')
   program(tmp_path / "srun", f'#!/bin/sh\nfor word; do echo "$word"; done > run\nexit {code}\n')
   program(tmp_path / "scontrol", '#!/bin/sh\necho "$@" > queued\n')
   monkeypatch.setenv("SLURM_JOB_ID", "7")
-  done = launch("slurm.sh", *ENGINES["slurm.sh"].split(), "--", "train", *WORDS)
-  assert done.returncode == code
+  given = [*ENGINES["slurm.sh"].split(), "--max-restarts=3", "--", "train", *WORDS]
+  for count, queues in (("", again), ("2", again), ("3", False)):
+    Path("queued").unlink(missing_ok=True)
+    with monkeypatch.context() as patch:
+      if count:
+        patch.setenv("SLURM_RESTART_COUNT", count)
+      done = launch("slurm.sh", *given)
+    assert done.returncode == code
+    assert Path("queued").exists() == queues
+    assert not queues or Path("queued").read_text() == "requeue 7\n"
+    assert (f"Exit code {code}" in done.stderr) == bool(code)
+  # --kill-on-bad-exit would end the others by a signal, and srun with 143 whatever the first code was.
   assert Path("run").read_text().splitlines() == [
-    *("--kill-on-bad-exit=1", "sr-jax", "train", *WORDS, "--distributed")
+    *("--kill-on-bad-exit=0", "--wait=30", "sr-jax", "train", *WORDS, "--distributed")
   ]
-  assert (Path("queued").read_text().strip() if Path("queued").exists() else "") == queued
   options = Path("options").read_text().split()
   assert {"--requeue", "--signal=TERM@120", "--ntasks-per-node=8", "--gpus-per-node=h100:8"} < set(options)
 
 
-def test_a_tpu_that_was_preempted_is_asked_for_again_until_the_run_has_ended(launch, tmp_path):
-  program(
-    tmp_path / "gcloud",
-    """#!/bin/sh
+FAKE_GCLOUD = """#!/bin/sh
 echo "$@" | cut -d' ' -f3,4 >> calls
 case "$*" in
-  *describe*) echo ACTIVE ;;
-  *ssh*) [ "$(grep -c ssh calls)" = 3 ] || exit 255 ;;
+  *describe*) echo {state} ;;
+  *ssh*) [ "$(grep -c ssh calls)" = {good} ] || exit {code} ;;
 esac
-""",
-  )
+"""
+
+
+def test_a_tpu_that_was_preempted_is_asked_for_again_until_the_run_has_ended(tmp_path):
+  program(tmp_path / "gcloud", FAKE_GCLOUD.format(state="ACTIVE", good=3, code=255))
   program(tmp_path / "sleep", "#!/bin/sh\n")
   words = [*ENGINES["tpu.sh"].split(), "--", "train", *WORDS]
   done = launch("tpu.sh", *words)
   assert done.returncode == 0, done.stderr
   once = ["queued-resources create", "queued-resources describe", "tpu-vm ssh", "queued-resources delete"]
   assert Path("calls").read_text().splitlines() == once * 3
-  program(tmp_path / "gcloud", "#!/bin/sh\ncase $* in *describe*) echo ACTIVE;; *ssh*) exit 2;; esac\n")
-  assert launch("tpu.sh", *words).returncode == 2
+  program(tmp_path / "gcloud", FAKE_GCLOUD.format(state="FAILED", good=0, code=255))
+  assert launch("tpu.sh", *words).returncode == 1
+  program(tmp_path / "gcloud", FAKE_GCLOUD.format(state="ACTIVE", good=0, code=2))
   sweep = [*ENGINES["tpu.sh"].split(), "--", "sweep", *WORDS]
   assert launch("tpu.sh", *sweep).returncode == 2, "the code of a trial that failed"
-  program(tmp_path / "gcloud", "#!/bin/sh\ncase $* in *describe*) echo FAILED;; *ssh*) exit 255;; esac\n")
-  assert launch("tpu.sh", *words).returncode == 1
 
 
-def test_a_jobset_starts_again_but_for_a_mistake_and_mounts_its_claim(launch):
+@pytest.mark.parametrize(("code", "again"), RESTARTS)
+def test_a_tpu_is_asked_for_again_after_a_fault_of_a_machine_and_not_for_ever(tmp_path, code, again):
+  program(tmp_path / "gcloud", FAKE_GCLOUD.format(state="ACTIVE", good=0, code=code))
+  program(tmp_path / "sleep", "#!/bin/sh\n")
+  done = launch("tpu.sh", *ENGINES["tpu.sh"].split(), "--max-restarts=2", "--", "train", *WORDS)
+  assert done.returncode == code
+  assert Path("calls").read_text().count("ssh") == (3 if again else 1)
+  assert (f"exit code {code} after {2 * again} restarts" in done.stderr) == bool(code)
+
+
+def test_a_tpu_that_somebody_deleted_is_not_waited_for(tmp_path):
+  program(tmp_path / "gcloud", "#!/bin/sh\ncase $* in *describe* | *delete*) exit 1 ;; esac\n")
+  program(tmp_path / "sleep", "#!/bin/sh\n")
+  done = launch("tpu.sh", *ENGINES["tpu.sh"].split(), "--", "train", *WORDS)
+  assert done.returncode == 1
+  assert done.stderr == "launch/tpu.sh: run: no such TPU, exit code 1 after 0 restarts.\n"
+
+
+def test_a_jobset_starts_again_but_for_a_mistake_and_mounts_its_claim():
   done = launch(
     "jobset.sh", *ENGINES["jobset.sh"].split(), "--max-restarts=9", "--dry-run", "--", "train", *WORDS
   )
@@ -200,11 +234,12 @@ def test_a_jobset_starts_again_but_for_a_mistake_and_mounts_its_claim(launch):
   assert job["backoffLimit"] == 0, "the JobSet restarts all pods together"
   (rule,) = job["podFailurePolicy"]["rules"]
   pod = job["template"]["spec"]
-  assert rule["onExitCodes"] == {
-    "containerName": pod["containers"][0]["name"],
-    "operator": "In",
-    "values": [2],
-  }
+  on = rule["onExitCodes"]
+  assert (rule["action"], on["containerName"], on["operator"]) == (
+    *("FailJob", pod["containers"][0]["name"], "NotIn"),
+  )
+  assert [code in on["values"] for code, _ in RESTARTS[1:]] == [again for _, again in RESTARTS[1:]]
+  assert on["values"] == sorted(set(on["values"])), "as Kubernetes wants them"
   assert pod["restartPolicy"] == "Never"
   ours = container(jobset)
   assert ours["resources"]["limits"] == {"nvidia.com/gpu": 8}
@@ -214,14 +249,14 @@ def test_a_jobset_starts_again_but_for_a_mistake_and_mounts_its_claim(launch):
   assert mounts["data"] == "/mnt/data"
 
 
-def test_words_with_quotes_reach_the_command_as_they_are(launch):
-  words = ["train", "--config", "a", "--workdir", r"""/b/"c" \d 'e' $HOME""", "--config.data.name=x"]
+def test_words_with_quotes_reach_the_command_as_they_are():
+  words = ["train", "--config", "a", "--workdir", r"""/mnt/data/"c" \d 'e' $HOME""", "--config.data.name=x"]
   for name, options in ENGINES.items():
     done = launch(name, *options.split(), "--dry-run", "--", *words)
     assert commands(name, done.stdout)[0][: len(words) + 1] == ["sr-jax", *words], name
 
 
-def test_submitit_gets_words_and_settings(launch):
+def test_submitit_gets_words_and_settings():
   done = launch(
     "submitit_job.py",
     "--slurm-partition=gpu",
@@ -248,7 +283,7 @@ def test_a_submitit_job_saves_on_its_signal_and_hands_back_the_same_words(tmp_pa
   helpers = types.SimpleNamespace(DelayedSubmission=lambda function: function)
   monkeypatch.setitem(sys.modules, "submitit", types.SimpleNamespace(helpers=helpers))
   monkeypatch.setitem(sys.modules, "submitit.helpers", helpers)
-  command = runpy.run_path(str(LAUNCH / "submitit_job.py"))["Command"]([str(tmp_path / "run")])
+  command = runpy.run_path(str(LAUNCH / "submitit_job.py"))["Command"]([str(tmp_path / "run")], 20)
   again = []
 
   def requeue(number: int, frame: object) -> None:  # as submitit does
@@ -272,6 +307,24 @@ def test_a_submitit_job_saves_on_its_signal_and_hands_back_the_same_words(tmp_pa
     command.process.wait()
   assert again[0].words == command.words
   assert not hasattr(again[0], "process")
+
+
+@pytest.mark.parametrize(("code", "again"), [*RESTARTS[1:], (-9, True)])
+def test_a_submitit_job_is_queued_again_if_a_machine_failed_and_not_for_ever(
+  tmp_path, monkeypatch, capfd, code, again
+):
+  ends = f"exit {code}" if code > 0 else f"kill {code} $$"
+  program(tmp_path / "run", f"#!/bin/sh\n{ends}\n")
+  program(tmp_path / "scontrol", '#!/bin/sh\necho "$@" >&2\n')
+  monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+  monkeypatch.setenv("SLURM_JOB_ID", "7")
+  command = runpy.run_path(str(LAUNCH / "submitit_job.py"))["Command"]([str(tmp_path / "run")], 3)
+  for process, count, queues in ((0, 2, again), (1, 2, False), (0, 3, False)):
+    monkeypatch.setenv("SLURM_PROCID", str(process))
+    monkeypatch.setenv("SLURM_RESTART_COUNT", str(count))
+    with pytest.raises((SystemExit, subprocess.CalledProcessError)):
+      command()
+    assert ("requeue 7" in capfd.readouterr().err) == queues
 
 
 @pytest.mark.parametrize("extra", ["tpu", "cuda"])
