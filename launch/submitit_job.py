@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import NoReturn
 
 EXAMPLE = "-- train --config NAME --workdir FOLDER"
+STOPPED = 143
 
 
 class Command:
@@ -41,9 +42,11 @@ class Command:
     count = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
     # Those on which xpk restarts: stopped, killed, or a fault of a machine.
     if (code == 42 or code >= 127) and count < self.restarts:
-      if os.environ["SLURM_PROCID"] == "0":
-        report(f"Exit code {code}: restart {count + 1} of at most {self.restarts}.")
-        subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], check=True)
+      report(f"Exit code {code}: restart {count + 1} of at most {self.restarts}.")
+      # One killed process is enough, whatever the others' codes. Of processes that were stopped the first one
+      # queues it, for `checkpoint` may be waiting there.
+      if code != STOPPED or os.environ["SLURM_PROCID"] == "0":
+        subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], check=False)
       sys.exit(code)
     if code:
       report(f"Exit code {code} after {count} restarts of at most {self.restarts}: the job ends.")
