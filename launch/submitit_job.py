@@ -6,7 +6,7 @@
 Options before "--" are parameters of submitit's executor (--slurm-partition=..., --slurm-array-parallelism=4,
 ...). One process for each GPU of --gpus-per-node, as JAX expects on SLURM. Of a sweep every trial that is not
 finished is a task of a job array. Ninety seconds before its time is up a job saves and is queued again, as it
-is after a fault of a machine, --max-restarts times (20).
+is after a fault of a machine, --max-restarts times (20); scancel ends it.
 
 Data and --workdir: folders that all nodes see, such as the cluster's NFS or Lustre; submitit's files and logs
 go into WORKDIR/submitit, or for --workdir gs://BUCKET/FOLDER into ./submitit.
@@ -39,14 +39,14 @@ class Command:
     code = self.process.wait()
     if code < 0:  # a signal killed it
       code = 128 - code
+    # By `checkpoint` in one of the processes, which queues the job again, or by scancel, which ends it.
+    if code == STOPPED:
+      sys.exit(code)
     count = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
-    # Those on which xpk restarts: stopped, killed, or a fault of a machine.
+    # Those on which xpk restarts: killed, or a fault of a machine. One process that sees it is enough.
     if (code == 42 or code >= 127) and count < self.restarts:
       report(f"Exit code {code}: restart {count + 1} of at most {self.restarts}.")
-      # One killed process is enough, whatever the others' codes. Of processes that were stopped the first one
-      # queues it, for `checkpoint` may be waiting there.
-      if code != STOPPED or os.environ["SLURM_PROCID"] == "0":
-        subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], check=False)
+      subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], check=False)
       sys.exit(code)
     if code:
       report(f"Exit code {code} after {count} restarts of at most {self.restarts}: the job ends.")
