@@ -36,6 +36,7 @@ class Evaluation(NamedTuple):
     rows: {kind: {column: [N]}}, where a row's kind is what follows the method's name: "" of single samples,
       ", best of 10", ", tau = 2".
     metrics: those that have columns.
+    first: the kind of the single samples at the first temperature.
   """
 
   name: str
@@ -44,6 +45,7 @@ class Evaluation(NamedTuple):
   images: list[str]
   rows: dict[str, dict[str, np.ndarray]]
   metrics: dict[str, Metric]
+  first: str
 
 
 def read_evaluation(folder: str | Path, name: str) -> Evaluation:
@@ -68,7 +70,8 @@ def read_evaluation(folder: str | Path, name: str) -> Evaluation:
   kinds = {row.removeprefix(method): row for row in rows if row == method or row.startswith(f"{method}, ")}
   protocol = {f"config.eval.{key}": settings.get(key) for key in PROTOCOL} | {"the operator": operator}
   own = {kind: rows[row] for kind, row in kinds.items()}
-  return Evaluation(name, settings["samples"], protocol, images, own, columns(settings["metrics"]))
+  known = columns(settings["metrics"])
+  return Evaluation(name, settings["samples"], protocol, images, own, known, title.removeprefix(method))
 
 
 def compare(folders: Sequence[str], metric: str = "", count: int = 5, seed: int = 0) -> str:
@@ -92,7 +95,10 @@ def compare(folders: Sequence[str], metric: str = "", count: int = 5, seed: int 
     raise UserError(f"{folders[0]} is one folder: give two or more to compare.")
   short = [name_of(folder) for folder in folders]
   names = short if len(set(short)) == len(short) else list(folders)
-  first, *others = found = [read_evaluation(*pair) for pair in zip(folders, names, strict=True)]
+  found = [read_evaluation(*pair) for pair in zip(folders, names, strict=True)]
+  if not set.intersection(*(set(e.rows) for e in found)):
+    found = [_at_first_temperature(e) for e in found]
+  first, *others = found
   for other in others:
     _check_alike(first, other)
   shown = METRICS | first.metrics
@@ -106,7 +112,7 @@ def compare(folders: Sequence[str], metric: str = "", count: int = 5, seed: int 
   kinds = [kind for kind, names in shared.items() if names]
   if not kinds:
     raise UserError(
-      f"{first.name} and the others have no row of the same kind: evaluate them at the same temperatures."
+      f"{first.name} and the others have no metric in common: evaluate them with the same ones."
     )
   metric = choose({c: c for c in shared[kinds[0]]}, metric or shared[kinds[0]][0], "--metric")
   headings = {c: c + ARROWS[shown[c].better if c in shown else ""] for kind in kinds for c in shared[kind]}
@@ -132,6 +138,12 @@ def compare(folders: Sequence[str], metric: str = "", count: int = 5, seed: int 
       *_most(first, others, kinds[0], metric, count),
     ]
   )
+
+
+def _at_first_temperature(e: Evaluation) -> Evaluation:
+  """What was drawn at the first temperature alone, without which in the kinds and with it in the name."""
+  rows = {kind.removeprefix(e.first): values for kind, values in e.rows.items() if kind.startswith(e.first)}
+  return e._replace(name=e.name + e.first, rows=rows)
 
 
 def paired(differences: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

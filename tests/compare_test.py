@@ -22,7 +22,7 @@ CHANGE = SHIFT + RNG.normal(0, 0.2, 40)
 CHANGE[17] = -4
 
 
-def write(folder, rows, consistency="none", names=tuple(f"{i}.png" for i in range(40)), **settings):
+def write(folder, rows, consistency="none", names=tuple(f"{i}.png" for i in range(40)), first="", **settings):
   """What an evaluation of a method "m" leaves, with rows {kind: {column: [N]}}."""
   config = base.get_config()
   config.eval.metrics = ("psnr", "std")
@@ -31,7 +31,7 @@ def write(folder, rows, consistency="none", names=tuple(f"{i}.png" for i in rang
   means = {row: {column: float(v.mean()) for column, v in values.items()} for row, values in rows.items()}
   meta = {
     "operator": f"Operator(factor=(4, 4), consistency='{consistency}', antialias=True)",
-    "single": {"": "m"},
+    "single": {first.removeprefix(", "): f"m{first}"},
     "eval": json.loads(config.eval.to_json()),
   }
   write_report(folder / "evaluation", "table", means, meta)
@@ -101,12 +101,26 @@ def test_names_of_folders_that_are_alike_are_told_apart(tmp_path):
   assert f"| {folders[1]} |" in compare(folders)
 
 
+def test_runs_at_other_temperatures_are_compared_by_the_first_ones(runs, tmp_path):
+  rows = {", greedy": {"psnr": PSNR + CHANGE}, ", tau = 2": {"psnr": PSNR}}
+  text = compare([runs[0], write(tmp_path / "c", rows, first=", greedy")], count=0)
+  ours = compare(runs, count=0)
+  line = next(line for line in ours.splitlines() if line.startswith("| b ") and "[" in line)
+  assert (
+    line.split("|")[2]
+    == next(line for line in text.splitlines() if line.startswith("| c, greedy ") and "[" in line).split("|")[
+      2
+    ]
+  )
+  assert "tau = 2" not in text
+
+
 def test_what_cannot_be_compared_raises_one_sentence(runs, tmp_path):
   single = {"": {"psnr": PSNR}}
   for other, words in (
     (write(tmp_path / "c", single, border=0), "border is 4 in a and 0 in c"),
     (write(tmp_path / "d", single, names=tuple(f"{i}.jpg" for i in range(40))), "not the same"),
-    (write(tmp_path / "e", {", greedy": {"psnr": PSNR}}), "same temperatures"),
+    (write(tmp_path / "e", {"": {"std": STD}}), "no metric in common"),
     (str(tmp_path / "gone"), "run `sr-jax evaluate"),
   ):
     with pytest.raises(UserError, match=re.escape(words)):
