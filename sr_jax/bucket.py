@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
-from sr_jax.errors import Busy, UserError, explain
+from sr_jax.errors import Busy, TryAgain, UserError, explain
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ def _parts(path: Path) -> tuple[str, str]:
 
 
 def _reason(error: BaseException) -> str:
-  return explain(error)[0] or f"{type(error).__name__}: {error}"
+  return explain(error).what or f"{type(error).__name__}: {error}"
 
 
 @contextlib.contextmanager
@@ -129,7 +129,7 @@ def locked(folder: Path, wait: bool) -> Iterator[Callable[[], None]]:
   takes it if it does not change. No clocks are compared, and nobody changes an object but the one he saw.
 
   Yields:
-    What renews the lock at once; a UserError if another program has taken it.
+    What renews the lock at once; a TryAgain if another program has taken it.
 
   Raises:
     Busy: another program has it, and we do not `wait` for it.
@@ -148,7 +148,7 @@ def locked(folder: Path, wait: bool) -> Iterator[Callable[[], None]]:
       try:
         generation = _write(lock, text(), generation)
       except FileExistsError as error:
-        raise UserError(
+        raise TryAgain(
           f"The lock of {folder} was lost to another program, or deleted: see that one training alone works "
           "there, and the same command goes on."
         ) from error

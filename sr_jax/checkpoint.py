@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 
 from sr_jax import bucket
 from sr_jax import config as configs
-from sr_jax.errors import Diverged, UserError, explain
+from sr_jax.errors import SEE_PEERS, Diverged, UserError, explain
 from sr_jax.files import absolute, check_writable, in_bucket, locked, make, missing, remove_tree
 from sr_jax.method import Batch, State
 from sr_jax.soundness import digest, is_unfinished, not_finite, seal, shapes, unseal, whole_steps
@@ -100,6 +100,9 @@ class Checkpoints:
     return self
 
   def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+    if explain(error).mend == SEE_PEERS:  # Orbax would wait for them
+      self.open.close()
+      return
     try:
       self.manager.wait_until_finished()
     except Exception as failure:  # of the last save, in the words of whatever library wrote it
@@ -115,11 +118,11 @@ class Checkpoints:
     with suppress(OSError):
       for folder in self.made:
         folder.rmdir()
-    refused, mend = ("", "") if isinstance(error, UserError) else explain(error)
-    if self.create and refused:
+    refusal = explain(error)
+    if self.create and refusal.what and not isinstance(error, UserError):
       raise UserError(
-        f"The training in {self.folder.parent} cannot go on ({refused}); {self._in_words(self._last())}: "
-        f"{mend}, and the same command goes on."
+        f"The training in {self.folder.parent} cannot go on ({refusal.what}); "
+        f"{self._in_words(self._last())}: {refusal.mend}, and the same command goes on."
       ) from error
     if kind is None:
       raise error

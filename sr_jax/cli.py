@@ -13,7 +13,7 @@ from typing import Any
 import sr_jax
 from sr_jax import commands, inspection, sweep_commands
 from sr_jax.commands import STOPPED
-from sr_jax.errors import Stopped, UserError, explain
+from sr_jax.errors import Stopped, UserError, exit_code, explain
 from sr_jax.files import absolute
 from sr_jax.targets import TARGETS
 
@@ -263,8 +263,9 @@ def main(argv: Sequence[str] | None = None) -> int:
   """Run the command line.
 
   Returns:
-    The exit code: 0; 2 for what the user can mend; STOPPED; 130 for Ctrl-C outside of a training; 1 for an
-    error of the program's, or a sweep with a trial that failed.
+    The exit code: 0; 2 for what the user can mend; STOPPED; TRY_AGAIN for a fault of the machine or network
+    which the same command survives; 130 for Ctrl-C outside of a training; 1 for an error of the program's, or
+    a sweep with a trial that failed.
   """
   argv = list(sys.argv[1:] if argv is None else argv)
   arguments, overrides = _parser().parse_known_args(argv)
@@ -285,7 +286,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         setattr(arguments, name, str(absolute(getattr(arguments, name), f"--{name}")))
     return arguments.run(arguments, overrides)
   except UserError as error:
-    code, reason = 2, str(error)
+    code, reason = exit_code(error), str(error)
     shown = f"sr-jax: {printable(reason)}"
   except BrokenPipeError:  # whoever reads the output has seen enough
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -298,9 +299,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     shown = f"sr-jax: {reason}"
   except Exception as error:
     code, reason, shown = 1, f"{type(error).__name__}: {error}", traceback.format_exc().rstrip()
-    refused, mend = explain(error)
-    if refused:
-      code, reason = 2, f"{refused}: {mend}, then give the same command again."
+    refusal = explain(error)
+    if refusal.what:
+      code, reason = exit_code(error), f"{refusal.what}: {refusal.mend}, then give the same command again."
       shown = f"sr-jax: {printable(reason)}"
   if getattr(arguments, "distributed", None):
     from sr_jax import processes

@@ -8,13 +8,15 @@ import re
 import signal
 import traceback
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
 # Exit code of a run that SIGTERM or Ctrl-C ended well: the same command goes on. A process killed by SIGTERM
 # has the same code, so a cluster needs one rule to start either again.
 STOPPED = 128 + signal.SIGTERM
+# Exit code after a fault of the machine or the network which the same command survives: clusters restart it.
+TRY_AGAIN = 128 + signal.SIGALRM
 
 
 class UserError(Exception):
@@ -25,11 +27,15 @@ class UserError(Exception):
   """
 
 
+class TryAgain(UserError):  # noqa: N818 (it says what to do)
+  """A fault of the machine or the network, not of what was given; the exit code is TRY_AGAIN."""
+
+
 class Diverged(UserError):  # noqa: N818 (it says what happened)
   """A training whose loss or state is not finite."""
 
 
-class Busy(UserError):  # noqa: N818 (it says what it is)
+class Busy(TryAgain):
   """A folder in which another program is training."""
 
   def __init__(self, folder: os.PathLike):
@@ -54,6 +60,7 @@ MENDS = {
   errno.EMFILE: "raise the limit of `ulimit -n`",
   errno.ENOMEM: "take a smaller batch, or more memory",
 }
+PASSING = {errno.EIO, errno.ESTALE}  # of these, what may be over when the command is given again
 
 
 # How a bucket's refusal looks: the errors of its clients, and of the libraries by which these (CLIENTS) reach
@@ -62,12 +69,32 @@ BUCKETS = re.compile(
   r"^(gcsfs|google\.(auth|api_core|cloud))\.|OSError: Forbidden: |"
   r"(PERMISSION_DENIED|UNAUTHENTICATED|UNAVAILABLE|DEADLINE_EXCEEDED|NOT_FOUND): .*[Gg][Cc][Ss]"
 )
-NETWORK = re.compile(r"^(aiohttp|requests)\.")
+NETWORK = re.compile(r"^(aiohttp|requests)\.|^builtins\.(Connection\w*|Timeout)Error: |^fsspec\S*Timeout")
 CLIENTS = re.compile(r"^(gcsfs|google\.(auth|cloud))\b")
+# Those of them that are an outage; the others are about names and rights.
+OUTAGE = re.compile(
+  r"UNAVAILABLE|DEADLINE_EXCEEDED|TransportError|ServiceUnavailable|ServerError|BadGateway|GatewayTimeout|"
+  r"TooManyRequests|RetryError|gcsfs\S*HttpError: .*\b(429|5\d\d)\b"
+)
+# How it looks when another process of the job, or the way to it, is gone.
+PEERS = re.compile(
+  r"JaxRuntimeError: .*(Gloo|NCCL|[Cc]oordination service|[Bb]arrier|[Hh]eartbeat|Connection \w+ by peer)",
+  re.DOTALL,
+)
+
+SEE_PEERS = "see what ended the other processes"
 
 
-def explain(error: BaseException | None) -> tuple[str, str]:
-  """What the machine refused, from the errors that led to `error`, and what helps; two "" if it did not."""
+class Refusal(NamedTuple):
+  """What the machine refused, what helps, and whether it may be over by itself; "" if it refused nothing."""
+
+  what: str = ""
+  mend: str = ""
+  passes: bool = False
+
+
+def explain(error: BaseException | None) -> Refusal:
+  """What the machine, a bucket or the network refused, from the errors that led to `error`."""
   while error is not None:
     number, name = None, ""
     if isinstance(error, OSError):
@@ -77,12 +104,22 @@ def explain(error: BaseException | None) -> tuple[str, str]:
     elif found := re.search(r"os_error_code='(\d+)'", str(error)):  # TensorStore's, by which Orbax writes
       number = int(found[1])
     if number in MENDS:
-      return os.strerror(number) + (name and f": {name}"), MENDS[number]
+      return Refusal(os.strerror(number) + (name and f": {name}"), MENDS[number], number in PASSING)
     described = f"{type(error).__module__}.{type(error).__name__}: {error}"
-    if BUCKETS.search(described) or (NETWORK.search(described) and _by_client(error)):
-      return " ".join(str(error).split())[:300], "check the bucket, your credentials and the network"
+    short = " ".join(str(error).split())[:300]
+    of_network = bool(NETWORK.search(described) and _by_client(error))
+    if of_network or BUCKETS.search(described):
+      passes = of_network or bool(OUTAGE.search(described))
+      return Refusal(short, "check the bucket, your credentials and the network", passes)
+    if PEERS.search(described):
+      return Refusal(short, SEE_PEERS, True)
     error = error.__cause__ or error.__context__
-  return "", ""
+  return Refusal()
+
+
+def exit_code(error: BaseException) -> int:
+  """Of what a sentence tells: 2, or TRY_AGAIN if the same command may survive it."""
+  return TRY_AGAIN if isinstance(error, TryAgain) or explain(error).passes else 2
 
 
 def _by_client(error: BaseException) -> bool:

@@ -23,7 +23,7 @@ import numpy as np
 from jax.experimental import multihost_utils, topologies
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from sr_jax.errors import Stopped, UserError
+from sr_jax.errors import TRY_AGAIN, Stopped, TryAgain, UserError
 from sr_jax.method import Batch, Key, Method, Metrics, State, run_round
 
 AXIS = "batch"
@@ -74,7 +74,7 @@ def _initialize(**job: Any) -> None:
       file=sys.stderr,
       flush=True,
     )
-    os._exit(1)
+    os._exit(TRY_AGAIN)
 
   timer = threading.Timer(JOIN, late)
   timer.daemon = True
@@ -83,7 +83,7 @@ def _initialize(**job: Any) -> None:
     jax.distributed.initialize(**job, initialization_timeout=2 * JOIN, heartbeat_timeout_seconds=HEARTBEAT)
   except RuntimeError as error:
     reason = str(error).splitlines()[0].rstrip(".")
-    raise UserError(f"--distributed cannot join the other processes ({reason}): mend that.") from error
+    raise TryAgain(f"--distributed cannot join the other processes ({reason}): mend that.") from error
   finally:
     timer.cancel()
 

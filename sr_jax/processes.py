@@ -6,7 +6,9 @@ use between processes that differ, and waits without a limit.
 
 import atexit
 import contextlib
+import ctypes
 import faulthandler
+import functools
 import itertools
 import json
 import math
@@ -23,14 +25,16 @@ from typing import Any, NoReturn
 import jax
 from jax._src import distributed  # JAX has no public way to its key-value store
 
-from sr_jax.errors import STOPPED, UserError
+from sr_jax.errors import STOPPED, TRY_AGAIN, TryAgain, UserError
 from sr_jax.files import make, missing
 
 ARRIVAL = 600  # seconds for which processes wait for each other's config and data
 SHARED = 30  # seconds after which all must see a file that one wrote: network file systems are late
 FAREWELL = 5  # seconds for which a process that ends waits for the others to hear of it
-# Seconds beyond a watchdog's after which Python's own, which needs no lock that is held, ends the process.
+# Seconds beyond a watchdog's after which one that needs no lock of Python's prints the stacks; 2 more, and it
+# ends the process.
 LAST_RESORT = 30
+LINUX = sys.platform == "linux"
 
 # Times the watchdog's seconds for all that is not a round: compiling, saving, measuring a batch of images.
 SLOW = 6
@@ -50,6 +54,7 @@ def agree(facts: Mapping[str, Any], folder: Path | None = None) -> None:
 
   Raises:
     UserError: the same sentence on every process.
+    TryAgain: one has not come.
   """
   client, here, count = _job()
   if count == 1:
@@ -60,7 +65,7 @@ def agree(facts: Mapping[str, Any], folder: Path | None = None) -> None:
     try:
       return json.loads(client.blocking_key_value_get(f"{place}/{name}", ARRIVAL * 1000))
     except jax.errors.JaxRuntimeError as error:
-      raise UserError(
+      raise TryAgain(
         f"Process {process} has not said within {ARRIVAL} seconds what it runs: look at what it printed."
       ) from error
 
@@ -89,10 +94,21 @@ def agree(facts: Mapping[str, Any], folder: Path | None = None) -> None:
 
 
 def meet() -> None:
-  """Wait until every process of this job is here, because one may have to wait for its lock."""
+  """Wait until every process of this job is here, because one may have to wait for its lock.
+
+  Raises:
+    TryAgain: one has not come.
+  """
   client, _, count = _job()
-  if count > 1:
+  if count == 1:
+    return
+  try:
     client.wait_at_barrier(f"sr_jax/meet/{next(_rounds)}", ARRIVAL * 1000)
+  except jax.errors.JaxRuntimeError as error:
+    raise TryAgain(
+      f"Not all {count} processes have come within {ARRIVAL} seconds to where the training begins: look at "
+      "what the others printed."
+    ) from error
 
 
 def difference(theirs: Mapping[str, Any], ours: Mapping[str, Any], process: int) -> str:
@@ -205,7 +221,7 @@ def _leave(code: int, shown: str, tell: Callable[[], None] = lambda: None) -> No
 
 @contextlib.contextmanager
 def watchdog(seconds: float) -> Iterator[Callable[..., None]]:
-  """Inside, a process of several that is stuck prints the stacks of all its threads and ends (STOPPED).
+  """Inside, a process of several that is stuck prints the stacks of all its threads and ends (TRY_AGAIN).
 
   It is stuck if the yielded `alive` is not called again within `seconds`, or `alive(times=n)` within n times
   as many. There is no watchdog if `seconds` is 0, or in a single process, for which nobody waits. Within
@@ -215,11 +231,13 @@ def watchdog(seconds: float) -> Iterator[Callable[..., None]]:
     yield _watching[0] if _watching else lambda times=1: None
     return
   deadline, over = math.inf, threading.Event()
+  end_after = _last_resort()
 
   def alive(times: int = 1) -> None:
     nonlocal deadline
     deadline = time.monotonic() + times * seconds
-    faulthandler.dump_traceback_later(times * seconds + LAST_RESORT, exit=True)
+    faulthandler.dump_traceback_later(times * seconds + LAST_RESORT, exit=not LINUX)
+    end_after(math.ceil(times * seconds) + LAST_RESORT + 2)
 
   def watch() -> None:
     while not over.wait(min(1, seconds / 4)):
@@ -227,7 +245,7 @@ def watchdog(seconds: float) -> Iterator[Callable[..., None]]:
         reason = "stuck for longer than config.train.watchdog allows; the same command goes on."
         print(f"sr-jax: {reason} The stacks of all threads:", file=sys.stderr, flush=True)
         faulthandler.dump_traceback()
-        end(STOPPED, reason)
+        end(TRY_AGAIN, reason)
 
   threading.Thread(target=watch, daemon=True).start()
   _watching.append(alive)
@@ -237,6 +255,41 @@ def watchdog(seconds: float) -> Iterator[Callable[..., None]]:
     _watching.clear()
     over.set()
     faulthandler.cancel_dump_traceback_later()
+    end_after(0)
+
+
+class _SigEvent(ctypes.Structure):
+  """`struct sigevent` of Linux: call `function` with `value` in a thread."""
+
+  _fields_ = (
+    ("value", ctypes.c_void_p),
+    ("number", ctypes.c_int),
+    ("notify", ctypes.c_int),
+    ("function", ctypes.c_void_p),
+    ("attributes", ctypes.c_void_p),
+    ("rest", ctypes.c_long * 4),
+  )
+
+
+@functools.cache
+def _last_resort() -> Callable[[int], None]:
+  """A timer of libc's that ends this process (TRY_AGAIN) though Python is stuck; none where it is not Linux.
+
+  Python's own (faulthandler) has the exit code 1; the kernel keeps SIGALRM from a container's first process.
+  """
+  if not LINUX:
+    return lambda seconds: None
+  libc, timer = ctypes.CDLL(None), ctypes.c_void_p()
+  leave = ctypes.cast(libc._exit, ctypes.c_void_p)
+  event = _SigEvent(value=TRY_AGAIN, notify=2, function=leave)
+  if libc.timer_create(time.CLOCK_MONOTONIC, ctypes.byref(event), ctypes.byref(timer)):
+    raise OSError("timer_create failed")
+
+  def end_after(seconds: int) -> None:
+    """From now; 0: not at all."""
+    libc.timer_settime(timer, 0, ctypes.byref((ctypes.c_long * 4)(0, 0, seconds, 0)), None)
+
+  return end_after
 
 
 def _job() -> tuple[Any, int, int]:

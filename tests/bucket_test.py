@@ -17,7 +17,7 @@ from sr_jax.checkpoint import Checkpoints
 from sr_jax.config import load
 from sr_jax.data import open_source
 from sr_jax.edit import read_attribute
-from sr_jax.errors import UserError
+from sr_jax.errors import TRY_AGAIN, UserError
 from sr_jax.files import as_path, growing, locked
 from sr_jax.ledger import Trial
 from sr_jax.metrics.lpips import read_backbone
@@ -211,7 +211,7 @@ def sweep():
 def test_a_second_training_in_the_same_bucket_folder_is_refused(capsys, monkeypatch):
   monkeypatch.setattr(bucket, "LEASE", 2)
   with locked(as_path("gs://bucket/mine")):
-    assert cli.main(["train", "--config", CONFIG, "--workdir=gs://bucket/mine", *CHEAP]) == 2
+    assert cli.main(["train", "--config", CONFIG, "--workdir=gs://bucket/mine", *CHEAP]) == TRY_AGAIN
   assert "Another training is working in gs://bucket/mine" in capsys.readouterr().err
   assert not as_path("gs://bucket/mine").exists()
 

@@ -22,7 +22,7 @@ from sr_jax import cli, evaluate, files, parallel
 from sr_jax.checkpoint import Checkpoints
 from sr_jax.config import check
 from sr_jax.configs import base
-from sr_jax.errors import Diverged, Stopped, UserError, explain
+from sr_jax.errors import TRY_AGAIN, Busy, Diverged, Stopped, UserError, explain
 from sr_jax.method import State
 from sr_jax.report.log import Writer
 from sr_jax.run import load_run
@@ -259,7 +259,45 @@ def raised_in(module: str, error: Exception) -> Exception:
 def test_what_the_machine_refused_is_told_by_the_first_error_of_a_chain(error, words):
   chained = RuntimeError("what a library makes of it")
   chained.__cause__ = error
-  assert explain(chained)[0] == words
+  assert explain(chained).what == words
+
+
+@pytest.mark.parametrize(
+  ("error", "code"),
+  [
+    (OSError(errno.ESTALE, os.strerror(errno.ESTALE)), TRY_AGAIN),
+    (OSError(errno.EIO, os.strerror(errno.EIO)), TRY_AGAIN),
+    (ValueError("UNAVAILABLE: Connection reset, of GCS object"), TRY_AGAIN),
+    (ValueError("DEADLINE_EXCEEDED: of a Gcs read"), TRY_AGAIN),
+    (raised_in("gcsfs.core", ConnectionResetError("by the network")), TRY_AGAIN),
+    (type("HttpError", (Exception,), {"__module__": "gcsfs.retry"})("Backend Error, 503"), TRY_AGAIN),
+    (jax.errors.JaxRuntimeError("UNKNOWN: Gloo all-reduce failed: Connection closed by peer"), TRY_AGAIN),
+    (Busy("run"), TRY_AGAIN),
+    (OSError(errno.ENOSPC, "full"), 2),
+    (ValueError("PERMISSION_DENIED: of a GCS object"), 2),
+    (type("HttpError", (Exception,), {"__module__": "gcsfs.retry"})("Not yours, 403"), 2),
+    (UserError("config.seed is wrong: mend it."), 2),
+  ],
+)
+def test_a_fault_that_the_same_command_survives_has_an_exit_code_of_its_own(error, code, capsys, monkeypatch):
+  sentence = UserError("--out cannot be written: mend it.")
+  sentence.__cause__ = error
+  for raised in (error, sentence) if not isinstance(error, UserError) else (error,):
+
+    def fail(*arguments, raised=raised):
+      raise raised
+
+    monkeypatch.setattr(cli.inspection, "config", fail)
+    assert cli.main(["config"]) == code
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_nobody_waits_to_save_with_a_process_that_is_gone(tmp_path, monkeypatch):
+  gone = jax.errors.JaxRuntimeError("UNKNOWN: Gloo all-reduce failed: Connection reset by peer")
+  checkpoints = Checkpoints(tmp_path, create=True, lock=True)
+  monkeypatch.setattr(checkpoints.manager, "wait_until_finished", lambda: pytest.fail("waited"))
+  checkpoints.__exit__(type(gone), gone, None)
+  assert not (tmp_path / ".lock").exists()
 
 
 def test_a_clock_that_jumps_an_hour_at_every_look_does_not_end_a_save(tmp_path, monkeypatch):

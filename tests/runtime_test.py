@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import jax
 import pytest
 
 import small_runs
 from sr_jax import processes
-from sr_jax.errors import STOPPED
+from sr_jax.errors import STOPPED, TRY_AGAIN, TryAgain
 from sr_jax.stages import Sources, facts
 
 CONFIG = str(Path(__file__).with_name("small_runs.py"))
@@ -112,7 +113,7 @@ def test_ctrl_c_in_one_process_saves_one_round_in_all_and_one_that_is_stuck_ends
     begin = time.monotonic()
     _, errors = running[0].communicate(timeout=100)
     assert time.monotonic() - begin < 60
-  assert running[0].returncode == STOPPED
+  assert running[0].returncode == TRY_AGAIN
   assert "stuck for longer than config.train.watchdog allows" in errors
   assert '/train.py", line' in errors, "the stacks say where"
 
@@ -131,7 +132,7 @@ def test_a_process_that_is_stuck_in_an_evaluation_ends_the_job(images, address, 
   commands = (["-c", program, *words, "--distributed", f"{address},{i},2", str(i)] for i in range(2))
   with started(*commands, data=images) as running:
     codes, _, errors = results(running)
-  assert codes == [STOPPED, STOPPED], errors
+  assert codes == [TRY_AGAIN, TRY_AGAIN], errors
   assert any("in evaluate" in text and "stuck for longer" in text for text in errors)
 
 
@@ -157,7 +158,7 @@ def test_processes_that_do_not_come_or_are_not_found_cost_one_sentence(address, 
   by_itself = ["-m", "sr_jax.cli", "train", "--config", CONFIG, "--workdir", str(tmp_path), "--distributed"]
   with started(["-c", alone], by_itself) as running:
     codes, _, (late, unknown) = results(running)
-  assert codes == [1, 2]
+  assert codes == [TRY_AGAIN, 2]
   assert late.startswith("sr-jax: the processes of --distributed did not find each other within 2 seconds")
   assert unknown.startswith("sr-jax: --distributed finds neither SLURM, nor a TPU, Open MPI or Kubernetes")
   assert unknown.count("\n") == 1
@@ -218,3 +219,29 @@ def test_nobody_watches_a_single_process():
     alive()
     assert threading.active_count() == before
     time.sleep(0.1)
+
+
+def test_a_process_whose_interpreter_is_stuck_prints_its_stack_and_ends_to_be_started_again():
+  program = (
+    "import ctypes; from sr_jax import processes\n"
+    "processes.LAST_RESORT = 0; processes._job = lambda: (None, 0, 2)\n"
+    "with processes.watchdog(0.5) as alive:\n"
+    "  alive(); ctypes.PyDLL(None).sleep(60)"  # which keeps the interpreter's lock
+  )
+  with started(["-c", program]) as running:
+    codes, _, errors = results(running)
+  assert codes == [TRY_AGAIN]
+  assert 'File "<string>", line 4 in <module>' in errors[0]
+
+
+@pytest.mark.parametrize("wait", [processes.meet, lambda: processes.agree({})])
+def test_a_process_that_does_not_come_is_one_sentence(monkeypatch, wait):
+  class Client:
+    def late(self, *_):
+      raise jax.errors.JaxRuntimeError("DEADLINE_EXCEEDED: Barrier timed out.")
+
+    wait_at_barrier = blocking_key_value_get = late
+
+  monkeypatch.setattr(processes, "_job", lambda: (Client(), 1, 2))
+  with pytest.raises(TryAgain, match="within 600 seconds"):
+    wait()
