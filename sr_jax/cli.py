@@ -13,7 +13,7 @@ from typing import Any
 import sr_jax
 from sr_jax import commands, inspection, sweep_commands
 from sr_jax.commands import STOPPED
-from sr_jax.errors import Stopped, UserError, exit_code, explain
+from sr_jax.errors import Stopped, UserError, exit_code, explain, printable
 from sr_jax.files import absolute
 from sr_jax.targets import TARGETS
 
@@ -249,11 +249,6 @@ def _seed(text: str) -> int:
   return value
 
 
-def printable(text: str, kept: str = "") -> str:
-  """The text, with escapes for what a terminal would obey and not show: a file's name may hold anything."""
-  return "".join(c if c.isprintable() or c in kept else repr(c)[1:-1] for c in text)
-
-
 class _Lines(logging.Formatter):
   def format(self, record: logging.LogRecord) -> str:
     return printable(super().format(record), kept="\n\t")
@@ -298,7 +293,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     code, reason = 130, "interrupted; what was saved stays, and the same command goes on."
     shown = f"sr-jax: {reason}"
   except Exception as error:
-    code, reason, shown = 1, f"{type(error).__name__}: {error}", traceback.format_exc().rstrip()
+    code, reason, shown = (
+      1,
+      f"{type(error).__name__}: {error}",
+      printable(traceback.format_exc().rstrip(), "\n"),
+    )
     refusal = explain(error)
     if refusal.what:
       code, reason = exit_code(error), f"{refusal.what}: {refusal.mend}, then give the same command again."

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import sr_jax
 from sr_jax import config as configs
-from sr_jax.errors import STOPPED, UserError
+from sr_jax.errors import STOPPED, UserError, printable, tell
 from sr_jax.files import check_writable, make
 from sr_jax.inspection import refuse
 
@@ -69,7 +69,7 @@ def train(arguments: argparse.Namespace, overrides: list[str]) -> int:
     done, rounds = int(run.state.step), run.config.train.rounds
     print(f"Stopped after round {done} of {rounds}; the same command goes on from there.")
     return STOPPED
-  print(report.text)
+  tell(report.text)
   return 0
 
 
@@ -90,7 +90,7 @@ def evaluate(arguments: argparse.Namespace, overrides: list[str]) -> int:
   if arguments.distributed:
     processes.agree(facts(config, {"config.eval.data": test}) | {"the run's state": digest(run.state)[:12]})
     processes.end_on_sigterm()
-  print(evaluate_run(run, out, arguments.command, test, arguments.save_samples).text)
+  tell(evaluate_run(run, out, arguments.command, test, arguments.save_samples).text)
   return 0
 
 
@@ -107,7 +107,7 @@ def score(arguments: argparse.Namespace, overrides: list[str]) -> int:
   config.eval.data.update({"dir": arguments.truth, "lr_dir": arguments.lr})
   configs.check(config)
   begin()
-  print(scoring.score(arguments.folder, config, arguments.out, arguments.command))
+  tell(scoring.score(arguments.folder, config, arguments.out, arguments.command))
   return 0
 
 
@@ -128,7 +128,7 @@ def upscale(arguments: argparse.Namespace, overrides: list[str]) -> int:
   )
   if len(paths) < arguments.samples:
     log.info("All samples would be equal: one was written.")
-  print("\n".join(map(str, paths)))
+  tell("\n".join(printable(str(path)) for path in paths))
   return 0
 
 
@@ -168,7 +168,7 @@ def edit(arguments: argparse.Namespace, overrides: list[str]) -> int:
   path = out / file
   make(out)
   labelled_grid(rows, path)
-  print(path)
+  tell(path)
   return 0
 
 
@@ -176,7 +176,7 @@ def prepare(arguments: argparse.Namespace, overrides: list[str]) -> int:
   refuse(overrides, "prepare")
   from sr_jax.data import prepare
 
-  print(prepare(arguments.name, arguments.data_dir, arguments.source))
+  tell(prepare(arguments.name, arguments.data_dir, arguments.source))
   return 0
 
 

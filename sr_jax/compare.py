@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sr_jax import config as configs
-from sr_jax.errors import UserError, choose
+from sr_jax.errors import UserError, choose, printable
 from sr_jax.files import as_path, name_of
 from sr_jax.metrics import METRICS, Metric, columns
 from sr_jax.metrics.classes import OF_SETS
@@ -178,7 +178,7 @@ def _most(first: Evaluation, others: Sequence[Evaluation], kind: str, column: st
     for i in order:
       cells.append(
         [
-          first.images[i],
+          printable(first.images[i]),
           *(format(v, form) for v in (ours[i], theirs[i])),
           format(theirs[i] - ours[i], f"+{form}"),
         ]

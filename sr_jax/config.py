@@ -6,9 +6,9 @@ import logging
 import math
 import pkgutil
 import runpy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -19,6 +19,8 @@ from sr_jax.errors import UserError, choose
 from sr_jax.ranges import check_values
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 # What may change when a trained run is measured: how, and where its data is.
 MEASURING = ("eval", "data.dir", "data.cache_mb", "data.threads", "data.max_corrupt", "train.watchdog")
@@ -48,10 +50,7 @@ def load_module(name: str) -> dict[str, Any]:
     return vars(importlib.import_module(f"sr_jax.configs.{name}"))
   if not Path(name).is_file():
     raise UserError(f"--config {name} is no file: give a config's name or the path of a Python file.")
-  try:
-    return runpy.run_path(name)
-  except Exception as error:  # it is a program of the user's
-    raise _failing(name, error) from error
+  return call(name, lambda: runpy.run_path(name))
 
 
 def load(name: str) -> ConfigDict:
@@ -64,19 +63,24 @@ def load(name: str) -> ConfigDict:
   module = load_module(name)
   if "get_config" not in module:
     raise UserError(f"--config {name} defines no get_config(): give a file that does, as configs/base.py.")
-  try:
-    config = module["get_config"](variant) if colon else module["get_config"]()
-  except UserError:
-    raise
-  except Exception as error:
-    raise _failing(name, error) from error
+  config = call(name, lambda: module["get_config"](variant) if colon else module["get_config"]())
   if not isinstance(config, ConfigDict):
     raise UserError(f"--config {name}: its get_config() must return a ConfigDict, as configs/base.py does.")
   return config
 
 
-def _failing(name: str, error: Exception) -> UserError:
-  return UserError(f"--config {name} fails ({type(error).__name__}: {error}): mend it.")
+def call(name: str, program: Callable[[], T]) -> T:
+  """What a program of the user's, of the config file `name`, returns.
+
+  Raises:
+    UserError: it fails.
+  """
+  try:
+    return program()
+  except UserError:
+    raise
+  except Exception as error:
+    raise UserError(f"--config {name} fails ({type(error).__name__}: {error}): mend it.") from error
 
 
 def override(config: ConfigDict, arguments: Sequence[str]) -> ConfigDict:

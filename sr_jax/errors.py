@@ -128,6 +128,16 @@ def _by_client(error: BaseException) -> bool:
   return "gs://" in str(error) or any(CLIENTS.search(f.f_globals.get("__name__", "")) for f in frames)
 
 
+def printable(text: str, kept: str = "") -> str:
+  """The text, with escapes for what a terminal would obey and not show: a file's name may hold anything."""
+  return "".join(c if c.isprintable() or c in kept else repr(c)[1:-1] for c in text)
+
+
+def tell(text: object) -> None:
+  """Print lines that may hold names of files."""
+  print(printable(str(text), kept="\n\t"))
+
+
 def choose(table: Mapping[str, T], name: str, key: str) -> T:
   """The entry `name` of a table, where `key` says which config key or flag holds the name."""
   if name in table:
@@ -142,6 +152,8 @@ def find(table: Mapping[str, Any], name: str, key: str) -> Any:
   if ":" not in name:
     return choose(table, name, key)
   module, _, attribute = name.partition(":")
+  if not all(part.isidentifier() for part in (*module.split("."), attribute)):
+    raise UserError(f"{key} is {name!r}, which names nothing in a module: write MODULE:NAME.")
   try:
     return getattr(importlib.import_module(module), attribute)
   except ModuleNotFoundError as error:

@@ -1,6 +1,7 @@
 """Folders here and in buckets, files that appear whole or not at all, and a folder for one training alone."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
@@ -186,6 +187,7 @@ def locked(folder: Path, wait: bool = False) -> Iterator[Callable[[], None]]:
 
   Raises:
     Busy: another program has it, and we do not `wait` for it.
+    UserError: its file cannot be one.
   """
   if in_bucket(folder):
     with bucket.locked(folder, wait) as renew:
@@ -193,7 +195,13 @@ def locked(folder: Path, wait: bool = False) -> Iterator[Callable[[], None]]:
     return
   path = folder / ".lock"
   while True:
-    with open(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW, 0o666), "a") as file:
+    try:
+      opened = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+      if error.errno not in (errno.ELOOP, errno.EISDIR):
+        raise
+      raise UserError(f"{path} is a link or a folder, and not the file that locks: delete it.") from error
+    with open(opened, "a") as file:
       try:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
       except BlockingIOError as error:

@@ -7,7 +7,7 @@ import re
 from ml_collections import ConfigDict
 
 from sr_jax import config as configs
-from sr_jax.errors import UserError
+from sr_jax.errors import UserError, tell
 from sr_jax.files import absolute, as_path, name_of, write_text
 
 
@@ -15,7 +15,7 @@ def compare(arguments: argparse.Namespace, overrides: list[str]) -> int:
   refuse(overrides, "compare")
   from sr_jax import compare as comparing
 
-  print(comparing.compare(arguments.runs, arguments.metric, arguments.images, arguments.seed))
+  tell(comparing.compare(arguments.runs, arguments.metric, arguments.images, arguments.seed))
   return 0
 
 
@@ -46,7 +46,7 @@ def report(arguments: argparse.Namespace, overrides: list[str]) -> int:
     raise UserError(
       f"--out {arguments.out} cannot be written ({error.strerror or error}): choose another."
     ) from error
-  print(arguments.out)
+  tell(arguments.out)
   return 0
 
 
@@ -67,11 +67,11 @@ def show(arguments: argparse.Namespace, overrides: list[str]) -> int:
   from sr_jax.run import load_run
 
   run, folder = load_run(arguments.workdir), as_path(arguments.workdir)
-  print(run)
+  tell(run)
   for part in json.loads((folder / "versions.json").read_text()):
-    print(", ".join(f"{key} {value}" for key, value in part.items() if value != ""))
+    tell(", ".join(f"{key} {value}" for key, value in part.items() if value != ""))
   if (table := folder / "evaluation" / "table.md").exists():
-    print(f"\n{table.read_text()}")
+    tell(f"\n{table.read_text()}")
   print("config:")
   _print_keys(run.config)
   return 0

@@ -27,6 +27,20 @@ class Trial(NamedTuple):
   overrides: Mapping[str, Any] = {}
 
 
+def make_trial(listed: Any) -> Trial:
+  """What a sweep() yields as a trial.
+
+  Raises:
+    UserError: it is no such tuple.
+  """
+  kinds = (str, str, Mapping)
+  if not (
+    isinstance(listed, tuple | list) and 0 < len(listed) <= len(kinds) and all(map(isinstance, listed, kinds))
+  ):
+    raise UserError(f"sweep() yields {listed!r}: let it yield tuples (row, variant, {{key: value}}).")
+  return Trial(*listed)
+
+
 class Entry(NamedTuple):
   """A line of the ledger.
 
@@ -80,7 +94,10 @@ def _line(name: str, trial: Trial) -> dict[str, Any]:
 def _read(workdir: str | Path) -> list[dict[str, Any]]:
   path = files.as_path(workdir) / NAME
   try:
-    return json.loads(path.read_text())
+    lines = json.loads(path.read_text())
+    if not (isinstance(lines, list) and all(isinstance(line, dict) and "id" in line for line in lines)):
+      raise ValueError("it is no list of trials")
+    return lines
   except FileNotFoundError:
     return []
   except (OSError, ValueError) as error:

@@ -25,7 +25,7 @@ from typing import Any, NoReturn
 import jax
 from jax._src import distributed  # JAX has no public way to its key-value store
 
-from sr_jax.errors import STOPPED, TRY_AGAIN, TryAgain, UserError
+from sr_jax.errors import STOPPED, TRY_AGAIN, TryAgain, UserError, printable
 from sr_jax.files import make, missing
 
 ARRIVAL = 600  # seconds for which processes wait for each other's config and data
@@ -45,12 +45,13 @@ _ending = threading.Lock()
 _watching: list[Callable[..., None]] = []  # the `alive` of the watchdog that there is, if any
 
 
-def agree(facts: Mapping[str, Any], folder: Path | None = None) -> None:
+def agree(facts: Mapping[str, Any], folder: Path | None = None, kind: type[UserError] = UserError) -> None:
   """Refuse to go on if processes of this job differ; a single process agrees with itself.
 
   Args:
     facts: what must be the same everywhere, by the names under which people know it; JSON values.
     folder: what must be one folder for all of them; made if it is missing, and then removed again.
+    kind: of the error.
 
   Raises:
     UserError: the same sentence on every process.
@@ -90,7 +91,7 @@ def agree(facts: Mapping[str, Any], folder: Path | None = None) -> None:
     write(f"verdict/{here}", found)
     verdict = read("verdict", 0)
   if verdict:
-    raise UserError(verdict)
+    raise kind(verdict)
 
 
 def meet() -> None:
@@ -164,7 +165,7 @@ def listen() -> None:
     while not over.wait(1):
       with contextlib.suppress(jax.errors.JaxRuntimeError):  # nobody has said anything
         process, code, reason = json.loads(client.key_value_try_get(_FAILED))
-        _leave(code, f"sr-jax: process {process} ended: {reason}")
+        _leave(code, f"sr-jax: process {process} ended: {printable(reason)}")
 
   thread = threading.Thread(target=hear, daemon=True)
   thread.start()

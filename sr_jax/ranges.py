@@ -55,6 +55,8 @@ PAIRS = {
   "*data.centre": True,
   "*data.resize": True,
 }
+# Keys of tuples of text.
+WORDS = ("eval.metrics", "eval.baselines", "eval.beside", "init_from", "method.features.layers")
 
 
 def check_values(values: Mapping[str, Any], foreign: tuple[str, ...] = ()) -> None:
@@ -71,6 +73,8 @@ def check_values(values: Mapping[str, Any], foreign: tuple[str, ...] = ()) -> No
     parts = _parts(path, value)
     if path.startswith(foreign):
       continue
+    if path in WORDS and not (isinstance(value, tuple) and all(isinstance(part, str) for part in value)):
+      raise UserError(f"config.{path} is {value!r}: give a tuple of words, such as ('a', 'b').")
     if (empty := _first(PAIRS, path)) is not None:
       right = isinstance(value, tuple) and (len(value) == 2 or (empty and not value))
       if not right or any(type(part) is not int for part in parts):

@@ -1,6 +1,7 @@
 """Runs on this machine: the stages of one, and the trials of a sweep, one by one or several at once."""
 
 import contextlib
+import errno
 import logging
 import os
 import subprocess
@@ -12,9 +13,10 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
+from sr_jax import config as configs
 from sr_jax import files, graft, parallel, processes
 from sr_jax.data.sources import Source
-from sr_jax.errors import Busy, Diverged, UserError, short_name
+from sr_jax.errors import MENDS, Busy, Diverged, UserError, explain, short_name
 from sr_jax.evaluate import Report, evaluate_run, make_watch, read_report
 from sr_jax.ledger import Entry, Trial, number_trials
 from sr_jax.method import State
@@ -83,10 +85,13 @@ def plan(
   """The trials of a sweep in `workdir`; nothing is written.
 
   Raises:
-    UserError: two trials are the same, or one's config cannot be made.
+    UserError: two trials are the same, or one's config cannot be made or has a wrong value.
   """
   entries, folder = number_trials(trials, workdir), files.as_path(workdir)
-  return [Planned(entry, configure(entry.trial), folder / entry.id) for entry in entries]
+  runs = [Planned(entry, configure(entry.trial), folder / entry.id) for entry in entries]
+  for run in runs:
+    configs.check(run.config)
+  return runs
 
 
 def check(runs: Iterable[Planned], sources: Sources) -> None:
@@ -149,8 +154,9 @@ def run_trial(run: Planned, reports: Mapping[str, Report], sources: Sources, com
   except Busy:
     raise
   except Exception as error:
-    files.make(run.folder)
-    files.write_text(reason, f"{type(error).__name__}: {error}\n")
+    with contextlib.suppress(Exception):  # what ended the trial may refuse this too
+      files.make(run.folder)
+      files.write_text(reason, f"{type(error).__name__}: {error}\n")
     raise
 
 
@@ -164,16 +170,23 @@ def run_here(runs: Iterable[Planned], reports: Mapping[str, Report], sources: So
 
   Returns:
     False if Ctrl-C or SIGTERM stopped it.
+
+  Raises:
+    Exception: what the machine refuses to all trials alike, such as room on a full disk.
   """
   runs, reports = list(runs), dict(reports)
   for number, run in enumerate(runs):
     log.info("Trial %d of %d: %s", number + 1, len(runs), run.entry.id)
     try:
       report = run_trial(run, reports, sources, command)
-    except UserError as error:
-      log.warning("%s: %s", run.entry.id, error)
-    except Exception:
-      log.exception("%s failed.", run.entry.id)
+    except Exception as error:
+      refusal = explain(error)
+      if refusal.what and refusal.mend != MENDS[errno.ENOMEM]:  # another trial may need less memory
+        raise
+      if isinstance(error, UserError) or refusal.what:
+        log.warning("%s: %s", run.entry.id, error if isinstance(error, UserError) else refusal.what)
+      else:
+        log.exception("%s failed.", run.entry.id)
     else:
       if report is None:
         return False

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from sr_jax import config as configs
 from sr_jax.commands import begin, join
-from sr_jax.errors import STOPPED, Diverged, UserError
+from sr_jax.errors import STOPPED, Diverged, UserError, printable, tell
 from sr_jax.files import as_path
 from sr_jax.inspection import refuse
 
@@ -31,7 +31,7 @@ def sweep(arguments: argparse.Namespace, overrides: list[str]) -> int:
       print(run.entry.number, run.entry.id, sweeps.state(run, reports), sep="\t")
     return 0
   if arguments.table is not None:
-    print(sweep_table.tabulate(runs, arguments.workdir, arguments.command, arguments.table))
+    tell(sweep_table.tabulate(runs, arguments.workdir, arguments.command, arguments.table))
     return 0
   chosen = [run for run in runs if arguments.trial in (None, run.entry.number)]
   if not chosen:
@@ -39,7 +39,7 @@ def sweep(arguments: argparse.Namespace, overrides: list[str]) -> int:
   if not _run_trials(runs, chosen, arguments, overrides):
     return STOPPED
   if parallel.process()[0] == 0:
-    print(sweep_table.tabulate(runs, arguments.workdir, arguments.command))
+    tell(sweep_table.tabulate(runs, arguments.workdir, arguments.command))
   return _failed(chosen)
 
 
@@ -56,8 +56,8 @@ def _planned(arguments: argparse.Namespace, overrides: list[str]) -> "list[Plann
     ]
     return configs.override(configs.load(name), [*ours, *overrides])
 
-  trials = [ledger.Trial(*trial) for trial in _sweep_of(arguments.config)()]
-  return sweeps.plan(trials, configure, arguments.workdir)
+  listed = configs.call(arguments.config, lambda: list(_sweep_of(arguments.config)()))
+  return sweeps.plan(map(ledger.make_trial, listed), configure, arguments.workdir)
 
 
 def _run_trials(
@@ -84,7 +84,7 @@ def _run_trials(
     try:
       done = sweeps.run_trial(chosen[0], reports, sources, arguments.command) is not None
     except Diverged as error:  # a result, which the table marks
-      print(f"{chosen[0].entry.id}: {error}", file=sys.stderr)
+      print(printable(f"{chosen[0].entry.id}: {error}"), file=sys.stderr)
       done = True
   elif arguments.jobs > 1:
     words = ["sweep", "--config", arguments.config, "--workdir", arguments.workdir, *overrides]
@@ -126,7 +126,7 @@ def reproduce(arguments: argparse.Namespace, overrides: list[str]) -> int:
       return STOPPED
     sweep_table.tabulate(runs, arguments.workdir, arguments.command)  # its images and its plot
   given = (arguments.paper, arguments.name, arguments.config)
-  print(papers.write(*given, runs, arguments.workdir, arguments.command))
+  tell(papers.write(*given, runs, arguments.workdir, arguments.command))
   return 0 if arguments.read else _failed(chosen)
 
 

@@ -16,11 +16,12 @@ from sr_jax import graft, parallel
 from sr_jax.checkpoint import Checkpoints
 from sr_jax.data import open_source, train_batches
 from sr_jax.data.sources import Source
+from sr_jax.errors import TryAgain
 from sr_jax.files import as_path
 from sr_jax.method import Batch, Metrics
 from sr_jax.methods import make_method
 from sr_jax.ops import make_operator
-from sr_jax.processes import SLOW, meet, watchdog
+from sr_jax.processes import SLOW, agree, meet, watchdog
 from sr_jax.report.log import Profile, Writer, mean_metrics, progress_line
 from sr_jax.run import Run
 from sr_jax.versions import write_versions
@@ -53,6 +54,7 @@ def train(
   Raises:
     UserError: a wrong key, missing data, a checkpoint that does not fit, a folder that cannot be written any
       more, or a loss that is not finite.
+    TryAgain: another process does not come, or sees another checkpoint.
     Stopped: Ctrl-C or SIGTERM came after the last round; it is saved.
   """
   configs.check(config)
@@ -97,6 +99,8 @@ def train(
       state = graft.put(state, (params, stats))
       log.info("Parameters:\n%s", parameter_overview.get_parameter_overview(state.params))
     begin, rounds = int(state.step), config.train.rounds
+    # A file system that is late shows them other checkpoints.
+    agree({"the round of the newest whole checkpoint": begin}, kind=TryAgain)
     if begin:
       log.info("Resuming after round %d of %d.", begin, rounds)
       held = begin // method.rounds_per_batch

@@ -80,6 +80,15 @@ def test_means_differences_and_the_images_that_differ_most_are_told(runs):
   assert compare(runs, count=2) == text
 
 
+def test_names_of_images_reach_the_terminal_without_their_control_characters(tmp_path, capsys):
+  names = tuple(f"\x1b[2J\n{i}.png" for i in range(40))
+  folders = [write(tmp_path / name, {"": {"psnr": PSNR}}, names=names) for name in "ab"]
+  assert cli.main(["compare", *folders]) == 0
+  shown = capsys.readouterr().out
+  assert "\x1b" not in shown
+  assert r"| \x1b[2J\n0.png |" in shown
+
+
 def test_metrics_of_a_set_of_samples_are_compared_only_between_sets_of_equal_size(tmp_path):
   rows = {"": {"psnr": PSNR, "std": STD}}
   a, b = write(tmp_path / "a", rows), write(tmp_path / "b", rows)

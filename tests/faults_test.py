@@ -6,7 +6,6 @@ import gc
 import logging
 import os
 import re
-import resource
 import secrets
 import signal
 import time
@@ -15,15 +14,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import requests
 
 import small_runs
 from sr_jax import cli, evaluate, files, parallel
 from sr_jax.checkpoint import Checkpoints
 from sr_jax.config import check
 from sr_jax.configs import base
-from sr_jax.errors import TRY_AGAIN, Busy, Diverged, Stopped, UserError, explain
+from sr_jax.errors import Diverged, Stopped, UserError
 from sr_jax.method import State
+from sr_jax.ops import make_operator
 from sr_jax.report.log import Writer
 from sr_jax.run import load_run
 from sr_jax.stages import Sources, check_evaluation
@@ -69,6 +68,11 @@ def changed(key: str, value: object):
     ("method.warmup_rounds", -3, "make it 0 or more"),
     ("eval.batch", 10**9, "make it 65536 or less"),
     ("eval.temperatures", ("a",), "make it 0 or more"),
+    ("eval.metrics", (1,), "give a tuple of words"),
+    ("eval.baselines", (1,), "give a tuple of words"),
+    ("eval.beside", (1,), "give a tuple of words"),
+    ("init_from", (("a", "b"),), "give a tuple of words"),
+    ("method.features.layers", (1,), "give a tuple of words"),
     ("method.mine", {1, 2}, "holds a set, which cannot be saved"),
     ("method.mine", print, "holds a builtin_function_or_method"),
     ("method.mine", np.zeros(2), "holds a ndarray"),
@@ -78,6 +82,12 @@ def changed(key: str, value: object):
 def test_a_value_that_is_nonsense_or_cannot_be_saved_is_refused_by_its_key(key, value, words):
   with pytest.raises(UserError, match=rf"^config\.{re.escape(key)} .*{words}"):
     check(changed(key, value))
+
+
+@pytest.mark.parametrize("name", [":x", ".a:b", "a:", "a..b:c", "a b:c"])
+def test_what_names_nothing_in_a_module_is_refused_by_its_key(name):
+  with pytest.raises(UserError, match=rf"config\.operator\.kernel is '{name}', which names nothing"):
+    make_operator(changed("operator.kernel", name))
 
 
 def test_layers_of_every_network_are_counted_from_1():
@@ -171,23 +181,12 @@ def restored(folder) -> int:
   return int(found.step)
 
 
-@contextlib.contextmanager
-def largest_file(size: int):
-  """As on a full disk, writing more raises an error, of this process alone and without a disk of its own."""
-  before = resource.getrlimit(resource.RLIMIT_FSIZE)
-  resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-  try:
-    yield
-  finally:
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 def fill_the_disk_at_the_second_save(folder) -> None:
   drawn = np.random.default_rng(0).normal(size=(20, 1000)).astype(np.float32)
   with contextlib.ExitStack() as limit, Checkpoints(folder, create=True, lock=True) as checkpoints:
     checkpoints.save(state(1), CONFIG, BATCH)
     checkpoints.manager.wait_until_finished()
-    limit.enter_context(largest_file(5000))
+    limit.enter_context(small_runs.largest_file(5000))
     checkpoints.save(
       state(2).replace(params={str(i): jnp.asarray(v) for i, v in enumerate(drawn)}), CONFIG, BATCH
     )
@@ -227,7 +226,7 @@ def test_a_half_written_checkpoint_that_still_grows_is_cleared_away_when_it_can_
 
 
 def write_much(folder) -> None:
-  with largest_file(8000), Writer(folder, 0) as writer:
+  with small_runs.largest_file(8000), Writer(folder, 0) as writer:
     for step in range(2000):
       writer.write(step, dict.fromkeys("abcdefgh", 1.0))
 
@@ -235,69 +234,6 @@ def write_much(folder) -> None:
 def test_metrics_on_a_full_disk_are_an_error_and_no_endless_wait(tmp_path):
   with pytest.raises(OSError, match=os.strerror(errno.EFBIG)):
     write_much(tmp_path)
-
-
-def raised_in(module: str, error: Exception) -> Exception:
-  with pytest.raises(type(error)) as caught:
-    exec("raise error", {"__name__": module, "error": error})
-  return caught.value
-
-
-@pytest.mark.parametrize(
-  ("error", "words"),
-  [
-    (MemoryError(), "Cannot allocate memory"),
-    (ValueError("Failed to write: No space left on device [os_error_code='28']"), "No space left on device"),
-    (OSError(errno.EROFS, "", "/ro/table.md"), "Read-only file system: /ro/table.md"),
-    (RuntimeError("a mistake of ours"), ""),
-    (requests.ConnectionError("of a download"), ""),
-    (requests.ConnectionError("of gs://bucket/run"), "of gs://bucket/run"),
-    (raised_in("tensorflow_datasets.core", requests.ConnectionError("too")), ""),
-    (raised_in("gcsfs.core", requests.ConnectionError("of a client")), "of a client"),
-  ],
-)
-def test_what_the_machine_refused_is_told_by_the_first_error_of_a_chain(error, words):
-  chained = RuntimeError("what a library makes of it")
-  chained.__cause__ = error
-  assert explain(chained).what == words
-
-
-@pytest.mark.parametrize(
-  ("error", "code"),
-  [
-    (OSError(errno.ESTALE, os.strerror(errno.ESTALE)), TRY_AGAIN),
-    (OSError(errno.EIO, os.strerror(errno.EIO)), TRY_AGAIN),
-    (ValueError("UNAVAILABLE: Connection reset, of GCS object"), TRY_AGAIN),
-    (ValueError("DEADLINE_EXCEEDED: of a Gcs read"), TRY_AGAIN),
-    (raised_in("gcsfs.core", ConnectionResetError("by the network")), TRY_AGAIN),
-    (type("HttpError", (Exception,), {"__module__": "gcsfs.retry"})("Backend Error, 503"), TRY_AGAIN),
-    (jax.errors.JaxRuntimeError("UNKNOWN: Gloo all-reduce failed: Connection closed by peer"), TRY_AGAIN),
-    (Busy("run"), TRY_AGAIN),
-    (OSError(errno.ENOSPC, "full"), 2),
-    (ValueError("PERMISSION_DENIED: of a GCS object"), 2),
-    (type("HttpError", (Exception,), {"__module__": "gcsfs.retry"})("Not yours, 403"), 2),
-    (UserError("config.seed is wrong: mend it."), 2),
-  ],
-)
-def test_a_fault_that_the_same_command_survives_has_an_exit_code_of_its_own(error, code, capsys, monkeypatch):
-  sentence = UserError("--out cannot be written: mend it.")
-  sentence.__cause__ = error
-  for raised in (error, sentence) if not isinstance(error, UserError) else (error,):
-
-    def fail(*arguments, raised=raised):
-      raise raised
-
-    monkeypatch.setattr(cli.inspection, "config", fail)
-    assert cli.main(["config"]) == code
-    assert len(capsys.readouterr().err.strip().splitlines()) == 1
-
-
-def test_nobody_waits_to_save_with_a_process_that_is_gone(tmp_path, monkeypatch):
-  gone = jax.errors.JaxRuntimeError("UNKNOWN: Gloo all-reduce failed: Connection reset by peer")
-  checkpoints = Checkpoints(tmp_path, create=True, lock=True)
-  monkeypatch.setattr(checkpoints.manager, "wait_until_finished", lambda: pytest.fail("waited"))
-  checkpoints.__exit__(type(gone), gone, None)
-  assert not (tmp_path / ".lock").exists()
 
 
 def test_a_clock_that_jumps_an_hour_at_every_look_does_not_end_a_save(tmp_path, monkeypatch):
@@ -383,23 +319,6 @@ def test_a_signal_that_was_heard_is_not_told_twice(monkeypatch):
     assert asked_to_stop()
 
 
-def test_a_run_stopped_at_its_end_exits_as_one_stopped_within(monkeypatch, capsys):
-  def stop(*arguments):
-    raise Stopped
-
-  monkeypatch.setattr(cli.inspection, "config", stop)
-  assert cli.main(["config"]) == cli.STOPPED
-  assert "the same command goes on" in capsys.readouterr().out
-
-
-def test_names_reach_the_terminal_without_their_control_characters(capsys):
-  name = "\x1b]0;title\x07\n\u202e\udcff.py"
-  assert cli.main(["train", f"--config={name}", "--workdir=run"]) == 2
-  assert r"\x1b]0;title\x07\n\u202e\udcff.py is no file" in capsys.readouterr().err
-  record = logging.LogRecord("sr_jax", logging.INFO, "", 0, "%s:\n\t|", (name[:-3],), None)
-  assert cli._Lines("%(message)s").format(record) == "\\x1b]0;title\\x07\n\\u202e\\udcff:\n\t|"
-
-
 def test_a_link_in_the_place_of_a_temporary_file_or_a_lock_is_not_followed(tmp_path, monkeypatch):
   victim = tmp_path / "victim"
   victim.write_text("mine")
@@ -412,7 +331,7 @@ def test_a_link_in_the_place_of_a_temporary_file_or_a_lock_is_not_followed(tmp_p
   files.write_text(tmp_path / "table.md", "theirs")
   assert (tmp_path / "table.md").stat().st_mode == victim.stat().st_mode
   (tmp_path / ".lock").symlink_to(tmp_path / "made")
-  with pytest.raises(OSError, match="symbolic"), files.locked(tmp_path):
+  with pytest.raises(UserError, match=r"\.lock is a link"), files.locked(tmp_path):
     pass
   assert victim.read_text() == "mine"
   assert not (tmp_path / "made").exists()

@@ -1,6 +1,8 @@
 """Runs small enough to train in a test."""
 
+import contextlib
 import os
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +61,17 @@ def replace_python(script: str, folder: Path, monkeypatch) -> None:
   program.write_text(f"#!/bin/sh\n{script}\n")
   program.chmod(0o755)
   monkeypatch.setattr("sys.executable", str(program))
+
+
+@contextlib.contextmanager
+def largest_file(size: int):
+  """As on a full disk, writing more raises an error, of this process alone and without a disk of its own."""
+  before = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+  try:
+    yield
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def write_images(folder: Path, count: int = 6, size: tuple[int, int] = (24, 32)) -> Path:

@@ -254,3 +254,27 @@ def sweep():
   assert run(str(path), tmp_path / "others") == 2
   assert "/nobody' is no earlier stage (none), run or file" in capsys.readouterr().err
   assert not (tmp_path / "others").exists()
+
+
+@pytest.mark.parametrize(
+  ("listing", "words"),
+  [
+    ('yield "MSE"', "yields 'MSE': let it yield tuples"),
+    ('yield ("MSE", {"seed": 0})', "let it yield tuples (row, variant, {key: value})"),
+    ("yield ()", "yields ()"),
+    ("return 3", "fails (TypeError"),
+    ('yield "MSE", "", {"init_from": "(1,)"}', "config.init_from is (1,): give a tuple of words"),
+  ],
+)
+def test_a_sweep_that_lists_no_trials_is_refused_in_one_sentence(tmp_path, capsys, listing, words):
+  (tmp_path / "roll.py").write_text(f"{small_runs.ROLL}\ndef sweep():\n  {listing}\n")
+  assert cli.main(["sweep", f"--config={tmp_path / 'roll.py'}", f"--workdir={tmp_path}", "--list"]) == 2
+  (line,) = capsys.readouterr().err.strip().splitlines()
+  assert words in line
+
+
+@pytest.mark.parametrize("content", ['{"a": 1}', "[1]", '[{"row": "MSE"}]', "3"])
+def test_a_ledger_that_is_none_is_refused_in_one_sentence(tmp_path, content):
+  (tmp_path / "ledger.json").write_text(content)
+  with pytest.raises(UserError, match=r"ledger\.json cannot be read \(it is no list of trials\)"):
+    ledger.number_trials([Trial("MSE")], tmp_path)
