@@ -3,6 +3,7 @@
 One that is damaged anywhere (`soundness.py`) is passed over for the one before it.
 """
 
+import errno
 import functools
 import json
 import logging
@@ -19,7 +20,7 @@ from ml_collections import ConfigDict
 
 from sr_jax import bucket
 from sr_jax import config as configs
-from sr_jax.errors import SEE_PEERS, Diverged, UserError, explain
+from sr_jax.errors import MENDS, SEE_PEERS, Diverged, UserError, explain
 from sr_jax.files import absolute, check_writable, in_bucket, locked, make, missing, remove_tree
 from sr_jax.method import Batch, State
 from sr_jax.soundness import digest, is_unfinished, not_finite, seal, shapes, unseal, whole_steps
@@ -40,6 +41,13 @@ def _looked(look: Callable[[], T]) -> T:
       return look()
     time.sleep(0.1)
   return look()
+
+
+def _refuse_outage(error: Exception) -> None:
+  """Raise what kept a checkpoint out of reach for now: that is not damaged. A disk's errors (EIO) may be."""
+  refusal = explain(error)
+  if refusal.passes and refusal.mend != MENDS[errno.EIO]:
+    raise error
 
 
 @functools.cache
@@ -194,7 +202,7 @@ class Checkpoints:
     """
     about = self._newest(self._about)
     if not about:
-      raise UserError(f"{self.folder} holds no whole checkpoint: train the run first.")
+      raise UserError(self._none_whole())
     batch = {k: jax.ShapeDtypeStruct(shape, dtype) for k, (dtype, shape) in about["batch"].items()}
     return self._config(about), batch
 
@@ -222,6 +230,7 @@ class Checkpoints:
         args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
         state = self.manager.restore(step, args=args)["state"]
       except Exception as error:  # a damaged file raises whatever its reader raises, down to Exception itself
+        _refuse_outage(error)
         self._pass_over(step, f"cannot be read ({type(error).__name__})")
         return None
       if digest(state) != about["sha256"]:
@@ -234,8 +243,19 @@ class Checkpoints:
 
     state = self._newest(read)
     if state is None and self._steps():
-      raise UserError(f"No checkpoint in {self.folder} can be read: choose another --workdir to start anew.")
+      raise UserError(self._none_whole())
     return state
+
+  def _none_whole(self) -> str:
+    """What to do without a whole checkpoint, for a training that goes on or for a reader."""
+    if not self._steps():
+      return f"{self.folder} holds no whole checkpoint: train the run first."
+    if self.create:
+      return f"No checkpoint in {self.folder} can be read: choose another --workdir to start anew."
+    return (
+      f"No checkpoint in {self.folder} can be read, for what is there is damaged: give another run, or a copy "
+      "of this one, or train it anew in another --workdir."
+    )
 
   def _check_fit(
     self, about: dict[str, Any], target: State, config: ConfigDict, free: Sequence[str] | None
@@ -302,6 +322,7 @@ class Checkpoints:
       about = self.manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))["about"]
       return unseal(about)
     except Exception as error:  # as in `restore`
+      _refuse_outage(error)
       reason = error if isinstance(error, ValueError) else type(error).__name__
       self._pass_over(step, f"is incomplete or damaged ({reason})")
       return None

@@ -20,7 +20,7 @@ from sr_jax import cli, evaluate, files, parallel
 from sr_jax.checkpoint import Checkpoints
 from sr_jax.config import check
 from sr_jax.configs import base
-from sr_jax.errors import Diverged, Stopped, UserError
+from sr_jax.errors import TRY_AGAIN, Diverged, Stopped, UserError, exit_code
 from sr_jax.method import State
 from sr_jax.ops import make_operator
 from sr_jax.report.log import Writer
@@ -270,6 +270,45 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path, capfd, caplog):
     record.message.split(" in ")[0] for record in caplog.records if record.name.startswith("sr_jax")
   ] == ["Checkpoint 2"]
   assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_reader_whose_only_checkpoint_is_damaged_is_told_what_a_reader_can_do(tmp_path):
+  with Checkpoints(tmp_path, create=True) as checkpoints:
+    checkpoints.save(state(1), CONFIG, BATCH)
+  (about,) = (tmp_path / "checkpoints" / "1" / "about").rglob("metadata")
+  about.write_bytes(about.read_bytes()[:-9])
+  with Checkpoints(tmp_path) as reader, pytest.raises(UserError, match="what is there is damaged: give"):
+    reader.latest()
+  with Checkpoints(tmp_path) as reader, pytest.raises(UserError, match="what is there is damaged: give"):
+    reader.restore(target(), CONFIG)
+  with (
+    pytest.raises(UserError, match="choose another --workdir to start anew"),
+    Checkpoints(tmp_path, create=True) as training,
+  ):
+    training.restore(target(), CONFIG)
+
+
+@pytest.mark.parametrize("item", ["about", "state"])
+def test_a_checkpoint_out_of_reach_is_not_taken_for_a_damaged_one(tmp_path, monkeypatch, item):
+  with Checkpoints(tmp_path, create=True) as checkpoints:
+    for step in (1, 2):
+      checkpoints.save(state(step), CONFIG, BATCH)
+  training = Checkpoints(tmp_path, create=True)
+  read = training.manager.restore
+
+  def refuse(step, args):
+    if step == 2 and item in args.keys():  # noqa: SIM118 (no mapping)
+      raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+    return read(step, args=args)
+
+  monkeypatch.setattr(training.manager, "restore", refuse)
+  with (
+    pytest.raises(UserError, match=r"cannot go on .*round 2 is the last good one: mount") as told,
+    training,
+  ):
+    training.restore(target(), CONFIG)
+  assert exit_code(told.value) == TRY_AGAIN
+  assert restored(tmp_path) == 2
 
 
 def small_regression(images):
