@@ -30,7 +30,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 LOOKS = 5  # how often a reader looks for a whole checkpoint, while a training beside it deletes what it saw
-# One process waits for nobody: only a clock that jumps would make Orbax give up a save.
+# One that is gone is found by JAX's heartbeat, one that is stuck by our watchdog: Orbax would give up a save
+# only when a clock jumps.
 PATIENCE = 2_000_000  # seconds
 
 
@@ -60,6 +61,12 @@ def _drop_late_work() -> None:
       previous(found)
 
   sys.unraisablehook = hook
+
+
+class _Manager(ocp.CheckpointManager):
+  def reached_preemption(self, step: int) -> bool:
+    """Never: the loop asks JAX for signals, and another's question would move the round that JAX names."""
+    return False
 
 
 class Checkpoints:
@@ -97,12 +104,9 @@ class Checkpoints:
     elif not self.folder.is_dir():
       raise UserError(f"--workdir {workdir} holds no checkpoints: give the folder of a trained run.")
     _drop_late_work()
-    options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=False)
-    if jax.process_count() == 1:
-      options.async_options = ocp.options.AsyncOptions(
-        timeout_secs=PATIENCE, create_directories_asynchronously=False
-      )
-    self.manager = _looked(lambda: ocp.CheckpointManager(self.folder, options=options))
+    patient = ocp.options.AsyncOptions(timeout_secs=PATIENCE, create_directories_asynchronously=False)
+    options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=False, async_options=patient)
+    self.manager = _looked(lambda: _Manager(self.folder, options=options))
 
   def __enter__(self) -> "Checkpoints":
     return self
@@ -209,8 +213,7 @@ class Checkpoints:
   def restore(self, target: State, config: ConfigDict, free: Sequence[str] | None = None) -> State | None:
     """The newest whole checkpoint on the shapes and shardings of `target`, None if there is none at all.
 
-    A checkpoint that is incomplete or damaged is passed over with a warning; where training goes on
-    (`create`), it is deleted, for Orbax saves nothing older than what is there.
+    A checkpoint that is incomplete or damaged is passed over with a warning.
 
     Args:
       target: the abstract state.
@@ -236,15 +239,18 @@ class Checkpoints:
       if digest(state) != about["sha256"]:
         self._pass_over(step, "is damaged: its digest differs")
         return None
-      for newer in self._steps() if self.create else []:
-        if newer > step:
-          self.manager.delete(newer)
       return state
 
     state = self._newest(read)
     if state is None and self._steps():
       raise UserError(self._none_whole())
     return state
+
+  def go_on_from(self, step: int) -> None:
+    """Delete what is newer than the checkpoint `step`: Orbax saves nothing older than what is there."""
+    for newer in self._steps():
+      if newer > step:
+        self.manager.delete(newer)
 
   def _none_whole(self) -> str:
     """What to do without a whole checkpoint, for a training that goes on or for a reader."""
@@ -253,7 +259,7 @@ class Checkpoints:
     if self.create:
       return f"No checkpoint in {self.folder} can be read: choose another --workdir to start anew."
     return (
-      f"No checkpoint in {self.folder} can be read, for what is there is damaged: give another run, or a copy "
+      f"No checkpoint in {self.folder} can be read, for what is there is damaged: give another run or a copy "
       "of this one, or train it anew in another --workdir."
     )
 

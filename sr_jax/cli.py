@@ -286,7 +286,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   except BrokenPipeError:  # whoever reads the output has seen enough
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
-  except Stopped:  # of a single process
+  except Stopped:
     print("Stopped; the same command goes on from there.")
     return STOPPED
   except KeyboardInterrupt:

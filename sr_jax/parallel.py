@@ -14,6 +14,7 @@ import re
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -28,6 +29,7 @@ from sr_jax.method import Batch, Key, Method, Metrics, State, run_round
 
 AXIS = "batch"
 JOIN = 300  # seconds in which all processes must have started
+NOTICE = 2  # seconds until all processes know of a signal: JAX looks for one once a second
 HEARTBEAT = 30  # seconds without a sign of life after which JAX takes a process for dead, and ends the others
 
 
@@ -251,7 +253,7 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
   told in the same round, whichever process had it; Ctrl-C is passed on as SIGTERM.
 
   Raises:
-    Stopped: at the end, in a single process, if a signal came after `asked_to_stop` was last called.
+    Stopped: at the end, in every process, if a signal came after `asked_to_stop` was last called.
   """
   several = jax.process_count() > 1
   asked = heard = False
@@ -266,10 +268,8 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
 
   def asked_to_stop() -> bool:
     nonlocal heard
-    if several:
-      return multihost_utils.reached_preemption_sync_point(next(_asked))
-    heard = asked
-    return asked
+    heard = multihost_utils.reached_preemption_sync_point(next(_asked)) if several else asked
+    return heard
 
   caught = (signal.SIGINT,) if several else (signal.SIGINT, signal.SIGTERM)
   previous = {number: signal.signal(number, note) for number in caught}
@@ -278,5 +278,12 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
   finally:
     for number, handler in previous.items():
       signal.signal(number, handler)
-  if asked and not heard and not several:
+  if heard:
+    return
+  if several:  # until all are here, they have asked equally often
+    multihost_utils.sync_global_devices("sr_jax: the end of a training")
+    time.sleep(NOTICE)
+    # The moment that a signal names lies one question ahead, or two if it came between the first ones.
+    asked = any([asked_to_stop(), asked_to_stop()])
+  if asked:
     raise Stopped

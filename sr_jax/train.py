@@ -101,6 +101,7 @@ def train(
     begin, rounds = int(state.step), config.train.rounds
     # A file system that is late shows them other checkpoints.
     agree({"the round of the newest whole checkpoint": begin}, kind=TryAgain)
+    checkpoints.go_on_from(begin)
     if begin:
       log.info("Resuming after round %d of %d.", begin, rounds)
       held = begin // method.rounds_per_batch

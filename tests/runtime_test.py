@@ -118,6 +118,42 @@ def test_ctrl_c_in_one_process_saves_one_round_in_all_and_one_that_is_stuck_ends
   assert '/train.py", line' in errors, "the stacks say where"
 
 
+def test_a_signal_during_the_last_save_is_heard_by_all_and_another_checkpoint_seen_by_one_is_refused_by_all(
+  images, address, tmp_path
+):
+  """The clock jumps an hour at every look meanwhile."""
+  program = (
+    "import itertools, signal, sys, time; from sr_jax import checkpoint, cli, soundness\n"
+    "*words, number, mode = sys.argv[1:]\n"
+    "save, real, looks = checkpoint.Checkpoints.save, time.time, itertools.count()\n"
+    "time.time = lambda: real() + 3600 * next(looks)\n"
+    "def told(self, state, *others):\n"
+    "  save(self, state, *others)\n"
+    "  if int(state.step) == 2: signal.raise_signal(signal.SIGTERM)\n"
+    "if number == '1' and mode == 'signal': checkpoint.Checkpoints.save = told\n"
+    "if number == '1' and mode == 'other': checkpoint.whole_steps = lambda folder: [1]\n"
+    "sys.exit(cli.main(words))"
+  )
+  keys = ["--config.train.rounds=2", "--config.train.checkpoint_every=1", "--config.train.keep=3"]
+
+  def job(mode: str) -> list[list[str]]:
+    return [["-c", program, *training(tmp_path, address, i, *keys)[2:], str(i), mode] for i in range(2)]
+
+  with started(*job("signal"), data=images) as running:
+    codes, outputs, errors = results(running)
+  assert codes == [STOPPED, STOPPED], errors
+  assert all("the same command goes on" in output for output in outputs)
+  assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"1", "2"}
+  assert not (tmp_path / "evaluation").exists()
+  keys[0] = "--config.train.rounds=4"
+  with started(*job("other"), data=images) as running:
+    codes, _, errors = results(running)
+  assert codes == [TRY_AGAIN, TRY_AGAIN], errors
+  for text in errors:
+    assert "the round of the newest whole checkpoint is 2 in process 0 and 1 in process 1" in text
+  assert (tmp_path / "checkpoints" / "2").exists()
+
+
 def test_a_process_that_is_stuck_in_an_evaluation_ends_the_job(images, address, tmp_path):
   run = ["train", "--config", CONFIG, "--workdir", str(tmp_path), "--config.train.rounds=1"]
   with started(["-m", "sr_jax.cli", *run], data=images) as running:
