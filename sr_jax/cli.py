@@ -213,15 +213,22 @@ def _parser() -> argparse.ArgumentParser:
   return parser
 
 
+def _whole(text: str) -> int:
+  try:
+    return int(text)
+  except ValueError as error:
+    raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from error
+
+
 def _positive(text: str) -> int:
-  value = int(text)
+  value = _whole(text)
   if value < 1:
     raise argparse.ArgumentTypeError("must be 1 or more")
   return value
 
 
 def _natural(text: str) -> int:
-  value = int(text)
+  value = _whole(text)
   if value < 0:
     raise argparse.ArgumentTypeError("must be 0 or more")
   return value
@@ -238,12 +245,14 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 
 def _shape(text: str) -> tuple[int, int]:
-  rows, columns = map(_positive, text.split(","))
-  return rows, columns
+  rows, comma, columns = text.partition(",")
+  if not comma:
+    raise argparse.ArgumentTypeError(f"{text!r} is no shape: write ROWS,COLUMNS such as 256,384")
+  return _positive(rows), _positive(columns)
 
 
 def _seed(text: str) -> int:
-  value = int(text)
+  value = _whole(text)
   if not 0 <= value < 2**31:
     raise argparse.ArgumentTypeError("must lie between 0 and 2147483647")
   return value

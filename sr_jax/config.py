@@ -1,5 +1,6 @@
 """Configs: finding, overriding and checking them, those of stages, and what may change in a run."""
 
+import functools
 import importlib
 import json
 import logging
@@ -260,5 +261,11 @@ def complete(config: ConfigDict, owner: str = "") -> ConfigDict:
       for role, optim in stage.get("optim", {}).items():
         fill(optim, ConfigDict(base.OPTIMISER), f"stages.{name}.optim.{role}.")
   if added and owner:
-    log.warning("%s was made before the keys %s existed: they have their defaults.", owner, ", ".join(added))
+    _warn_once(f"{owner} was made before the keys {', '.join(added)} existed: they have their defaults.")
   return config.lock()
+
+
+@functools.cache
+def _warn_once(text: str) -> None:
+  """A run is read several times by one command."""
+  log.warning("%s", text)

@@ -14,7 +14,7 @@ from sr_jax import config as configs
 from sr_jax import graft, parallel
 from sr_jax.baselines import BASELINES
 from sr_jax.data import check_test_images, open_source, test_batches, train_batches
-from sr_jax.data.sources import Source
+from sr_jax.data.sources import Source, contents
 from sr_jax.errors import UserError, choose, find
 from sr_jax.files import as_path, check_writable
 from sr_jax.method import Method, State, run_round
@@ -140,11 +140,12 @@ def facts(config: ConfigDict, sources: Mapping[str, Source]) -> dict[str, Any]:
 
   Args:
     config: of the run. Where its images are, and what a machine spends on reading them, may differ.
-    sources: the images by their key in the config, of which number and names must agree.
+    sources: the images by their key in the config, of which number and names must agree, and of prepared
+      data sets the files' sizes.
   """
   found = {f"config.{key}": value for key, value in configs.flatten(config).items() if key not in OWN}
   for key, source in sources.items():
-    names = hashlib.sha256()
+    names = hashlib.sha256(contents(source).encode())
     for i in range(len(source)):
       names.update(f"{source.name(i).rpartition('/')[2]}\n".encode())
     found[key] = f"{len(source)} images, digest of their names {names.hexdigest()[:12]}"

@@ -16,7 +16,17 @@ from ml_collections import ConfigDict
 from sr_jax import config as configs
 from sr_jax import files, graft, parallel, processes
 from sr_jax.data.sources import Source
-from sr_jax.errors import MENDS, Busy, Diverged, UserError, explain, short_name
+from sr_jax.errors import (
+  MENDS,
+  TRY_AGAIN,
+  Busy,
+  Diverged,
+  TryAgain,
+  UserError,
+  exit_code,
+  explain,
+  short_name,
+)
 from sr_jax.evaluate import Report, evaluate_run, make_watch, read_report
 from sr_jax.ledger import Entry, Trial, number_trials
 from sr_jax.method import State
@@ -68,7 +78,14 @@ def train_and_evaluate(
   processes.end_on_sigterm()
   run = run._replace(state=parallel.localise(run.state))
   test = sources(config.eval.data, "config.eval.data")
-  return run, evaluate_run(run, workdir, command, test)
+  try:
+    return run, evaluate_run(run, workdir, command, test)
+  except UserError as error:  # such as a test image that there was no time to read before
+    kind = TryAgain if exit_code(error) == TRY_AGAIN else UserError
+    reason = str(error).rstrip(".")
+    raise kind(
+      f"{reason}; the training is saved, and the same command then goes on with the evaluation."
+    ) from error
 
 
 class Planned(NamedTuple):

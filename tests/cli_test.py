@@ -302,3 +302,18 @@ def test_the_overrides_of_a_sweep_are_keys_of_its_configs():
     words = [f"--config.{key}={value}" for key, value in keys.items()]
     config = configs.override(configs.load(f"amap_instance_noise:{variant}"), words)
     assert config.seed == keys["seed"], row
+
+
+@pytest.mark.parametrize(
+  ("words", "told"),
+  [
+    (["plan", "--config=srim_demo", "--target=v5e-8", "--hr-shape=8"], "'8' is no shape: write ROWS,COLUMNS"),
+    (["plan", "--config=srim_demo", "--target=v5e-8", "--hr-shape=8,x"], "'x' is no whole number"),
+    (["upscale", "a.png", "--workdir=run", "--samples=two"], "'two' is no whole number"),
+  ],
+)
+def test_a_number_or_shape_that_is_none_is_told_in_words(capsys, words, told):
+  with pytest.raises(SystemExit) as end:
+    cli.main(words)
+  assert end.value.code == 2
+  assert told in capsys.readouterr().err

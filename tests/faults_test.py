@@ -158,6 +158,29 @@ def test_what_would_stop_the_evaluation_is_found_before_the_training(images, tmp
   check_evaluation(config, Sources())
 
 
+def test_a_test_image_found_corrupt_after_the_training_costs_the_evaluation_alone(
+  images, tmp_path, monkeypatch, capsys
+):
+  monkeypatch.setattr("sr_jax.stages.check_test_images", lambda *_, **__: None)  # there was no time
+  last = images / "2.png"
+  whole = last.read_bytes()
+  keys = ["--config.train.rounds=2", "--config.eval.metrics=('psnr',)", "--config.eval.baselines=()"]
+  words = ["train", f"--config={small_runs.__file__}", f"--workdir={tmp_path / 'run'}", *keys]
+  words += ["--config.data.max_corrupt=1"]
+  last.write_bytes(whole[:600])
+  assert cli.main(words) == 2
+  said = capsys.readouterr().err.splitlines()[-1]
+  assert re.search(
+    r"2\.png cannot be read: .*; the training is saved, and the same command then goes on", said
+  )
+  assert int(load_run(tmp_path / "run").state.step) == 2
+  last.write_bytes(whole)
+  monkeypatch.setattr("sr_jax.parallel.compile_step", lambda *_: lambda *_: pytest.fail("trained again"))
+  assert cli.main(words) == 0
+  assert (tmp_path / "run" / "evaluation" / "table.md").exists()
+  capsys.readouterr()
+
+
 def test_a_batch_larger_than_the_test_set_leaves_each_image_its_share_of_the_memory():
   config = small_runs.get_config()
   config.eval.batch = 65536

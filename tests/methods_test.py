@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from small_runs import tiny
+from small_runs import batch, plain_descent, tiny
 from sr_jax import graft, parallel
 from sr_jax.config import check
 from sr_jax.configs import base
@@ -30,12 +30,6 @@ def made(name: str) -> tuple[Method, Operator]:
   config = tiny(name)
   operator = make_operator(config)
   return make_method(config, operator), operator
-
-
-def batch(seed: int = 0) -> dict[str, np.ndarray]:
-  hr = np.random.default_rng(seed).integers(0, 256, (BATCH, SIZE, SIZE, 3), dtype=np.uint8)
-  numbers = np.arange(BATCH, dtype=np.int32)
-  return {"hr": hr, "index": numbers, "mask": np.ones(BATCH, bool), "label": numbers % 10}
 
 
 @functools.cache
@@ -167,11 +161,7 @@ def test_a_state_that_went_through_the_host_goes_on_as_if_it_had_not(name):
 
 @every_method
 def test_one_device_equals_four(name):
-  """With plain gradient descent: Adam would hide a gradient that is too large, and magnify rounding."""
-  config = tiny(name)
-  rates = {"srim": 1e-3, "amap_dg": 1e-6, "amap_ll": 1e-6, "varsr": 1e-3, "mr_gan": 1e-5, "srmap": 1e-3}
-  for optim in config.optim.values():
-    optim.update({"name": "sgd", "learning_rate": rates.get(name, 1e-2)})
+  config = plain_descent(name)
   method = make_method(config, make_operator(config))
   moves, rest = [], []
   for count in (1, 4):

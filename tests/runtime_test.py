@@ -228,6 +228,25 @@ def test_images_may_be_elsewhere_but_neither_fewer_nor_others(images, tmp_path):
   assert "and '5 images" in processes.difference(here, found(tmp_path / "copy"), 1)
 
 
+def test_prepared_data_sets_of_equal_number_but_other_contents_are_told_apart(tmp_path):
+  config = small_runs.get_config()
+  config.data.update({"name": "photos", "dir": str(tmp_path / "a"), "cache_mb": 1})
+
+  def found() -> dict:
+    return facts(config, {"the images": Sources()(config.data)})
+
+  here = found()
+  shutil.copytree(tmp_path / "a", tmp_path / "b")
+  config.data.dir = str(tmp_path / "b")
+  assert found() == here
+  (shard, *_) = (tmp_path / "b").rglob("*.array_record*")
+  with shard.open("ab") as file:
+    file.write(b"another image")
+  other = found()
+  assert here["the images"].split(",")[0] == other["the images"].split(",")[0]
+  assert "the images is '" in processes.difference(here, other, 1)
+
+
 def test_a_file_may_be_seen_late(tmp_path):
   threading.Timer(0.3, (tmp_path / "token").touch).start()
   assert processes.sees(tmp_path, "token", 10)

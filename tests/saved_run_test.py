@@ -62,6 +62,13 @@ def test_an_old_run_upscales(saved, tmp_path, capsys):
   capsys.readouterr()
 
 
+def test_the_keys_that_an_old_run_lacks_are_named_once(saved, tmp_path, capsys, caplog):
+  words = ["--workdir", str(saved[0]), "--out", str(tmp_path)]
+  assert cli.main(["evaluate", *words, "--config.eval.metrics=('psnr',)", "--config.eval.baselines=()"]) == 0
+  assert caplog.text.count("was made before the keys") == 1
+  capsys.readouterr()
+
+
 def test_an_old_run_goes_on(saved, capsys):
   config = str(Path(small_runs.__file__))
   words = ["train", "--config", config, "--workdir", str(saved[0]), "--config.networks.generator.width=4"]

@@ -146,6 +146,22 @@ def tiny(name: str):
   return config
 
 
+def plain_descent(name: str):
+  """`tiny` with plain gradient descent: Adam would hide a gradient too large, and magnify rounding."""
+  config = tiny(name)
+  rates = {"srim": 1e-3, "amap_dg": 1e-6, "amap_ll": 1e-6, "varsr": 1e-3, "mr_gan": 1e-5, "srmap": 1e-3}
+  for optim in config.optim.values():
+    optim.update({"name": "sgd", "learning_rate": rates.get(name, 1e-2)})
+  return config
+
+
+def batch(seed: int = 0) -> dict[str, np.ndarray]:
+  """What `tiny` trains on: 8 images of 16x16."""
+  hr = np.random.default_rng(seed).integers(0, 256, (8, 16, 16, 3), dtype=np.uint8)
+  numbers = np.arange(len(hr), dtype=np.int32)
+  return {"hr": hr, "index": numbers, "mask": np.ones(len(hr), bool), "label": numbers % 10}
+
+
 def network(name: str, factor=(4, 4), channels: int = 3, dtype: str = "float32", **keys):
   """The network of that name with its papers' keys but for those given."""
   config = base.get_config(network={"name": name, **NETWORKS[name], **keys})

@@ -191,6 +191,10 @@ class Tfds:
     if not preferred or (len(preferred) > 1 and preferred is candidates):
       raise UserError(f"{name} has the images {candidates}; none is called 'image' or 'hr'")
     self.hr = preferred[0]
+    sizes = sorted(
+      (path.name, path.stat().st_size) for path in Path(builder.data_path).glob("*array_record*")
+    )
+    self.contents = f"version {builder.version}, files and bytes {sizes}"
     self.label = "label" in features and isinstance(features["label"], tfds.features.ClassLabel)
     if builder.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
       raise UserError(f"{name} in {builder.data_path} is not array_record: use another data.dir")
@@ -221,6 +225,13 @@ class Tfds:
 
   def name(self, i: int) -> str:
     return f"record {i} of {self.dataset}, split {self.split}"
+
+
+def contents(source: Source) -> str:
+  """What tells a prepared data set from another one, whose records have the same names; "" of files."""
+  while isinstance(source, Framed | Cached):
+    source = source.source
+  return source.contents if isinstance(source, Tfds) else ""
 
 
 class Framed:
