@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import small_runs
+from sr_jax import parallel
 from sr_jax.checkpoint import Checkpoints
 from sr_jax.config import from_json
 from sr_jax.configs import base
@@ -74,6 +75,22 @@ def test_a_killed_run_resumes_to_the_same_state(uninterrupted, tmp_path):
   process.send_signal(signal.SIGKILL)
   process.communicate()
   assert_same(train(small_runs.get_config().lock(), tmp_path).state, uninterrupted[1])
+
+
+def test_a_training_goes_on_on_another_number_of_devices(images, tmp_path, monkeypatch):
+  """With plain gradient descent, which magnifies no rounding; four devices, then two."""
+  config = small_runs.get_config()
+  config.optim.generator.update({"name": "sgd", "learning_rate": 1e-5})
+  config.train.rounds = 7
+  train(config, tmp_path / "resumed")
+  config.train.rounds = 12
+  whole = jax.device_get(train(config, tmp_path / "whole").state)
+  make_mesh = parallel.make_mesh
+  monkeypatch.setattr(parallel, "make_mesh", lambda devices=None: make_mesh(devices or jax.devices()[:2]))
+  resumed = train(config, tmp_path / "resumed").state
+  assert {len(leaf.sharding.device_set) for leaf in jax.tree.leaves(resumed)} == {2}
+  for a, b in zip(jax.tree.leaves(jax.device_get(resumed)), jax.tree.leaves(whole), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
 
 
 def test_sigterm_saves_and_says_how_to_go_on(uninterrupted, tmp_path):
