@@ -3,11 +3,14 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 
+import jax
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -206,6 +209,41 @@ def sweep():
   assert {"amap_table1.md", "amap_table1.json"} < names(folder)
   assert "round 4/4" in (folder / "beside.log").read_text()
   assert ".lock" not in names(folder)
+
+
+def test_two_processes_train_in_a_bucket_and_one_goes_on():
+  """With plain gradient descent, which magnifies no rounding; the two have one device each, the one four."""
+  keys = ["--config.optim.generator.name=sgd", "--config.optim.generator.learning_rate=1e-5", *CHEAP]
+  with socket.socket() as probe:
+    probe.bind(("localhost", 0))
+    address = f"localhost:{probe.getsockname()[1]}"
+  words = ["train", "--config", CONFIG, *keys, "--config.train.rounds=6"]
+  two = [*words, "--workdir=gs://bucket/two"]
+  job = [
+    subprocess.Popen(
+      [sys.executable, "-m", "sr_jax.cli", *two, "--distributed", f"{address},{number},2"],
+      env=os.environ | small_runs.ONE_DEVICE,
+      stdout=subprocess.DEVNULL,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+    for number in range(2)
+  ]
+  try:
+    errors = [program.communicate(timeout=500)[1] for program in job]
+  finally:
+    for program in job:
+      program.kill()  # JAX catches SIGTERM
+  assert [program.returncode for program in job] == [0, 0], errors
+  folder = as_path("gs://bucket/two")
+  assert {"checkpoints", "evaluation", "metrics.jsonl", "versions.json"} < names(folder)
+  assert ".lock" not in names(folder)
+  assert cli.main([*two, "--config.train.rounds=10"]) == 0
+  assert cli.main([*words, "--workdir=gs://bucket/one", "--config.train.rounds=10"]) == 0
+  ours, theirs = (jax.tree.leaves(load_run(f"gs://bucket/{name}").state) for name in ("two", "one"))
+  for a, b in zip(ours, theirs, strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+  assert [line["step"] for line in metrics(folder)] == [4, 5, 6, 8, 10]
 
 
 def test_a_second_training_in_the_same_bucket_folder_is_refused(capsys, monkeypatch):
