@@ -6,9 +6,7 @@ use between processes that differ, and waits without a limit.
 
 import atexit
 import contextlib
-import ctypes
 import faulthandler
-import functools
 import itertools
 import json
 import math
@@ -31,10 +29,9 @@ from sr_jax.files import make, missing
 ARRIVAL = 600  # seconds for which processes wait for each other's config and data
 SHARED = 30  # seconds after which all must see a file that one wrote: network file systems are late
 FAREWELL = 5  # seconds for which a process that ends waits for the others to hear of it
-# Seconds beyond a watchdog's after which one that needs no lock of Python's prints the stacks; 2 more, and it
-# ends the process.
+# Seconds beyond a watchdog's after which Python's own, which needs no lock that is held, ends the process:
+# with 1, but the others, which wait for it, have ended with TRY_AGAIN by then.
 LAST_RESORT = 30
-LINUX = sys.platform == "linux"
 
 # Times the watchdog's seconds for all that is not a round: compiling, saving, measuring a batch of images.
 SLOW = 6
@@ -232,13 +229,11 @@ def watchdog(seconds: float) -> Iterator[Callable[..., None]]:
     yield _watching[0] if _watching else lambda times=1: None
     return
   deadline, over = math.inf, threading.Event()
-  end_after = _last_resort()
 
   def alive(times: int = 1) -> None:
     nonlocal deadline
     deadline = time.monotonic() + times * seconds
-    faulthandler.dump_traceback_later(times * seconds + LAST_RESORT, exit=not LINUX)
-    end_after(math.ceil(times * seconds) + LAST_RESORT + 2)
+    faulthandler.dump_traceback_later(times * seconds + LAST_RESORT, exit=True)
 
   def watch() -> None:
     while not over.wait(min(1, seconds / 4)):
@@ -256,41 +251,6 @@ def watchdog(seconds: float) -> Iterator[Callable[..., None]]:
     _watching.clear()
     over.set()
     faulthandler.cancel_dump_traceback_later()
-    end_after(0)
-
-
-class _SigEvent(ctypes.Structure):
-  """`struct sigevent` of Linux: call `function` with `value` in a thread."""
-
-  _fields_ = (
-    ("value", ctypes.c_void_p),
-    ("number", ctypes.c_int),
-    ("notify", ctypes.c_int),
-    ("function", ctypes.c_void_p),
-    ("attributes", ctypes.c_void_p),
-    ("rest", ctypes.c_long * 4),
-  )
-
-
-@functools.cache
-def _last_resort() -> Callable[[int], None]:
-  """A timer of libc's that ends this process (TRY_AGAIN) though Python is stuck; none where it is not Linux.
-
-  Python's own (faulthandler) has the exit code 1; the kernel keeps SIGALRM from a container's first process.
-  """
-  if not LINUX:
-    return lambda seconds: None
-  libc, timer = ctypes.CDLL(None), ctypes.c_void_p()
-  leave = ctypes.cast(libc._exit, ctypes.c_void_p)
-  event = _SigEvent(value=TRY_AGAIN, notify=2, function=leave)
-  if libc.timer_create(time.CLOCK_MONOTONIC, ctypes.byref(event), ctypes.byref(timer)):
-    raise OSError("timer_create failed")
-
-  def end_after(seconds: int) -> None:
-    """From now; 0: not at all."""
-    libc.timer_settime(timer, 0, ctypes.byref((ctypes.c_long * 4)(0, 0, seconds, 0)), None)
-
-  return end_after
 
 
 def _job() -> tuple[Any, int, int]:
