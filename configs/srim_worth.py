@@ -7,7 +7,10 @@
 
 Variants: NETWORK_OBJECTIVE_PHI of srresnet (srim_demo's) or two_stage (section 2.5's network, narrower), srim
 or regression (the latent is 0 throughout), pixels or conv2_2; and NETWORK_start, a longer regression on
-pixels, from which each trial of the sweep goes on, that on pixels too.
+pixels, from which each trial of the sweep goes on, that on pixels too. On a shared core 1 to 8 minutes a
+trial of srresnet, 4 to 15 of two_stage. To expect of srresnet on 25 images of bsd100, LPIPS (SqueezeNet's)
+and PSNR: regression .269 and 25.04 dB on pixels, .267 and 24.46 with conv2_2; srim .262 and 24.82, .251 and
+24.56.
 """
 
 from collections.abc import Iterator
