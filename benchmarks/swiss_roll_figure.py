@@ -17,7 +17,7 @@ from PIL import ImageDraw, ImageFont
 from sr_jax.configs.amap_swiss_roll import ROWS
 from sr_jax.methods.amap_priors import denoiser_prior
 from sr_jax.ops import swiss_roll
-from sr_jax.report.roll import REACH, canvas, dots, place
+from sr_jax.report.roll import REACH, density_picture, dots, place
 from sr_jax.run import Run, load_run
 
 COLOURS = ["#1f77b4", "#17becf", "#d62728", "#ff9f9a", "#2ca02c", "#98df8a"]
@@ -46,7 +46,7 @@ def main() -> None:
   parser.add_argument("--out", default="figure1.png")
   arguments = parser.parse_args()
 
-  picture = canvas()
+  picture = density_picture()
   draw, font = ImageDraw.Draw(picture), ImageFont.load_default(16)
 
   x = jnp.linspace(-8, 8, 400).reshape(-1, 1, 1, 1)

@@ -104,7 +104,7 @@ def sweep() -> Iterator[tuple[str, str, dict[str, Any]]]:
   start = {"init_from": (l1,)}
   yield "L1", "l1", {}
   for variant, (row, _, _) in VARIANTS.items():
-    yield row, variant, {"init_from": (l1, "snapshots=prior")} if variant == "affdg" else start
+    yield row, variant, {"init_from": (l1, *get_config(variant).init_from)}
   projected = {"consistency": "project", "method.features.distance": "mean"}
   yield "SRIM, conv2_2, projected", "srim", start | projected
   yield "SRMAP", "srmap", start

@@ -18,10 +18,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from sr_jax.configs import base, srim_demo
+from sr_jax.configs import srim_ablation
 from sr_jax.errors import choose
 
-NETWORKS = {"srresnet": "SRResNet", "two_stage": "two stages"}
+NETWORKS = {"srresnet": "SRResNet", "two_stage": "two-stage"}
 OBJECTIVES = {"regression": "regression", "srim": "SRIM"}
 PHI: dict[str, tuple[str, ...]] = {"pixels": (), "conv2_2": ("conv2_2",)}
 VARIANTS = {f"{n}_{o}_{p}": (n, o, p) for n in NETWORKS for p in PHI for o in OBJECTIVES}
@@ -31,12 +31,7 @@ START_ROUNDS = {"srresnet": 8000, "two_stage": 4000}
 
 def get_config(variant: str = "srresnet_srim_conv2_2") -> ConfigDict:
   network, objective, phi = choose(VARIANTS | STARTS, variant, "--config NAME:VARIANT")
-  config = srim_demo.get_config()
-  if network == "two_stage":
-    demo, config = config, base.get_config("srim")
-    for section in set(config.keys()) - {"networks"}:
-      config[section] = demo[section]
-    config.networks.generator.update({"width": 32, "layers": 5, "kernel": 3})
+  config = srim_ablation.get_config("two_stage" if network == "two_stage" else "srim")
   config.data.update({"name": "folder", "dir": "$SR_JAX_TRAIN_DIR", "crop": (48, 48)})
   config.eval.data.update({"name": "folder", "dir": "$SR_JAX_TEST_DIR", "lr_dir": "$SR_JAX_TEST_LR_DIR"})
   config.eval.update({"batch": 1, "losses": False})
@@ -60,8 +55,9 @@ def get_config(variant: str = "srresnet_srim_conv2_2") -> ConfigDict:
 def sweep() -> Iterator[tuple[str, str, dict[str, Any]]]:
   starts = {}
   for network, name in NETWORKS.items():
-    yield f"{name}, start", f"{network}_start", {}
-    starts[network] = {"init_from": (f"generator={{workdir}}/{name.replace(' ', '-')}--start",)}
+    row = f"{name}-start"  # its folder's name too
+    yield row, f"{network}_start", {}
+    starts[network] = {"init_from": (f"generator={{workdir}}/{row}",)}
     for variant, (its, objective, phi) in VARIANTS.items():
       if its == network:
         yield f"{name}, {OBJECTIVES[objective]}, {phi}", variant, starts[network]
@@ -73,10 +69,10 @@ def sweep() -> Iterator[tuple[str, str, dict[str, Any]]]:
     ("flat", {"method.hierarchical": False}),
     ("both stages trained", {"method.stage_weight": 1.0}),
   ):
-    yield f"two stages, SRIM, conv2_2, {factor}", "two_stage_srim_conv2_2", starts["two_stage"] | changes
+    yield f"two-stage, SRIM, conv2_2, {factor}", "two_stage_srim_conv2_2", starts["two_stage"] | changes
   vector = {"networks.generator.noise_channels": 0, "networks.generator.latent_size": 4}
-  yield "SRResNet, a latent of 4, start", "srresnet_start", vector
-  start = {"init_from": ("generator={workdir}/SRResNet--a-latent-of-4--start",)}
+  yield "SRResNet-start-4", "srresnet_start", vector
+  start = {"init_from": ("generator={workdir}/SRResNet-start-4",)}
   yield "SRResNet, SRIM, conv2_2, a latent of 4", "srresnet_srim_conv2_2", start | vector
   # As many rounds as the start and what goes on from it.
   scratch = {"train.rounds": 9200, "optim.generator.learning_rate": 1e-3}

@@ -36,7 +36,7 @@ class Evaluation(NamedTuple):
     rows: {kind: {column: [N]}}, where a row's kind is what follows the method's name: "" of single samples,
       ", best of 10", ", tau = 2".
     metrics: those that have columns.
-    first: the kind of the single samples at the first temperature.
+    first_kind: of the single samples at the first temperature.
   """
 
   name: str
@@ -45,7 +45,7 @@ class Evaluation(NamedTuple):
   images: list[str]
   rows: dict[str, dict[str, np.ndarray]]
   metrics: dict[str, Metric]
-  first: str
+  first_kind: str
 
 
 def read_evaluation(folder: str | Path, name: str) -> Evaluation:
@@ -142,8 +142,9 @@ def compare(folders: Sequence[str], metric: str = "", count: int = 5, seed: int 
 
 def _at_first_temperature(e: Evaluation) -> Evaluation:
   """What was drawn at the first temperature alone, without which in the kinds and with it in the name."""
-  rows = {kind.removeprefix(e.first): values for kind, values in e.rows.items() if kind.startswith(e.first)}
-  return e._replace(name=e.name + e.first, rows=rows)
+  own = {kind: values for kind, values in e.rows.items() if kind.startswith(e.first_kind)}
+  rows = {kind.removeprefix(e.first_kind): values for kind, values in own.items()}
+  return e._replace(name=e.name + e.first_kind, rows=rows)
 
 
 def paired(differences: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -22,7 +22,7 @@ def place(points: np.ndarray) -> list[tuple[float, float]]:
   return list(zip(x.tolist(), y.tolist(), strict=True))
 
 
-def canvas() -> Image.Image:
+def density_picture() -> Image.Image:
   """The density, darker where it is higher."""
   side = ((np.arange(PIXELS) + 0.5) / PIXELS * 2 - 1) * REACH
   grid = np.stack(np.meshgrid(side, -side), axis=-1).astype(np.float32)[:, :, None, :, None]
@@ -56,7 +56,7 @@ def estimates(x: float) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
 def illustration(path: Path) -> None:
   """Writes Figure 1a: the line that x = 0.5 leaves open, the posterior on it in red, what Bayes answers under
   three losses, and the MAP estimates of inputs from -8 to 8 in black."""
-  picture = canvas()
+  picture = density_picture()
   draw, font = ImageDraw.Draw(picture), ImageFont.load_default(18)
   answers, line, posterior = estimates(INPUT)
   draw.line(place(line[[0, -1]]), fill="#9467bd")
