@@ -111,17 +111,20 @@ def test_names_of_folders_that_are_alike_are_told_apart(tmp_path):
 
 
 def test_runs_at_other_temperatures_are_compared_by_the_first_ones(runs, tmp_path):
-  rows = {", greedy": {"psnr": PSNR + CHANGE}, ", tau = 2": {"psnr": PSNR}}
-  text = compare([runs[0], write(tmp_path / "c", rows, first=", greedy")], count=0)
-  ours = compare(runs, count=0)
-  line = next(line for line in ours.splitlines() if line.startswith("| b ") and "[" in line)
-  assert (
-    line.split("|")[2]
-    == next(line for line in text.splitlines() if line.startswith("| c, greedy ") and "[" in line).split("|")[
-      2
-    ]
+  def difference(text, name):
+    """The cell of PSNR in the table of differences."""
+    return next(row.split("|")[2] for row in text.splitlines() if row.startswith(f"| {name} ") and "[" in row)
+
+  greedy = write(
+    tmp_path / "c", {", greedy": {"psnr": PSNR + CHANGE}, ", tau = 2": {"psnr": PSNR}}, first=", greedy"
   )
+  expected = difference(compare(runs, count=0), "b")
+  text = compare([runs[0], greedy], count=0)
+  assert difference(text, "c, greedy") == expected
   assert "tau = 2" not in text
+  # What else has the kind that the first ones are given is left out.
+  cold = write(tmp_path / "d", {", tau = 3": {"psnr": PSNR}, "": {"psnr": PSNR + 100}}, first=", tau = 3")
+  assert difference(compare([cold, greedy], count=0), "c, greedy") == expected
 
 
 def test_what_cannot_be_compared_raises_one_sentence(runs, tmp_path):

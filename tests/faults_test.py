@@ -295,6 +295,16 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path, capfd, caplog):
   assert "Traceback" not in capfd.readouterr().err
 
 
+def test_going_on_from_a_checkpoint_deletes_what_is_newer_and_keeps_the_checkpoint_itself(tmp_path):
+  with Checkpoints(tmp_path, create=True, keep=3) as checkpoints:
+    for step in (1, 2, 3):
+      checkpoints.save(state(step), CONFIG, BATCH)
+    checkpoints.manager.wait_until_finished()
+    checkpoints.go_on_from(2)
+    assert sorted(checkpoints.manager.all_steps()) == [1, 2]
+  assert restored(tmp_path) == 2
+
+
 def test_a_reader_whose_only_checkpoint_is_damaged_is_told_what_a_reader_can_do(tmp_path):
   with Checkpoints(tmp_path, create=True) as checkpoints:
     checkpoints.save(state(1), CONFIG, BATCH)
