@@ -37,7 +37,7 @@ CONDITIONS: dict[str, tuple[str, ...]] = {
   "amap_grass": ("The paper's networks; batch, rate and length are ours, it gives none.",),
   "bsds_methods": (
     _BSDS.format("ImageNet"),
-    "SRMAP's networks, small, trained with L1 first; then 1,500 rounds of 8 crops, without instance noise.",
+    "SRMAP's networks, small, trained with L1 first; then on crops of 64x64, without instance noise.",
   ),
   "amap_imagenet": ("The paper's networks; batch, rate and length are ours, it gives none.",),
   "prsr_mnist_corners": (

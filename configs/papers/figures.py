@@ -13,9 +13,8 @@ class Figure(NamedTuple):
     title: what it shows.
     kind: "images": a line for each test image, its input, a sample of each row, the truth. "samples": a line
       for each row, with several samples of the first test image and their deviation. "curves": a panel for
-      each of `curves`, a line in it for each row. "kernels": A and A+. "posterior": what an
-      input of the Swiss roll leaves open. "evaluation": the grid that the
-      evaluation of the one row drew of all that it measured.
+      each of `curves`, a line in it for each row. "kernels": A and A+. "posterior": what an input of the
+      Swiss roll leaves open. "evaluation": the grid of all that the evaluation of the one row measured.
     configs: whose sweep() has the rows; the first is taken by default. `CONDITIONS` tells how they differ
       from the paper.
     rows: by the paper's name: the row of the config's sweep(), or BICUBIC.
@@ -123,7 +122,7 @@ AMAP = {
 }
 
 _NATURAL = Figure(
-  "natural images 32x32 to 128x128", "images", ("bsds_methods", "amap_imagenet"), _same("AffGAN")
+  "natural images, four times enlarged", "images", ("bsds_methods", "amap_imagenet"), _same("AffGAN")
 )
 AMAP |= {"figure5": _NATURAL, "figure8": _NATURAL}
 
