@@ -69,6 +69,15 @@ def _affdg(config: ConfigDict) -> None:
   config.stages.prior.optim.prior.update({"learning_rate": 1e-3, "schedule": "cosine"})
 
 
+def _affll(config: ConfigDict) -> None:
+  config.consistency = "project"
+  # As on grass: with batch normalisation, or 64 feature maps, the density was no better for its time.
+  config.networks.prior.update({"width": 32, "norm": "none"})
+  config.optim.generator.learning_rate = 1e-4
+  config.train.rounds = config.stages.prior.train.rounds = 1000
+  config.stages.prior.optim.prior.update({"learning_rate": 2e-3, "schedule": "cosine", "clip": 1.0})
+
+
 # Row of the table, method, and what changes the keys of all.
 VARIANTS: dict[str, tuple[str, str, Callable[[ConfigDict], None]]] = {
   "regression": ("regression, conv2_2", "srim", _regression),
@@ -76,6 +85,7 @@ VARIANTS: dict[str, tuple[str, str, Callable[[ConfigDict], None]]] = {
   "srim": ("SRIM, conv2_2", "srim", _srim),
   "affgan": ("AffGAN", "amap_gan", _affgan),
   "affdg": ("AffDG", "amap_dg", _affdg),
+  "affll": ("AffLL", "amap_ll", _affll),
 }
 
 
