@@ -1,13 +1,15 @@
 """Every full-size config on the device that JAX finds: its train step, its selection and its sampler.
 
   python benchmarks/accelerator.py [--only prsr,srmap] [--seconds-budget 460] [--json FILE]
-      [--jobs 8] [--no-torch] [--tiny]
+      [--jobs 6] [--no-torch] [--tiny]
 
 On random bytes and random weights, so it needs no data; in float32 and in bfloat16. What is timed is what
 `sr-jax train` runs: the programs of `parallel.py`, with a batch on the device. Each case in each dtype is a
 process of its own, because XLA compiles little at a time in one. --jobs of them compile at once; when all are
 ready, each is timed alone, and the next ones begin. Where PyTorch is installed, three of the train steps are
 run there too (`torch_peers.py`). A row that fails says why, and one that the budget does not reach "not run".
+While it compiles XLA tries kernels on the device itself: with 17 --jobs the largest programs found no memory
+for that on an H200.
 
 GFLOP are those of the convolutions and products that the program's equations ask for, at 2 a multiply-add
 (XLA's own count, in the JSON file, takes a loop once). Memory is what the compiler plans for the program:
@@ -350,7 +352,7 @@ class Process:
   """A `Worker` in a process of its own, which says "ready" and is told "go"; it writes a record a line."""
 
   def __init__(self, case: Case, dtype: str, words: list[str]) -> None:
-    self.case, self.dtype, self.ready = case, dtype, threading.Event()
+    self.case, self.dtype, self.ready, self.stopped = case, dtype, threading.Event(), False
     command = [sys.executable, __file__, "--worker", f"{CASES.index(case)} {dtype}", *words]
     self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     threading.Thread(target=self._wait, daemon=True).start()
@@ -359,13 +361,18 @@ class Process:
     if self.process.stdout.readline():
       self.ready.set()
 
+  def stop_unless_ready(self) -> None:
+    """What still compiles would disturb what is timed."""
+    if not self.ready.is_set() and self.process.poll() is None:
+      self.stopped = True
+      self.process.kill()
+
   def records(self, end: float) -> Iterator[dict[str, Any]]:
-    """Until `end`; a process that is not ready is ended."""
+    """Until `end`."""
     about = {"config": self.case.title, "dtype": self.dtype}
     if not self.ready.is_set():
-      code = self.process.poll()
-      self.process.kill()
-      yield about | {"error": "not run" if code is None else f"failed: exit code {code}"}
+      code = self.process.wait()
+      yield about | {"error": "not run" if self.stopped else f"failed: exit code {code}"}
       return
     timer = threading.Timer(max(0.0, end - time.perf_counter()), self.process.kill)
     timer.start()
@@ -393,6 +400,8 @@ def time_cases(cases: list[Case], keys: Any, words: list[str], end: float) -> It
         break
       time.sleep(0.1)
     note(f"{len(chosen)} compiled in {time.perf_counter() - begun:.0f} s")
+    for one in processes:
+      one.stop_unless_ready()
     for one in processes:
       yield from one.records(end)
 
@@ -454,7 +463,7 @@ def main() -> None:
   parser.add_argument("--steps", type=int, default=20, help="timed calls of a program, at most")
   parser.add_argument("--seconds-budget", type=float, default=460.0)
   parser.add_argument(
-    "--jobs", type=int, default=min(12, os.cpu_count() or 1), help="processes that compile at a time"
+    "--jobs", type=int, default=min(6, os.cpu_count() or 1), help="processes that compile at a time"
   )
   parser.add_argument("--no-torch", action="store_true")
   parser.add_argument("--json", default="", metavar="FILE", help="where all numbers go too")
