@@ -119,6 +119,9 @@ def _parser() -> argparse.ArgumentParser:
   report = verb("report", inspection.report, "write runs, a sweep or a comparison as one HTML page")
   report.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run or a sweep, or --out of score")
   report.add_argument("--out", default="report.html", help="the page")
+  report.add_argument(
+    "--samples", type=_positive, default=4, help="of an image, the first, at most; each makes the page larger"
+  )
 
   upscale = verb("upscale", commands.upscale, "plausible enlargements of one image")
   upscale.add_argument("image", help="a PNG, JPEG, ... file")

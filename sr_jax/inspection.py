@@ -41,7 +41,7 @@ def report(arguments: argparse.Namespace, overrides: list[str]) -> int:
       texts.append(f"No comparison: {error}")
   title = ", ".join(map(name_of, arguments.runs))
   try:
-    write_text(page_file, page(title, runs, texts))
+    write_text(page_file, page(title, runs, texts, arguments.samples))
   except OSError as error:
     raise UserError(
       f"--out {arguments.out} cannot be written ({error.strerror or error}): choose another."

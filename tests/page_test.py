@@ -97,6 +97,19 @@ def test_images_are_those_of_the_evaluation_one_shown_at_a_time_the_truth_last(t
   np.testing.assert_allclose(pixels(images[6]), (deviation / white).clip(0, 1) * 255, atol=0.51)
 
 
+def test_as_many_samples_are_shown_as_are_asked_for_and_all_make_the_deviation(tmp_path, capsys):
+  write(tmp_path / "a")
+  out = tmp_path / "page.html"
+  shown = {}
+  for count in (1, 6, 9):
+    assert cli.main(["report", str(tmp_path / "a"), f"--out={out}", f"--samples={count}"]) == 0
+    shown[count] = Reader(out.read_text()).images
+    names = [name for name, *_ in shown[count] if name.startswith("sample")]
+    assert names == [f"sample {i + 1}" for i in range(min(count, 6))]
+  np.testing.assert_array_equal(pixels(shown[1][-2]), pixels(shown[6][-2]))
+  capsys.readouterr()
+
+
 def test_differing_keys_curves_tables_and_the_comparison_are_told_of_several_runs(tmp_path, capsys):
   means = [write(tmp_path / name, seed)[1]["m"]["psnr"] for seed, name in enumerate(("a", "b"))]
   out = tmp_path / "page.html"

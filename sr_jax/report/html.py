@@ -16,7 +16,7 @@ from sr_jax import config as configs
 from sr_jax.errors import UserError
 from sr_jax.files import as_path, name_of
 from sr_jax.images import as_bytes
-from sr_jax.report.grids import SAMPLES, deviation, read_images
+from sr_jax.report.grids import deviation, read_images
 from sr_jax.report.log import curve, read_history
 from sr_jax.report.plots import COLOURS, scale_of
 
@@ -112,13 +112,14 @@ def read_material(folder: str | Path) -> Material:
   return material
 
 
-def page(title: str, runs: Sequence[Material], texts: Sequence[str] = ()) -> str:
+def page(title: str, runs: Sequence[Material], texts: Sequence[str] = (), samples: int = 4) -> str:
   """The whole page.
 
   Args:
     title: its heading.
     runs: what it shows.
     texts: Markdown that stands before them: a sweep's table, a comparison.
+    samples: of an image, the first ones, at most.
   """
   parts = [f"<h1>{escape(title)}</h1>", *map(_markdown, texts)]
   if curves := _curves(runs):
@@ -127,7 +128,7 @@ def page(title: str, runs: Sequence[Material], texts: Sequence[str] = ()) -> str
     parts.append(f"<h2>{escape(run.name)}</h2>")
     parts.append(_markdown(run.table))
     if any("samples" in image for image in run.images):
-      parts.append(_viewers(run.images))
+      parts.append(_viewers(run.images, samples))
   parts += _configs(runs)
   return (
     '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -220,12 +221,12 @@ def _curve(lines: Sequence[Sequence[tuple[float, float]]]) -> str:
   )
 
 
-def _viewers(images: Sequence[Mapping[str, np.ndarray]]) -> str:
+def _viewers(images: Sequence[Mapping[str, np.ndarray]], samples: int) -> str:
   """A figure for each test image, which shows one of its variants at a time, at any size."""
   spreads, white = deviation(images)
   figures = []
   for image, spread in zip(images, spreads, strict=True):
-    variants = {f"sample {i + 1}": sample for i, sample in enumerate(image["samples"][:SAMPLES])}
+    variants = {f"sample {i + 1}": sample for i, sample in enumerate(image["samples"][:samples])}
     variants |= {"input": image["input"], "bicubic": image["bicubic"]}
     if len(image["samples"]) > 1:
       variants[f"deviation, white {255 * white:.3g}"] = spread / (white or 1)
