@@ -50,8 +50,8 @@ def get_config(variant: str = "srresnet_srim_conv2_2") -> ConfigDict:
     config.train.update({"rounds": START_ROUNDS[network], "checkpoint_every": 2000})
     config.optim.generator.learning_rate = 1e-3
   if objective == "regression":
-    # The warm-up never ends, and the latent 0 that it trains is what draws.
-    config.method.warmup_rounds = config.train.rounds
+    # The warm-up never ends, however many rounds a flag asks for; the latent 0 that it trains is what draws.
+    config.method.warmup_rounds = 1_000_000_000
     config.eval.update({"temperatures": (0.0,), "samples": 1})
   return config
 
