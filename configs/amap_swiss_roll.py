@@ -2,7 +2,7 @@
 
   sr-jax sweep --config amap_swiss_roll --workdir runs/table1
 
-Variants: mse, mae, affgan, softgan, affdg, softdg, stochastic (appendix F). Two cores, 10 seeds, about 40
+Variants: mse, mae, affgan, softgan, affdg, softdg, stochastic (appendix F). Two cores, 10 seeds, 40 to 70
 minutes; one run 10 to 60 seconds. To expect, cross-entropy above the MAP value of 2.90 nats: MSE 5.0, MAE
 2.2, AffGAN 0.9, SoftGAN 0.6, AffDG 0.5, SoftDG 0.1.
 """

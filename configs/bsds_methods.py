@@ -2,14 +2,14 @@
 
   export SR_JAX_TRAIN_DIR=bsds400:t91 SR_JAX_TEST_DIR=bsd100/hr SR_JAX_TEST_LR_DIR=bsd100/lr
   export SR_JAX_VGG=vgg19.npz                    # conv1_1 to conv2_2
-  sr-jax sweep --config bsds_methods --workdir runs/bsds \\
+  sr-jax sweep --config bsds_methods --workdir runs/bsds --config.eval.limit=25 --config.eval.samples=5 \\
       --config.eval.lpips.backbone=squeezenet1_1.npz --config.eval.lpips.heads=lpips_linear.npz
 
 SRMAP's small generator learns the median first (L1); each method goes on from it. Variants: l1, regression
-(phi, the pixels and conv2_2, of one candidate), srim_pixels, srim (phi), affgan, affdg, srmap. A shared core,
-10 to 60 minutes a trial, L1 longer. To expect of 25 images, LPIPS (SqueezeNet's): L1 .276, regression and
-srim .245, projected .236 with a deviation of 0.65 grey levels, AffGAN .178 (6 minutes on two cores; its loss
-stays at log 4), AffDG .308.
+(phi, the pixels and conv2_2, of one candidate), srim_pixels, srim (phi), affgan, affdg, affll, srmap. A
+shared core, 10 to 60 minutes a trial, L1 longer. To expect of 25 images, LPIPS (SqueezeNet's): L1 .276,
+regression and srim .245, projected .236 with a deviation of 0.65 grey levels, AffGAN .178 (6 minutes on two
+cores; its loss stays at log 4), AffDG .308.
 """
 
 from collections.abc import Callable, Iterator

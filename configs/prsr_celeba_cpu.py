@@ -5,8 +5,8 @@
 
 Variants as in prsr_celeba. Two shared cores, 50 minutes for prsr, 4 for 1,000 rounds of regression. Expect
 of 256 faces: 4.50 bits per dimension; at tau = 1 PSNR 16.5 dB, wrapped 28.3, SSIM 0.47: grainy images. On a
-GPU, 8 minutes of an H100 shared with 14 other trainings gave 3.35 bits, 18.4 dB and SSIM 0.617 (and 3 more of
-an H200, docs/results.md, 3.24 bits, 18.5 dB and 0.630):
+GPU, 8 minutes of an H100 shared with 14 other trainings, stopped at round 10,571, gave 3.35 bits, 18.4 dB
+and SSIM 0.617 (and 3 more of an H200, docs/results.md, 3.24 bits, 18.5 dB and 0.630):
 
   sr-jax train --config prsr_celeba_cpu --workdir runs/prsr --config.dtype=bfloat16 \\
       --config.networks.generator.prior.width=64 --config.networks.generator.prior.layers=12 \\

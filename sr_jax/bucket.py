@@ -59,7 +59,8 @@ def _reach(name: str, prefix: str) -> None:
     raise UserError(f"{SCHEME}{name}/{prefix} names no bucket: write gs://BUCKET/FOLDER.")
   if not importlib.util.find_spec("gcsfs"):
     raise UserError(
-      f"{SCHEME}{name}/{prefix} is in a bucket, and gcsfs is not installed: pip install sr_jax[gcs]."
+      f"{SCHEME}{name}/{prefix} is in a bucket, and gcsfs is not installed: in the checkout, "
+      "pip install -e '.[gcs]'."
     )
   try:
     _client().call("GET", "b/{}/o", name, prefix=prefix, maxResults=1)

@@ -48,7 +48,8 @@ def start_processes(where: str) -> None:
       _initialize()
     except (ValueError, KeyError) as error:
       kubernetes = "KUBERNETES_SERVICE_HOST" in os.environ
-      hint = " (on Kubernetes it needs the extra: pip install sr_jax[k8s])" if kubernetes else ""
+      extra = " (on Kubernetes it needs an extra: in the checkout, pip install -e '.[k8s]')"
+      hint = extra if kubernetes else ""
       raise UserError(
         f"--distributed finds neither SLURM, nor a TPU, Open MPI or Kubernetes here{hint}: start it by the "
         "cluster's launcher (srun, mpirun), or give it HOST:PORT,NUMBER,COUNT."

@@ -108,7 +108,9 @@ def prepare(name: str) -> Target:
   """
   target = choose(TARGETS, name, "--target")
   if not any(importlib.util.find_spec(module) for module in COMPILERS[target.platform]):
-    raise UserError(f"--target {name} needs a compiler that is not installed: pip install 'sr_jax[plan]'.")
+    raise UserError(
+      f"--target {name} needs a compiler that is not installed: in the checkout, pip install -e '.[plan]'."
+    )
   # Without these libtpu looks for a TPU's host, and two programs cannot use it at once.
   os.environ.update(
     {

@@ -670,7 +670,9 @@ def test_a_data_set_that_needs_tensorflow_says_how_to_install_it(tmp_path, monke
     raise ModuleNotFoundError("No module named 'tensorflow'")
 
   monkeypatch.setattr(Pairs, "_generate_examples", needs_tensorflow)
-  with pytest.raises(UserError, match=r"preparing pairs needs TensorFlow, once: pip install 'sr_jax\[tf\]'"):
+  with pytest.raises(
+    UserError, match=r"preparing pairs needs TensorFlow, once: .* pip install -e '\.\[tf\]'"
+  ):
     data.prepare("pairs", str(tmp_path))
 
 

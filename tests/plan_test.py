@@ -293,4 +293,4 @@ def test_a_missing_compiler_is_one_sentence_with_the_command_that_installs_it(ca
   monkeypatch.setattr(targets.importlib.util, "find_spec", lambda name: None)
   code, _, error = run(capsys, "--config=varsr_mnist", "--target=h100-8x8")
   assert code == 2
-  assert "pip install 'sr_jax[plan]'" in error
+  assert "pip install -e '.[plan]'" in error

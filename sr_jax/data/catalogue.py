@@ -53,4 +53,4 @@ def prepare(name: str, data_dir: str = "", from_dir: str = "") -> str:
 
 
 def _needs_tensorflow(name: str) -> UserError:
-  return UserError(f"preparing {name} needs TensorFlow, once: pip install 'sr_jax[tf]'")
+  return UserError(f"preparing {name} needs TensorFlow, once: in the checkout, pip install -e '.[tf]'")
