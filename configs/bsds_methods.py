@@ -9,7 +9,7 @@ SRMAP's small generator learns the median first (L1); each method goes on from i
 (phi, the pixels and conv2_2, of one candidate), srim_pixels, srim (phi), affgan, affdg, affll, srmap. A
 shared core, 10 to 60 minutes a trial, L1 longer. To expect of 25 images, LPIPS (SqueezeNet's): L1 .276,
 regression and srim .245, projected .236 with a deviation of 0.65 grey levels, AffGAN .178 (6 minutes on two
-cores; its loss stays at log 4), AffDG .308.
+cores; its loss stays at log 4), AffDG .308, AffLL .257.
 """
 
 from collections.abc import Callable, Iterator
