@@ -18,7 +18,7 @@ from sr_jax.methods import make_method
 from sr_jax.ops import make_operator
 from sr_jax.run import Run, load_run
 from sr_jax.tiles import MEMORY, Budget
-from sr_jax.upscale import upscale
+from sr_jax.upscaling import upscale
 
 SIDE = 96  # of the input that is also made whole
 FORCED = 0  # a budget of nothing: the smallest tiles

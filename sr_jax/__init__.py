@@ -13,7 +13,7 @@ def __getattr__(name: str) -> Any:
 
     return load_run
   if name == "upscale":
-    from sr_jax.upscale import upscale
+    from sr_jax.upscaling import upscale
 
     return upscale
   raise AttributeError(f"module 'sr_jax' has no attribute {name!r}")

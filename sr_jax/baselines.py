@@ -12,7 +12,7 @@ from jax.tree_util import Partial
 from ml_collections import ConfigDict
 
 from sr_jax.data import open_source, test_batches
-from sr_jax.data.sources import Source
+from sr_jax.data.sources import Readable, Source
 from sr_jax.errors import UserError
 from sr_jax.ops import Operator, resize, swiss_roll, to_uint8
 
@@ -76,7 +76,7 @@ def nearest(operator: Operator, config: ConfigDict) -> Sampler:
   reduce = jax.jit(lambda batch: to_uint8(operator.lr(batch)))
   inputs: list[np.ndarray] = []
   numbers: list[np.ndarray] = []
-  for batch in test_batches(source, config.data, batch=512, factor=operator.factor):
+  for batch in test_batches(Readable(source), config.data, batch=512, factor=operator.factor):
     if batch["hr"].dtype != np.uint8:
       raise UserError("The baseline nearest is of images of bytes: take it out of config.eval.baselines.")
     shape = batch["hr"].shape[1:]

@@ -45,9 +45,13 @@ def _looked(look: Callable[[], T]) -> T:
 
 
 def _refuse_outage(error: Exception) -> None:
-  """Raise what kept a checkpoint out of reach for now: that is not damaged. A disk's errors (EIO) may be."""
+  """Raise what the machine kept out of reach, such as for want of file handles: that is not damaged.
+
+  What a disk cannot read (EIO) may be, and a damaged file may ask for any memory (ENOMEM).
+  """
   refusal = explain(error)
-  if refusal.passes and refusal.mend != MENDS[errno.EIO]:
+  of_machine = refusal.passes or refusal.mend in MENDS.values()
+  if of_machine and refusal.mend not in (MENDS[errno.EIO], MENDS[errno.ENOMEM]):
     raise error
 
 

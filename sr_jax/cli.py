@@ -1,6 +1,7 @@
 """The verbs of sr-jax and their options; `commands` does what they say."""
 
 import argparse
+import io
 import logging
 import math
 import os
@@ -266,6 +267,19 @@ class _Lines(logging.Formatter):
     return printable(super().format(record), kept="\n\t")
 
 
+def _prepare_output() -> None:
+  # Our own lines, without the libraries' chatter; what Orbax logs by absl, and gcsfs, is raised as well.
+  logging.basicConfig(level=logging.WARNING)
+  for handler in logging.getLogger().handlers:
+    handler.setFormatter(_Lines("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+  logging.getLogger("sr_jax").setLevel(logging.INFO)
+  for library in ("absl", "asyncio", "gcsfs"):
+    logging.getLogger(library).setLevel(logging.CRITICAL)
+  for stream in (sys.stdout, sys.stderr):  # whose encoding may lack the arrows of a table
+    if isinstance(stream, io.TextIOWrapper):
+      stream.reconfigure(errors="backslashreplace")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
   """Run the command line.
 
@@ -277,13 +291,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   argv = list(sys.argv[1:] if argv is None else argv)
   arguments, overrides = _parser().parse_known_args(argv)
   arguments.command = shlex.join(["sr-jax", *argv])
-  # Our own lines, without the libraries' chatter; what Orbax logs by absl, and gcsfs, is raised as well.
-  logging.basicConfig(level=logging.WARNING)
-  for handler in logging.getLogger().handlers:
-    handler.setFormatter(_Lines("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
-  logging.getLogger("sr_jax").setLevel(logging.INFO)
-  for library in ("absl", "asyncio", "gcsfs"):
-    logging.getLogger(library).setLevel(logging.CRITICAL)
+  _prepare_output()
   # Modules of the user's in the folder where the command runs, after all installed ones.
   sys.path.append(os.getcwd())
   try:

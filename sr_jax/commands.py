@@ -34,7 +34,13 @@ def begin() -> None:
 
   if not (os.environ.get("JAX_COMPILATION_CACHE_DIR") or jax.config.values["jax_compilation_cache_dir"]):
     jax.config.update("jax_compilation_cache_dir", str(_cache_folder()))
-  process, count = parallel.process()
+  try:
+    process, count = parallel.process()
+  except (RuntimeError, AssertionError) as error:
+    asked = os.environ.get("JAX_PLATFORMS", "")
+    raise UserError(
+      f"JAX cannot use the devices that JAX_PLATFORMS={asked!r} names: correct or unset it."
+    ) from error
   if process:
     logging.getLogger("sr_jax").setLevel(logging.WARNING)
   log.info(
@@ -113,7 +119,7 @@ def score(arguments: argparse.Namespace, overrides: list[str]) -> int:
 
 def upscale(arguments: argparse.Namespace, overrides: list[str]) -> int:
   refuse(overrides, "upscale")
-  from sr_jax.upscale import upscale_file
+  from sr_jax.upscaling import upscale_file
 
   begin()
   paths = upscale_file(

@@ -118,6 +118,8 @@ def _check_key(config: ConfigDict, key: str) -> None:
       raise UserError(f"{path} {what}.")
     choose(known, part, f"key of {path}")
     node, path = node[part], f"{path}.{part}"
+  if isinstance(node, ConfigDict) and node:
+    raise UserError(f"{path} is a section: set its keys, such as --{path}.{next(iter(node))}=VALUE.")
 
 
 def check(config: ConfigDict) -> None:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sr_jax.data import test_batches
+from sr_jax.data import first_test_batch, test_batches
 from sr_jax.data.sources import Source
 from sr_jax.errors import UserError, choose
 from sr_jax.files import on_disk
@@ -156,7 +156,7 @@ def mean_codes(run: Run, source: Source, has: Mapping[str, bool]) -> tuple[np.nd
 
 def first_images(run: Run, source: Source, count: int) -> tuple[np.ndarray, np.ndarray]:
   """Inputs [B, h, w, C] and truths [B, H, W, C] of the first images of one size, at most `count`."""
-  batch = next(test_batches(source, run.config.eval.data, batch=count, factor=run.operator.factor))
+  batch = first_test_batch(source, run.config.eval.data, batch=count, factor=run.operator.factor)
   real = {key: jnp.asarray(value[batch["mask"]]) for key, value in batch.items()}
   return jax.device_get((run.operator.lr(real), to_float(real["hr"])))
 

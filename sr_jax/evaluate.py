@@ -22,7 +22,7 @@ from sr_jax.files import as_path, check_writable, make, name_of
 from sr_jax.measurement import Images, evaluate
 from sr_jax.metrics import columns, sets_note
 from sr_jax.report.grids import comparison_grid, image_grid, save_images
-from sr_jax.report.tables import rows_of, write_per_image, write_report
+from sr_jax.report.tables import PER_IMAGE, rows_of, write_per_image, write_report
 from sr_jax.run import Run, load_classifier, load_run
 from sr_jax.tiles import MEMORY, Budget
 
@@ -105,7 +105,10 @@ def evaluate_run(
   single: dict[str, str] = {}
   shown: dict[str, Images] = {}
   others = {short_name(name): partial(_baseline, name, run) for name in settings.baselines}
-  others |= {name_of(other): partial(_other_run, other, config, source) for other in settings.beside}
+  taken = [short_name(config.method.name), *others, *map(name_of, settings.beside)]
+  for other in settings.beside:  # a folder's name, if no other row has it
+    name = name_of(other) if taken.count(name_of(other)) == 1 else str(other)
+    others[name] = partial(_other_run, other, config, source)
   for name, make_sampler in others.items() if draws else ():
     found = measured(make_sampler(), samples=1)
     shown[name] = found.images
@@ -135,7 +138,7 @@ def evaluate_run(
   report = Report("", table, rows, images, tuple(settings.baselines))
   if parallel.process()[0] != 0:
     return report
-  count = min(settings.limit or len(source), len(source))
+  count = len(found.places)
   meta = {
     "command": command,
     "round": int(run.state.step),
@@ -147,6 +150,8 @@ def evaluate_run(
     "single": single,
     "eval": json.loads(settings.to_json()),
   }
+  (folder / "images.npz").unlink(missing_ok=True)  # written last: without it `read_report` finds nothing
+  (folder / PER_IMAGE).unlink(missing_ok=True)
   text = write_report(folder, "table", table, meta, columns(settings.metrics))
   write_per_image(folder, [Path(source.name(int(i))).name for i in found.places], each)
   image_grid(images, folder / "samples.png")

@@ -113,10 +113,14 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary.unlink(missing_ok=True)
 
 
+# Of text, whatever the locale; a file's name in it may hold bytes that are no text, which stay as they are.
+TEXT = {"encoding": "utf-8", "errors": "surrogateescape"}
+
+
 def write_text(path: Path, text: str) -> None:
   """Writes a text file."""
   with replacing(path) as temporary:
-    temporary.write_text(text)
+    temporary.write_text(text, **TEXT)
 
 
 @contextlib.contextmanager
@@ -207,7 +211,10 @@ def locked(folder: Path, wait: bool = False) -> Iterator[Callable[[], None]]:
       except BlockingIOError as error:
         raise Busy(folder) from error
       # The one before may have removed the file between the two lines above.
-      if not path.exists() or os.fstat(file.fileno()).st_ino != path.stat().st_ino:
+      try:
+        if os.fstat(file.fileno()).st_ino != path.stat().st_ino:
+          continue
+      except FileNotFoundError:
         continue
       try:
         yield lambda: None

@@ -1,7 +1,6 @@
 """Networks that one run takes from another: reading, checking and putting them in place."""
 
 import io
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -81,10 +80,11 @@ def read_file(path: str | Path) -> tuple[Params, Any]:
   Raises:
     UserError: it cannot be read, or has other keys.
   """
+  file = absolute(path, "The .npz file")
   try:
-    with np.load(io.BytesIO(absolute(path, "The .npz file").read_bytes())) as file:
-      tree = traverse_util.unflatten_dict({tuple(key.split("/")): file[key] for key in file.files})
-  except (OSError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+    with np.load(io.BytesIO(file.read_bytes())) as arrays:
+      tree = traverse_util.unflatten_dict({tuple(key.split("/")): arrays[key] for key in arrays.files})
+  except Exception as error:  # what the bytes of a damaged archive lead to
     raise UserError(f"{path} is no .npz file ({error}): give one written by numpy.savez.") from error
   if "params" not in tree or tree.keys() - {"params", "batch_stats"} or not isinstance(tree["params"], dict):
     raise UserError(

@@ -24,7 +24,8 @@ class UnreadableImageError(Exception):
 def decode(file: Path | io.BytesIO, channels: int, max_pixels: int = MAX_PIXELS) -> np.ndarray:
   """An image file as uint8 [H, W, channels], upright by its EXIF orientation.
 
-  16-bit grey is divided by 257, so that white stays white; transparency is shown on white.
+  16-bit grey is divided by 257, so that white stays white, more bits are refused; transparency is shown on
+  white.
 
   Raises:
     UnreadableImageError: it cannot be decoded, or has more than `max_pixels`, which its header tells.
@@ -38,7 +39,10 @@ def decode(file: Path | io.BytesIO, channels: int, max_pixels: int = MAX_PIXELS)
       if image.mode == "F":
         raise ValueError("its values are floating point")
       if image.mode.startswith("I"):  # PIL would clip at 255
-        image = Image.fromarray(np.round(np.asarray(image) / 257).clip(0, 255).astype(np.uint8))
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+          raise ValueError("its values have more than 16 bits")
+        image = Image.fromarray(np.round(values / 257).astype(np.uint8))
       if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from sr_jax import config as configs
 from sr_jax.errors import UserError, tell
-from sr_jax.files import absolute, as_path, name_of, write_text
+from sr_jax.files import TEXT, absolute, as_path, name_of, write_text
 
 
 def compare(arguments: argparse.Namespace, overrides: list[str]) -> int:
@@ -28,7 +28,7 @@ def report(arguments: argparse.Namespace, overrides: list[str]) -> int:
   folders, texts = [], []
   for folder in map(as_path, arguments.runs):
     if (folder / "sweep.md").exists():
-      texts.append((folder / "sweep.md").read_text())
+      texts.append((folder / "sweep.md").read_text(**TEXT))
       folders += sorted(path.parent for path in folder.glob("*/config.json"))
     else:
       folders.append(folder)
@@ -68,10 +68,11 @@ def show(arguments: argparse.Namespace, overrides: list[str]) -> int:
 
   run, folder = load_run(arguments.workdir), as_path(arguments.workdir)
   tell(run)
-  for part in json.loads((folder / "versions.json").read_text()):
+  made = folder / "versions.json"  # not yet there if the training was killed at its first checkpoint
+  for part in json.loads(made.read_text()) if made.exists() else ():
     tell(", ".join(f"{key} {value}" for key, value in part.items() if value != ""))
   if (table := folder / "evaluation" / "table.md").exists():
-    tell(f"\n{table.read_text()}")
+    tell(f"\n{table.read_text(**TEXT)}")
   print("config:")
   _print_keys(run.config)
   return 0

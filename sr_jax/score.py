@@ -134,7 +134,8 @@ def find_samples(folder: str | Path, truths: list[Path]) -> list[list[Path]]:
     found.setdefault(name, {})[int(number)] = path
   stems = [truth.stem for truth in truths]
   places = [f"{i:06d}" for i in range(len(truths))]
-  wanted = stems if len(set(stems)) == len(stems) and found.keys() & set(stems) else places
+  by_name = len(set(stems)) == len(stems) and found.keys() & set(stems) and found.keys() != set(places)
+  wanted = stems if by_name else places
   if strange := sorted(found.keys() - set(wanted)):
     file = next(iter(found[strange[0]].values()))
     raise UserError(

@@ -1,6 +1,5 @@
 """A run in stages: which are needed, in what order, and what would stop them, before any is trained."""
 
-import hashlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -13,13 +12,13 @@ from ml_collections import ConfigDict
 from sr_jax import config as configs
 from sr_jax import graft, parallel
 from sr_jax.baselines import BASELINES
-from sr_jax.data import check_test_images, open_source, test_batches, train_batches
-from sr_jax.data.sources import Source, contents
+from sr_jax.data import check_test_images, first_test_batch, open_source, train_batches
+from sr_jax.data.sources import Readable, Source, summary
 from sr_jax.errors import UserError, choose, find
 from sr_jax.files import as_path, check_writable
 from sr_jax.method import Method, State, run_round
 from sr_jax.methods import make_method
-from sr_jax.metrics import METRICS, check_count, features, make_protocol, measure, read_weights
+from sr_jax.metrics import METRICS, check_count, columns, features, make_protocol, measure, read_weights
 from sr_jax.ops import LUMA, Operator, make_operator
 from sr_jax.run import load_classifier, saved_config
 from sr_jax.soundness import whole_steps
@@ -129,7 +128,7 @@ def check_stages(
           f"config.init_from, as in ('{role}=FOLDER',)."
         )
     source = sources(config.eval.data, "config.eval.data")
-    test = next(test_batches(source, config.eval.data, batch=1, factor=operator.factor, limit=1))
+    test = first_test_batch(source, config.eval.data, factor=operator.factor)
     _trace(config, method, operator, state, batch, test)
     states[stage.name] = state
   return states[stages[-1].name]
@@ -145,10 +144,7 @@ def facts(config: ConfigDict, sources: Mapping[str, Source]) -> dict[str, Any]:
   """
   found = {f"config.{key}": value for key, value in configs.flatten(config).items() if key not in OWN}
   for key, source in sources.items():
-    names = hashlib.sha256(contents(source).encode())
-    for i in range(len(source)):
-      names.update(f"{source.name(i).rpartition('/')[2]}\n".encode())
-    found[key] = f"{len(source)} images, digest of their names {names.hexdigest()[:12]}"
+    found[key] = summary(source)
   return found | versions() | {"the code of sr_jax": code()}
 
 
@@ -207,14 +203,14 @@ def check_evaluation(
     find(BASELINES, name, "config.eval.baselines")
   if not settings.metrics:
     raise UserError(f"config.eval.metrics is empty: choose some of {', '.join(METRICS)}.")
+  if len(columns(settings.metrics)) < len(settings.metrics):
+    raise UserError(f"config.eval.metrics is {settings.metrics}: give each column once.")
   choose(LUMA, settings.luma, "config.eval.luma")
   source, operator = sources(settings.data, "config.eval.data"), make_operator(config)
-  first = next(test_batches(source, settings.data, batch=1, factor=operator.factor, limit=1))
+  first = first_test_batch(source, settings.data, factor=operator.factor)
   sources.check_images(settings, operator.factor)
   if "nearest" in settings.baselines:
-    given = next(test_batches(sources(config.data), config.data, batch=1, factor=operator.factor, limit=1))[
-      "hr"
-    ]
+    given = first_test_batch(Readable(sources(config.data)), config.data, factor=operator.factor)["hr"]
     if given.shape != first["hr"].shape:
       raise UserError(
         "The baseline nearest needs training and test images of one size, and the first ones have "

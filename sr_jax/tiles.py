@@ -55,7 +55,7 @@ def _decode(
 ) -> Array:
   """`latents.decode` within a budget: lr [B, h, w, C] -> [B, H, W, C]."""
   size, (fy, fx) = (lr.shape[1], lr.shape[2]), factor
-  margin = latents.reach if budget.margin is None else budget.margin
+  margin = latents.reach if None in (latents.reach, budget.margin) else budget.margin
   windows = _windows(_bytes_per_pixel(latents, state, lr, latent), size, budget, margin)
   if margin is None or windows == size:
     return latents.decode(state, lr, latent)

@@ -17,16 +17,31 @@ from sr_jax import config as configs
 from sr_jax import files
 
 
-def write_versions(config: ConfigDict, workdir: Path, begin: int) -> None:
-  """Writes config.json, and adds to versions.json what made the rounds after `begin`."""
+def write_versions(config: ConfigDict, workdir: Path, begin: int, images: str) -> None:
+  """Writes config.json, and adds to versions.json what made the rounds after `begin`.
+
+  Args:
+    images: `data.sources.summary` of those that are trained on.
+  """
   files.write_text(workdir / "config.json", configs.to_json(config) + "\n")
-  path = workdir / "versions.json"
+  parts = [*_parts(workdir, begin), {"after_round": begin, **versions(), "images": images}]
+  files.write_text(workdir / "versions.json", json.dumps(parts, indent=2) + "\n")
+
+
+def images_before(workdir: Path, begin: int) -> str:
+  """What `write_versions` was told of the images of the rounds before `begin`; "" if nothing."""
+  parts = _parts(workdir, begin)
+  return str(parts[-1].get("images", "")) if parts else ""
+
+
+def _parts(workdir: Path, begin: int) -> list[dict[str, Any]]:
+  """The parts of a run that began before the round `begin`; those of an unreadable file are forgotten."""
   try:
-    earlier = [part for part in json.loads(path.read_text()) if part["after_round"] < begin]
+    return [
+      part for part in json.loads((workdir / "versions.json").read_text()) if part["after_round"] < begin
+    ]
   except (OSError, ValueError, KeyError, TypeError):
-    earlier = []
-  parts = [*earlier, {"after_round": begin, **versions()}]
-  files.write_text(path, json.dumps(parts, indent=2) + "\n")
+    return []
 
 
 @functools.cache

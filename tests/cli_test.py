@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -11,15 +12,16 @@ import pytest
 from PIL import Image
 
 import small_runs
-from sr_jax import cli
+from sr_jax import cli, commands
 from sr_jax import config as configs
 from sr_jax.config import check
+from sr_jax.errors import UserError
 from sr_jax.images import MAX_PIXELS
 from sr_jax.methods import make_method
 from sr_jax.ops import make_operator
 from sr_jax.run import load_run
 from sr_jax.stages import plan_stages
-from sr_jax.upscale import upscale
+from sr_jax.upscaling import upscale
 
 CONFIG = small_runs.__file__
 
@@ -84,13 +86,17 @@ def test_evaluating_a_network_that_was_never_trained_raises_a_user_error(trained
   assert not (tmp_path / "out").exists()
 
 
-def test_show_and_diff_tell_what_a_run_is_and_config_lists_and_prints(trained, capsys):
+def test_show_and_diff_tell_what_a_run_is_and_config_lists_and_prints(trained, tmp_path, capsys):
   assert cli.main(["show", str(trained[1])]) == 0
   shown = capsys.readouterr().out
   assert "Run(srim: generator srresnet;" in shown
   assert "after_round 0, sr_jax" in shown
   assert "| srim, best of 3" in shown
   assert "method.candidates = 2\n" in shown
+  bare = shutil.copytree(trained[1], tmp_path / "bare")
+  (bare / "versions.json").unlink()  # as of a run that was killed at its first checkpoint
+  assert cli.main(["show", str(bare)]) == 0
+  assert "after_round" not in capsys.readouterr().out
   assert cli.main(["diff", str(trained[1]), "srim_demo"]) == 0
   assert "method.candidates: 2 -> 8\n" in capsys.readouterr().out
   assert cli.main(["config", "srim_demo:regression", "--config.seed=5"]) == 0
@@ -302,6 +308,24 @@ def test_the_overrides_of_a_sweep_are_keys_of_its_configs():
     words = [f"--config.{key}={value}" for key, value in keys.items()]
     config = configs.override(configs.load(f"amap_instance_noise:{variant}"), words)
     assert config.seed == keys["seed"], row
+
+
+def test_a_section_of_the_config_cannot_be_replaced_as_a_whole():
+  with pytest.raises(
+    UserError, match=r"config\.eval\.data is a section: set its keys, such as --config\.eval\.data\."
+  ):
+    configs.override(configs.load("digits"), ["--config.eval.data={'name':'digits'}"])
+
+
+@pytest.mark.parametrize("error", [RuntimeError("Unable to initialize backend"), AssertionError()])
+def test_platforms_that_jax_does_not_have_raise_one_sentence(monkeypatch, error):
+  def process():
+    raise error
+
+  monkeypatch.setenv("JAX_PLATFORMS", "nope")
+  monkeypatch.setattr("sr_jax.parallel.process", process)
+  with pytest.raises(UserError, match="JAX_PLATFORMS='nope'"):
+    commands.begin()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Sources and batches: what a record is, which rows a batch has, what happens to a bad file."""
 
 import gzip
+import io
 import itertools
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from sklearn.datasets import load_digits
 # Not `from sr_jax.data import test_batches`: pytest would take it for a test.
 from sr_jax import data
 from sr_jax.data.builders import PHOTOS
-from sr_jax.data.sources import CorruptRecord
+from sr_jax.data.sources import CorruptRecord, Unwanted
 from sr_jax.errors import UserError
 from sr_jax.images import UnreadableImageError, decode
 
@@ -75,7 +76,7 @@ def test_a_split_takes_its_part_of_a_folder(images, split, expected):
   assert records(images, split=split) == list(expected)
 
 
-@pytest.mark.parametrize("split", ["[3", "train[a:]", "[10:]"])
+@pytest.mark.parametrize("split", ["[3", "train[a:]", "[10:]", "[5:2]"])
 def test_a_split_that_is_none_or_empty_raises_a_user_error(images, split):
   with pytest.raises(UserError, match="split"):
     data.open_source(config(images, split=split))
@@ -699,3 +700,45 @@ def test_a_process_without_a_record_gets_a_masked_one(images):
     for process in range(2)
   ]
   assert [part[0]["mask"].tolist() for part in parts] == [[True], [False]]
+
+
+def test_folders_that_are_links_are_read_too_but_not_around_in_a_circle(images, tmp_path_factory):
+  folder = tmp_path_factory.mktemp("linked")
+  (folder / "a").symlink_to(images)
+  (folder / "back").symlink_to(folder)
+  assert records(folder) == list(range(10))
+
+
+def test_the_first_test_image_is_one_that_is_wanted(images):
+  source = data.open_source(config(images))
+
+  class Picky:
+    name = source.name
+
+    def __len__(self):
+      return len(source)
+
+    def __getitem__(self, i):
+      if i < least:
+        raise Unwanted(self.name(i), "small")
+      return source[i]
+
+  least = 3
+  assert data.first_test_batch(Picky(), config(images), factor=(2, 2))["index"].tolist() == [3]
+  least = 10
+  with pytest.raises(UserError, match="leaves out all 10 images"):
+    data.first_test_batch(Picky(), config(images), factor=(2, 2))
+
+
+@pytest.mark.parametrize("name", ["photos:9.9.9", "photos:x"])
+def test_a_version_that_tfds_does_not_have_raises_a_user_error(name):
+  with pytest.raises(UserError, match="TFDS knows no data set"):
+    data.open_source(config(name=name))
+
+
+@pytest.mark.parametrize("values", [[[0, 70_000]], [[-1, 5]]])
+def test_integers_of_more_than_16_bits_are_refused(values):
+  file = io.BytesIO()
+  Image.fromarray(np.array(values, np.int32)).save(file, format="TIFF")
+  with pytest.raises(UnreadableImageError, match="more than 16 bits"):
+    decode(file, 3)

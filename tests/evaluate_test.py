@@ -1,6 +1,7 @@
 """Tables: the nearest training images, a row for each temperature, and what a model thinks of every row."""
 
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,7 @@ from sr_jax.methods import make_method
 from sr_jax.ops import make_operator, to_float
 from sr_jax.run import Run, load_run
 from sr_jax.stages import Sources, check_evaluation
+from sr_jax.train import train
 
 
 @pytest.fixture(scope="module")
@@ -129,8 +131,6 @@ def test_each_image_is_judged(report, config):
 
 
 def test_a_run_is_measured_beside_another_and_nearest_neighbours_are_checked_before(config, tmp_path):
-  from sr_jax.train import train
-
   small = config.copy_and_resolve_references()
   small.train.update({"rounds": 1, "batch": 8})
   train(small, tmp_path / "other")
@@ -138,6 +138,13 @@ def test_a_run_is_measured_beside_another_and_nearest_neighbours_are_checked_bef
   check_evaluation(small, Sources())
   found = evaluate.evaluate_run(load_run(tmp_path / "other", small), tmp_path)
   assert list(found.rows) == ["other", "pixel_recursive, tau = 2"]
+  # Folders of one name, and of another row's, are told apart.
+  folders = [str(tmp_path / name) for name in ("a/other", "b/other", "bicubic", "pixel_recursive")]
+  for folder in folders:
+    shutil.copytree(tmp_path / "other", folder)
+  small.eval.update({"beside": tuple(folders), "baselines": ("bicubic",), "judge": False})
+  found = evaluate.evaluate_run(load_run(tmp_path / "other", small), tmp_path)
+  assert list(found.rows) == ["bicubic", *folders, "pixel_recursive, tau = 2"]
   small.consistency = "project"  # what a network's output goes through does not matter
   check_evaluation(small, Sources())
   small.operator.factor = (4, 4)
@@ -171,3 +178,43 @@ def test_temperatures_are_checked(config):
     config.eval.temperatures = wrong
     with pytest.raises(UserError, match="temperature"):
       check(config)
+
+
+def test_an_evaluation_that_ends_while_it_writes_leaves_none_that_looks_finished(
+  config, tmp_path, monkeypatch
+):
+  small = config.copy_and_resolve_references()
+  small.train.update({"rounds": 1, "batch": 8})
+  small.eval.update({"baselines": ("bicubic",), "temperatures": (0.5,), "judge": False})
+  run = train(small, tmp_path)
+  evaluate.evaluate_run(run, tmp_path)
+  assert evaluate.read_report(run.config, tmp_path)
+  run.config.eval.limit = 3
+
+  def die(*_):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(evaluate, "write_per_image", die)
+  with pytest.raises(KeyboardInterrupt):
+    evaluate.evaluate_run(run, tmp_path)
+  assert evaluate.read_report(run.config, tmp_path) is None
+
+
+def test_nearest_passes_over_the_training_images_that_training_passed_over(config, tmp_path):
+  small = config.copy_and_resolve_references()
+  folder = small_runs.write_images(tmp_path / "images", 4)
+  (folder / "0.png").write_bytes(b"no image")
+  small.data.dir = str(folder)
+  check_evaluation(small, Sources())
+  operator = make_operator(small)
+  draw = jax.jit(nearest(operator, small), static_argnums=2)
+  hr = images(config)[1:4]
+  found = np.asarray(draw(operator.A(to_float(hr)), jax.random.key(0), 1))
+  np.testing.assert_allclose(found[0], hr / 255, atol=1e-6)
+
+
+def test_a_metric_that_is_given_twice_raises_one_sentence(config):
+  small = config.copy_and_resolve_references()
+  small.eval.metrics = ("psnr", "lr_mse", "psnr")
+  with pytest.raises(UserError, match="give each column once"):
+    check_evaluation(small, Sources())

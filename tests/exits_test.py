@@ -135,7 +135,7 @@ def test_what_is_written_and_why_others_ended_are_told_without_control_character
   name = "\x1b]0;title\x07\n\udcff"
   monkeypatch.setattr(cli.commands, "begin", lambda: None)
   monkeypatch.setattr(
-    importlib.import_module("sr_jax.upscale"),
+    importlib.import_module("sr_jax.upscaling"),
     "upscale_file",
     lambda *_, **__: [f"{name}_0.png", f"{name}_1.png"],
   )

@@ -322,7 +322,13 @@ def test_a_reader_whose_only_checkpoint_is_damaged_is_told_what_a_reader_can_do(
 
 
 @pytest.mark.parametrize("item", ["about", "state"])
-def test_a_checkpoint_out_of_reach_is_not_taken_for_a_damaged_one(tmp_path, monkeypatch, item):
+@pytest.mark.parametrize(
+  ("number", "words", "code"),
+  [(errno.ESTALE, "mount", TRY_AGAIN), (errno.EMFILE, "raise", 2), (errno.EACCES, "choose a folder", 2)],
+)
+def test_a_checkpoint_out_of_reach_is_not_taken_for_a_damaged_one(
+  tmp_path, monkeypatch, item, number, words, code
+):
   with Checkpoints(tmp_path, create=True) as checkpoints:
     for step in (1, 2):
       checkpoints.save(state(step), CONFIG, BATCH)
@@ -331,16 +337,16 @@ def test_a_checkpoint_out_of_reach_is_not_taken_for_a_damaged_one(tmp_path, monk
 
   def refuse(step, args):
     if step == 2 and item in args.keys():  # noqa: SIM118 (no mapping)
-      raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+      raise OSError(number, os.strerror(number))
     return read(step, args=args)
 
   monkeypatch.setattr(training.manager, "restore", refuse)
   with (
-    pytest.raises(UserError, match=r"cannot go on .*round 2 is the last good one: mount") as told,
+    pytest.raises(UserError, match=rf"cannot go on .*round 2 is the last good one: {words}") as told,
     training,
   ):
     training.restore(target(), CONFIG)
-  assert exit_code(told.value) == TRY_AGAIN
+  assert exit_code(told.value) == code
   assert restored(tmp_path) == 2
 
 

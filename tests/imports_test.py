@@ -1,6 +1,8 @@
 """Imports run one way: a file imports from lower floors or from its own package."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import sr_jax
@@ -12,7 +14,7 @@ FLOORS = [
   {"inspection", "reproduce"},
   {"sweep_table"},
   {"sweep"},
-  {"train", "evaluate", "score", "compare", "upscale", "edit", "plan"},
+  {"train", "evaluate", "score", "compare", "upscaling", "edit", "plan"},
   {"stages"},
   {"graft"},
   {"run"},
@@ -44,3 +46,10 @@ def test_imports_run_one_way():
         parts = node.module.split(".")[1:2] or [alias.name for alias in node.names]
         for other in parts:
           assert other == room or floor[other] > floor[room], f"{path} imports {other}"
+
+
+def test_the_public_functions_stay_functions_when_their_modules_are_imported():
+  code = (
+    "import sr_jax; sr_jax.upscale; sr_jax.load_run; import sr_jax.upscaling; print(callable(sr_jax.upscale))"
+  )
+  assert subprocess.check_output([sys.executable, "-c", code], text=True) == "True\n"

@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 from tensorboardX.proto import event_pb2
 
+from sr_jax import files
+from sr_jax.errors import UserError
 from sr_jax.images import save_png
 from sr_jax.report import grids, log, tables
 
@@ -105,7 +107,7 @@ def test_a_write_that_fails_leaves_the_old_file_whole_and_nothing_else(tmp_path,
   tables.write_report(tmp_path, "set5", ROWS, {})
   before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
-  def half_written(path, text):
+  def half_written(path, text, **_):
     with path.open("w") as file:
       file.write(text[: len(text) // 2])
     raise OSError("disk full")
@@ -234,3 +236,28 @@ def test_a_comparison_shows_every_models_sample_between_input_and_truth(tmp_path
   assert any(np.array_equal(grid[-68:-4, i : i + 64], truth) for i in range(grid.shape[1]))
   grids.comparison_grid({"a": []}, tmp_path / "none.png")
   assert not (tmp_path / "none.png").exists()
+
+
+def test_models_share_the_images_of_equal_place_whoever_kept_others(tmp_path):
+  def kept(*places):
+    return [{"place": np.int32(place), "truth": np.full((2, 2, 3), place)} for place in places]
+
+  old = [{"truth": np.full((2, 2, 3), i)} for i in range(3)]  # of a run that did not note the place
+  found = grids.of_all({"one process": kept(0, 1, 2), "the first of two": kept(0, 2, 4), "old": old})
+  assert {name: [int(image["truth"][0, 0, 0]) for image in own] for name, own in found.items()} == {
+    name: [0, 2] for name in ("one process", "the first of two", "old")
+  }
+  assert grids.of_all({}) == {}
+
+
+@pytest.mark.parametrize("content", [b"", b"PK no archive"])
+def test_damaged_images_of_an_evaluation_raise_a_user_error(tmp_path, content):
+  (tmp_path / "images.npz").write_bytes(content)
+  with pytest.raises(UserError, match=r"is damaged .*evaluate that run again"):
+    grids.read_images(tmp_path / "images.npz")
+
+
+def test_text_is_utf8_whatever_the_locale_and_names_keep_their_bytes(tmp_path):
+  files.write_text(tmp_path / "a.md", "psnr ↑ of \udcff")
+  assert (tmp_path / "a.md").read_bytes() == "psnr ↑ of ".encode() + b"\xff"
+  assert (tmp_path / "a.md").read_text(**files.TEXT) == "psnr ↑ of \udcff"

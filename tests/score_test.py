@@ -107,6 +107,16 @@ def test_a_folder_is_scored_as_the_arrays_are_by_place_or_by_name(folders, tmp_p
   assert "without weights" in text
 
 
+def test_samples_by_place_are_told_from_truths_whose_own_names_are_numbers(folders, tmp_path, capsys):
+  (tmp_path / "truth").mkdir()
+  for i in range(2):  # counted from 1
+    shutil.copy(folders / "truth" / f"{i}.png", tmp_path / "truth" / f"{i + 1:06d}.png")
+  assert score(folders / "places", tmp_path / "truth", f"--out={tmp_path / 'numbers'}") == 0
+  assert score(folders / "places", folders / "truth", f"--out={tmp_path / 'names'}") == 0
+  assert rows(tmp_path / "numbers") == rows(tmp_path / "names")
+  capsys.readouterr()
+
+
 def test_consistency_is_measured_against_the_given_and_the_reduced_truth(folders, tmp_path, capsys):
   (tmp_path / "samples").mkdir()
   for i in range(2):

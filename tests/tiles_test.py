@@ -18,7 +18,7 @@ from sr_jax.networks.projection import LearnedProjection
 from sr_jax.ops import Operator, make_operator
 from sr_jax.run import Run
 from sr_jax.tiles import Budget
-from sr_jax.upscale import upscale
+from sr_jax.upscaling import upscale
 
 SIZE = (37, 30)  # no multiple of a tile
 HR = np.random.default_rng(0).integers(0, 256, (1, 4 * SIZE[0], 4 * SIZE[1], 3), np.uint8)
@@ -192,6 +192,13 @@ def test_what_cannot_be_made_in_tiles_is_refused_in_one_sentence(name, keys, ans
     UserError, match=f"^An input of 30x37 pixels needs [0-9]+ MiB and --memory is 1.*{answer}"
   ):
     upscale(some_run(name, **keys), image(), memory=1)
+
+
+def test_a_margin_does_not_cut_what_sees_the_whole_image():
+  with pytest.raises(
+    UserError, match="it cannot be made in tiles, because this network sees the whole image"
+  ):
+    upscale(some_run("regression", norm="instance"), image(), memory=1, margin=4)
 
 
 def test_the_memory_of_a_program_does_not_grow_with_the_image_but_for_the_image():

@@ -214,6 +214,27 @@ def test_a_run_says_what_made_it(uninterrupted, tmp_path):
   assert [part["after_round"] for part in parts] == [0, 10]
 
 
+def test_a_run_that_goes_on_with_other_images_says_so(tmp_path, caplog):
+  folder = small_runs.write_images(tmp_path / "images", 4)
+  config = small_runs.get_config()
+  config.data.update({"name": "folder", "dir": str(folder)})
+
+  def told(rounds: int) -> str:
+    caplog.clear()
+    config.train.rounds = rounds
+    with caplog.at_level("WARNING", "sr_jax"):
+      train(config.lock(), tmp_path / "run")
+    return caplog.text
+
+  assert not told(2)
+  assert not told(4)
+  shutil.copy(folder / "0.png", folder / "4.png")
+  assert "this is another run: 4 images" in told(6)
+  assert not told(8)
+  parts = json.loads((tmp_path / "run" / "versions.json").read_text())
+  assert [part["images"].split(",")[0] for part in parts] == ["4 images"] * 2 + ["5 images"] * 2
+
+
 def test_a_checkpoint_of_another_shape_raises_one_sentence(uninterrupted):
   config = small_runs.get_config()
   config.networks.generator.width = 9

@@ -1,14 +1,18 @@
 """VGG-19 features from narrow weight files in both public layouts."""
 
 import hashlib
+import zipfile
+import zlib
 
 import jax
 import numpy as np
 import pytest
 from scipy.signal import correlate2d
 
+from sr_jax import graft
 from sr_jax.errors import UserError
 from sr_jax.networks.vgg import load_vgg, vgg_features
+from sr_jax.networks.weights import read_arrays
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 WIDTHS = {"conv1_1": 4, "conv1_2": 5, "conv2_1": 6, "conv2_2": 3, "conv3_1": 4}
@@ -127,3 +131,19 @@ def test_what_is_wrong_with_a_file_raises_one_sentence(files, tmp_path):
 def test_an_unknown_padding_raises_a_user_error(files, images):
   with pytest.raises(UserError, match="'same'"):
     vgg_features(load_vgg(str(files / "torchvision.npz"), ("conv1_1",)), images, ("conv1_1",), "same")
+
+
+@pytest.mark.parametrize("read", [lambda file: read_arrays(file, "key", ""), graft.read_file])
+def test_weights_whose_bytes_were_changed_raise_one_sentence(tmp_path, read):
+  file = tmp_path / "weights.npz"
+  np.savez_compressed(file, **{"params/a": np.arange(999.0), "params/b": np.ones(999)})
+  whole = file.read_bytes()
+  read(str(file))
+  kinds = set()
+  for at in range(0, len(whole), 7):
+    file.write_bytes(whole[:at] + bytes([whole[at] ^ 8]) + whole[at + 1 :])
+    try:
+      read(str(file))
+    except UserError as error:
+      kinds.add(type(error.__cause__))
+  assert {zlib.error, zipfile.BadZipFile} <= kinds

@@ -16,7 +16,7 @@ def tfds_builder(name: str, data_dir: str) -> Any:
     return tfds.builder(name, data_dir=data_dir or None)
   except ImportError as error:
     raise _needs_tensorflow(name) from error
-  except ValueError as error:  # an unknown data set, config or version
+  except (ValueError, AssertionError) as error:  # an unknown data set, config or version
     reason = str(error).splitlines()[0]
     raise UserError(f"TFDS knows no data set {name!r} ({reason}); see tensorflow.org/datasets") from error
 

@@ -219,6 +219,15 @@ def test_batches(
       yield {key: np.stack([example[key] for example in part + padding]) for key in part[0]}
 
 
+def first_test_batch(source: Source, cfg: ConfigDict, *, batch: int = 1, factor: tuple[int, int]) -> Batch:
+  """The first of `test_batches`. Raises UserError if the config leaves out all records."""
+  for found in test_batches(source, cfg, batch=batch, factor=factor):
+    return found
+  raise UserError(
+    f"min_bytes leaves out all {len(source)} images of {cfg.name}, split {cfg.split!r}: lower it"
+  )
+
+
 def check_test_images(
   source: Source, cfg: ConfigDict, *, factor: tuple[int, int], limit: int, seconds: float = 10
 ) -> None:

@@ -1,10 +1,11 @@
 """Where images come from: folders and TFDS data sets, as one random-access sequence. No TensorFlow."""
 
+import hashlib
 import io
 import os
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -157,6 +158,33 @@ def _part(split: str, count: int, key: str) -> slice:
   return slice(position(match[1]), position(match[2]))
 
 
+class Readable:
+  """A source without the records that cannot be read, which the training has passed over too."""
+
+  def __init__(self, source: Source) -> None:
+    self.source, self.name = source, source.name
+
+  def __len__(self) -> int:
+    return len(self.source)
+
+  def __getitem__(self, i: int) -> Record:
+    try:
+      return self.source[i]
+    except CorruptRecord as error:
+      raise Unwanted(error.name, error.reason) from error
+
+
+def _files(folder: Path, around: set[str]) -> Iterator[Path]:
+  """All files below a folder, also of folders that are links, but of none that lies within itself."""
+  if (real := os.path.realpath(folder)) in around:
+    return
+  for path in folder.iterdir():
+    if path.is_dir():
+      yield from _files(path, around | {real})
+    else:
+      yield path
+
+
 def _images(root: Path) -> list[Path]:
   """The visible files under `root` with the extension of an image format that PIL reads, sorted."""
   # Without the MIME type, PIL's list has HDF5, MPEG and PostScript in it too.
@@ -165,7 +193,7 @@ def _images(root: Path) -> list[Path]:
     for suffix, kind in Image.registered_extensions().items()
     if kind in Image.OPEN and Image.MIME.get(kind, "").startswith("image/")
   }
-  found = (p for p in root.rglob("*") if p.suffix.lower() in suffixes and not p.name.startswith("."))
+  found = (p for p in _files(root, set()) if p.suffix.lower() in suffixes and not p.name.startswith("."))
   files = sorted((p for p in found if p.is_file()), key=lambda p: p.relative_to(root).as_posix())
   if not files:
     raise UserError(f"the folder {str(root)!r} has no images in it")
@@ -201,6 +229,7 @@ class Tfds:
     try:
       # The images stay encoded here: PIL decodes those that are wanted, to the wanted channels.
       self.records = builder.as_data_source(split, decoders={k: tfds.decode.SkipDecoding() for k in images})
+      len(self.records)  # of train[5:2] an error
     except ValueError as error:
       known = ", ".join(builder.info.splits)
       raise UserError(
@@ -227,11 +256,16 @@ class Tfds:
     return f"record {i} of {self.dataset}, split {self.split}"
 
 
-def contents(source: Source) -> str:
-  """What tells a prepared data set from another one, whose records have the same names; "" of files."""
-  while isinstance(source, Framed | Cached):
-    source = source.source
-  return source.contents if isinstance(source, Tfds) else ""
+def summary(source: Source) -> str:
+  """The number of its images and a digest of their names, and of a prepared data set's own; not of pixels."""
+  inner = source
+  while isinstance(inner, Framed | Cached):
+    inner = inner.source
+  # Records of prepared data sets all have the same names.
+  names = hashlib.sha256((inner.contents if isinstance(inner, Tfds) else "").encode())
+  for i in range(len(source)):
+    names.update(f"{source.name(i).rpartition('/')[2]}\n".encode(errors="surrogateescape"))
+  return f"{len(source)} images, digest of their names {names.hexdigest()[:12]}"
 
 
 class Framed:

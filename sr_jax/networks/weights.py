@@ -1,7 +1,6 @@
 """Weight files of frozen networks."""
 
 import hashlib
-import zipfile
 
 import numpy as np
 
@@ -31,5 +30,5 @@ def read_arrays(path: str, key: str, sha256: str, way_out: str = "") -> dict[str
   try:
     with np.load(file) as arrays:
       return {name: arrays[name] for name in arrays.files}
-  except (ValueError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
+  except Exception as error:  # what the bytes of a damaged archive lead to
     raise UserError(f"{file} is no .npz file of arrays: convert the weights to one.") from error

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from sr_jax.errors import UserError
 from sr_jax.files import as_path, replacing
 from sr_jax.images import as_bytes, save_png
 
@@ -24,14 +25,31 @@ def save_images(images: Sequence[Mapping[str, np.ndarray]], path: str | os.PathL
 
 
 def read_images(path: str | os.PathLike) -> list[dict[str, np.ndarray]]:
-  """What `save_images` wrote. Raises OSError, ValueError or KeyError if it cannot be read."""
+  """What `save_images` wrote. Raises OSError if it cannot be read, UserError if it is damaged."""
   images: list[dict[str, np.ndarray]] = []
-  with np.load(io.BytesIO(as_path(path).read_bytes())) as arrays:
-    for key in arrays.files:
-      number, _, name = key.partition("/")
-      images += [{} for _ in range(int(number) + 1 - len(images))]
-      images[int(number)][name] = arrays[key]
+  try:
+    with np.load(io.BytesIO(as_path(path).read_bytes())) as arrays:
+      for key in arrays.files:
+        number, _, name = key.partition("/")
+        images += [{} for _ in range(int(number) + 1 - len(images))]
+        images[int(number)][name] = arrays[key]
+  except OSError:
+    raise
+  except Exception as error:  # what the bytes of a damaged archive lead to
+    raise UserError(f"{path} is damaged ({error}): evaluate that run again.") from error
   return images
+
+
+def of_all(images: Mapping[str, list[dict[str, np.ndarray]]]) -> dict[str, list[dict[str, np.ndarray]]]:
+  """The images of each model that all models have, by their place in the test set.
+
+  One of several processes keeps images of its own part of the test set alone.
+  """
+  placed = {
+    name: {int(image.get("place", i)): image for i, image in enumerate(own)} for name, own in images.items()
+  }
+  common = sorted(set.intersection(*map(set, placed.values()))) if placed else []
+  return {name: [own[place] for place in common] for name, own in placed.items()}
 
 
 def deviation(images: Sequence[Mapping[str, np.ndarray]]) -> tuple[list[np.ndarray], float]:
