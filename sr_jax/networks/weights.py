@@ -1,6 +1,7 @@
 """Weight files of frozen networks."""
 
 import hashlib
+import io
 
 import numpy as np
 
@@ -28,7 +29,7 @@ def read_arrays(path: str, key: str, sha256: str, way_out: str = "") -> dict[str
   if sha256 and (found := hashlib.sha256(file.read_bytes()).hexdigest()) != sha256.lower():
     raise UserError(f"{file}, which {key} names, has the SHA-256 digest {found}, not {sha256}.")
   try:
-    with np.load(file) as arrays:
+    with np.load(io.BytesIO(file.read_bytes())) as arrays:
       return {name: arrays[name] for name in arrays.files}
   except Exception as error:  # what the bytes of a damaged archive lead to
     raise UserError(f"{file} is no .npz file of arrays: convert the weights to one.") from error
