@@ -218,3 +218,11 @@ def test_a_metric_that_is_given_twice_raises_one_sentence(config):
   small.eval.metrics = ("psnr", "lr_mse", "psnr")
   with pytest.raises(UserError, match="give each column once"):
     check_evaluation(small, Sources())
+
+
+def test_the_images_that_a_process_keeps_say_their_place_in_the_test_set(config, monkeypatch):
+  operator, source = make_operator(config), open_source(config.eval.data)
+  monkeypatch.setattr(parallel, "process", lambda: (1, 2))
+  monkeypatch.setattr(parallel, "gather_sums", lambda values: values)
+  found = measurement.evaluate(nearest(operator, config), source, config, operator, samples=1)
+  assert [int(image["place"]) for image in found.images] == [1, 3]

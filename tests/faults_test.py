@@ -295,6 +295,22 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path, capfd, caplog):
   assert "Traceback" not in capfd.readouterr().err
 
 
+def test_a_checkpoint_that_asks_for_any_memory_is_taken_for_a_damaged_one(tmp_path, monkeypatch):
+  with Checkpoints(tmp_path, create=True) as checkpoints:
+    for step in (1, 2):
+      checkpoints.save(state(step), CONFIG, BATCH)
+  with Checkpoints(tmp_path) as reader:
+    read = reader.manager.restore
+
+    def refuse(step, args):
+      if step == 2:
+        raise MemoryError
+      return read(step, args=args)
+
+    monkeypatch.setattr(reader.manager, "restore", refuse)
+    assert int(reader.restore(target(), CONFIG).step) == 1
+
+
 def test_going_on_from_a_checkpoint_deletes_what_is_newer_and_keeps_the_checkpoint_itself(tmp_path):
   with Checkpoints(tmp_path, create=True, keep=3) as checkpoints:
     for step in (1, 2, 3):
