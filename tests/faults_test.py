@@ -429,3 +429,11 @@ def test_a_link_in_the_place_of_a_temporary_file_or_a_lock_is_not_followed(tmp_p
     pass
   assert victim.read_text() == "mine"
   assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("create", [True, False])
+def test_a_folder_whose_name_is_no_text_is_refused_before_anything_is_made(tmp_path, create):
+  folder = tmp_path / "run\udcff"
+  with pytest.raises(UserError, match="is not UTF-8"):
+    Checkpoints(folder, create=create)
+  assert not folder.exists()
