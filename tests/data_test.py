@@ -725,6 +725,16 @@ def test_the_first_test_image_is_one_that_is_wanted(images):
 
   least = 3
   assert data.first_test_batch(Picky(), config(images), factor=(2, 2))["index"].tolist() == [3]
+  # A process whose records are all left out has a masked batch.
+  least = 9
+  parts = [
+    list(data.test_batches(Picky(), config(images), batch=4, factor=(2, 2), process=p, processes=2))
+    for p in (0, 1)
+  ]
+  assert [[(b["index"].tolist(), b["mask"].tolist()) for b in part] for part in parts] == [
+    [([9], [False])],
+    [([9], [True])],
+  ]
   least = 10
   with pytest.raises(UserError, match="leaves out all 10 images"):
     data.first_test_batch(Picky(), config(images), factor=(2, 2))

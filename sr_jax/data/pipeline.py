@@ -5,7 +5,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -209,14 +209,15 @@ def test_batches(
       lr is not its size divided by the factor.
   """
   end = min(limit or len(source), len(source))
-  # A process without a record of its own gets the first one, masked: every process has some batch.
-  numbers = range(process, end, processes) or [0]
-  examples = _test_examples(source, cfg, numbers, factor, lambda i: i % processes == process)
+  examples = _test_examples(source, cfg, range(process, end, processes), factor)
+  empty = True
   for _, run in itertools.groupby(examples, key=lambda example: example["hr"].shape):
     while part := list(itertools.islice(run, batch)):
-      size = min(batch, 1 << (len(part) - 1).bit_length())
+      empty, size = False, min(batch, 1 << (len(part) - 1).bit_length())
       padding = [part[-1] | {"mask": np.False_}] * (size - len(part))
       yield {key: np.stack([example[key] for example in part + padding]) for key in part[0]}
+  if empty and processes > 1:  # every process has some batch, at least a masked one
+    yield first_test_batch(source, cfg, factor=factor) | {"mask": np.zeros(1, bool)}
 
 
 def first_test_batch(source: Source, cfg: ConfigDict, *, batch: int = 1, factor: tuple[int, int]) -> Batch:
@@ -244,7 +245,7 @@ def check_test_images(
     if time.monotonic() > deadline:
       return False
     with contextlib.suppress(Unwanted):
-      _test_example(source, cfg, i, factor, True)
+      _test_example(source, cfg, i, factor)
     return True
 
   with ThreadPoolExecutor(8) as pool:
@@ -256,18 +257,14 @@ def check_test_images(
 
 
 def _test_examples(
-  source: Source,
-  cfg: ConfigDict,
-  numbers: Iterable[int],
-  factor: tuple[int, int],
-  real: Callable[[int], bool],
+  source: Source, cfg: ConfigDict, numbers: Iterable[int], factor: tuple[int, int]
 ) -> Iterator[Record]:
   for i in numbers:
     with contextlib.suppress(Unwanted):
-      yield _test_example(source, cfg, i, factor, real(i))
+      yield _test_example(source, cfg, i, factor)
 
 
-def _test_example(source: Source, cfg: ConfigDict, i: int, factor: tuple[int, int], real: bool) -> Record:
+def _test_example(source: Source, cfg: ConfigDict, i: int, factor: tuple[int, int]) -> Record:
   try:
     record = source[i]
   except Unwanted:
@@ -281,7 +278,7 @@ def _test_example(source: Source, cfg: ConfigDict, i: int, factor: tuple[int, in
     )
   example = record | {
     "index": np.int32(i),
-    "mask": np.bool_(real),
+    "mask": np.True_,
     "hr": record["hr"][: h * factor[0], : w * factor[1]],
   }
   if "lr" in example and example["lr"].shape[:2] != (h, w):
