@@ -113,14 +113,15 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary.unlink(missing_ok=True)
 
 
-# Of text, whatever the locale; a file's name in it may hold bytes that are no text, which stay as they are.
-TEXT = {"encoding": "utf-8", "errors": "surrogateescape"}
-
-
 def write_text(path: Path, text: str) -> None:
-  """Writes a text file."""
+  """Writes a text file: UTF-8 whatever the locale, but bytes of file names that are none stay as they are."""
   with replacing(path) as temporary:
-    temporary.write_text(text, **TEXT)
+    temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
+
+
+def read_text(path: Path) -> str:
+  """What `write_text` wrote."""
+  return path.read_bytes().decode("utf-8", "surrogateescape")
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from sr_jax import config as configs
 from sr_jax.errors import UserError, tell
-from sr_jax.files import TEXT, absolute, as_path, name_of, write_text
+from sr_jax.files import absolute, as_path, name_of, read_text, write_text
 
 
 def compare(arguments: argparse.Namespace, overrides: list[str]) -> int:
@@ -28,7 +28,7 @@ def report(arguments: argparse.Namespace, overrides: list[str]) -> int:
   folders, texts = [], []
   for folder in map(as_path, arguments.runs):
     if (folder / "sweep.md").exists():
-      texts.append((folder / "sweep.md").read_text(**TEXT))
+      texts.append(read_text(folder / "sweep.md"))
       folders += sorted(path.parent for path in folder.glob("*/config.json"))
     else:
       folders.append(folder)
@@ -72,7 +72,7 @@ def show(arguments: argparse.Namespace, overrides: list[str]) -> int:
   for part in json.loads(made.read_text()) if made.exists() else ():
     tell(", ".join(f"{key} {value}" for key, value in part.items() if value != ""))
   if (table := folder / "evaluation" / "table.md").exists():
-    tell(f"\n{table.read_text(**TEXT)}")
+    tell(f"\n{read_text(table)}")
   print("config:")
   _print_keys(run.config)
   return 0

@@ -148,7 +148,7 @@ def state(run: Planned, reports: Mapping[str, Report]) -> str:
 def failure(run: Planned) -> str:
   """Why the trial failed when it was last run; "" if it did not."""
   path = run.folder / FAILURE
-  return path.read_text(**files.TEXT).strip().splitlines()[0] if path.exists() else ""
+  return files.read_text(path).strip().splitlines()[0] if path.exists() else ""
 
 
 def run_trial(run: Planned, reports: Mapping[str, Report], sources: Sources, command: str) -> Report | None:

@@ -327,7 +327,7 @@ def test_a_place_that_cannot_be_used_costs_one_sentence(capsys, workdir, words):
 def test_without_gcsfs_the_extra_is_named(monkeypatch):
   monkeypatch.setattr(bucket, "_reached", set())
   monkeypatch.setattr(bucket.importlib.util, "find_spec", lambda name: None)
-  with pytest.raises(UserError, match=r"gs://bucket/run is in a bucket.* pip install sr_jax\[gcs\]"):
+  with pytest.raises(UserError, match=r"gs://bucket/run is in a bucket.* pip install -e '\.\[gcs\]'"):
     as_path("gs://bucket/run")
 
 

@@ -260,4 +260,4 @@ def test_damaged_images_of_an_evaluation_raise_a_user_error(tmp_path, content):
 def test_text_is_utf8_whatever_the_locale_and_names_keep_their_bytes(tmp_path):
   files.write_text(tmp_path / "a.md", "psnr ↑ of \udcff")
   assert (tmp_path / "a.md").read_bytes() == "psnr ↑ of ".encode() + b"\xff"
-  assert (tmp_path / "a.md").read_text(**files.TEXT) == "psnr ↑ of \udcff"
+  assert files.read_text(tmp_path / "a.md") == "psnr ↑ of \udcff"

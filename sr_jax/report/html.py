@@ -14,7 +14,7 @@ from PIL import Image
 
 from sr_jax import config as configs
 from sr_jax.errors import UserError
-from sr_jax.files import TEXT, as_path, name_of
+from sr_jax.files import as_path, name_of, read_text
 from sr_jax.images import as_bytes
 from sr_jax.report.grids import deviation, read_images
 from sr_jax.report.log import curve, read_history
@@ -93,7 +93,7 @@ def read_material(folder: str | Path) -> Material:
   root = as_path(folder)
   try:
     texts = {
-      name: (root / name).read_text(**TEXT) if (root / name).exists() else ""
+      name: read_text(root / name) if (root / name).exists() else ""
       for name in ("config.json", "evaluation/table.md", "evaluation/best.md")
     }
     images = root / "evaluation" / "images.npz"
