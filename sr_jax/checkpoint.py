@@ -91,7 +91,7 @@ class Checkpoints:
     self.made: list[Path] = []
     self.open = ExitStack()
     self.check_lock: Callable[[], None] | None = None
-    if any(0xD800 <= ord(c) < 0xE000 for c in str(self.folder)):  # Python's sign for a byte that is none
+    if str(self.folder).encode(errors="ignore").decode() != str(self.folder):  # bytes that are no text
       raise UserError(
         f"--workdir {workdir} is not UTF-8, as names of checkpoints must be: choose another name."
       )

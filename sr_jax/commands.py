@@ -37,9 +37,9 @@ def begin() -> None:
   try:
     process, count = parallel.process()
   except (RuntimeError, AssertionError) as error:
-    asked = os.environ.get("JAX_PLATFORMS", "")
+    asked, reason = os.environ.get("JAX_PLATFORMS", ""), str(error).partition("\n")[0].rstrip(".")
     raise UserError(
-      f"JAX cannot use the devices that JAX_PLATFORMS={asked!r} names: correct or unset it."
+      f"JAX finds no device with JAX_PLATFORMS={asked!r}{reason and f' ({reason})'}: correct or unset it."
     ) from error
   if process:
     logging.getLogger("sr_jax").setLevel(logging.WARNING)

@@ -150,8 +150,9 @@ def evaluate_run(
     "single": single,
     "eval": json.loads(settings.to_json()),
   }
-  (folder / "images.npz").unlink(missing_ok=True)  # written last: without it `read_report` finds nothing
-  (folder / PER_IMAGE).unlink(missing_ok=True)
+  # Of an evaluation that was here: without the images, which are written last, this one is not yet finished.
+  for earlier in ("images.npz", PER_IMAGE):
+    (folder / earlier).unlink(missing_ok=True)
   text = write_report(folder, "table", table, meta, columns(settings.metrics))
   write_per_image(folder, [Path(source.name(int(i))).name for i in found.places], each)
   image_grid(images, folder / "samples.png")

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import fcntl
+import io
 import os
 import re
 import secrets
@@ -11,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from sr_jax import bucket
 from sr_jax.errors import Busy, UserError
@@ -122,6 +124,23 @@ def write_text(path: Path, text: str) -> None:
 def read_text(path: Path) -> str:
   """What `write_text` wrote."""
   return path.read_bytes().decode("utf-8", "surrogateescape")
+
+
+def read_npz(path: Path) -> dict[str, Any]:
+  """The arrays of an .npz file, by name.
+
+  Raises:
+    OSError: it cannot be read.
+    ValueError: it is damaged, or something else.
+  """
+  import numpy as np
+
+  content = io.BytesIO(path.read_bytes())
+  try:
+    with np.load(content) as arrays:
+      return {name: arrays[name] for name in arrays.files}
+  except Exception as error:  # zlib's, zipfile's, tokenize's, ...: whatever the bytes lead to
+    raise ValueError(f"no archive of arrays: {error}") from error
 
 
 @contextlib.contextmanager

@@ -1,6 +1,5 @@
 """Networks that one run takes from another: reading, checking and putting them in place."""
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from flax import traverse_util
 from ml_collections import ConfigDict
 
 from sr_jax.errors import UserError
-from sr_jax.files import absolute
+from sr_jax.files import absolute, read_npz
 from sr_jax.method import Averaged, Params, State, drawing_networks
 from sr_jax.run import load_run
 
@@ -82,9 +81,9 @@ def read_file(path: str | Path) -> tuple[Params, Any]:
   """
   file = absolute(path, "The .npz file")
   try:
-    with np.load(io.BytesIO(file.read_bytes())) as arrays:
-      tree = traverse_util.unflatten_dict({tuple(key.split("/")): arrays[key] for key in arrays.files})
-  except Exception as error:  # what the bytes of a damaged archive lead to
+    arrays = read_npz(file)
+    tree = traverse_util.unflatten_dict({tuple(key.split("/")): array for key, array in arrays.items()})
+  except (OSError, ValueError, TypeError, AttributeError) as error:
     raise UserError(f"{path} is no .npz file ({error}): give one written by numpy.savez.") from error
   if "params" not in tree or tree.keys() - {"params", "batch_stats"} or not isinstance(tree["params"], dict):
     raise UserError(

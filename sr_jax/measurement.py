@@ -116,8 +116,8 @@ def evaluate(
       for i in np.flatnonzero(real)[: settings.images - len(images) if sampler else 0]:
         truth = np.asarray(to_float(host_batch["hr"][i]))
         judged = {name: value[i] for name, value in values.items() if name.startswith("sample_")}
-        place = {"place": host_batch["index"][i]}
-        images.append({**place, "input": x[i], "samples": drawn[:, i], "truth": truth, **judged})
+        arrays = {"place": host_batch["index"][i], "input": x[i], "samples": drawn[:, i], "truth": truth}
+        images.append(arrays | judged)
     # The others have about as many batches; one that is stuck ends the job itself.
     alive(times=SLOW * (1 + done))
     places, each = parallel.gather_sums((places, each))

@@ -47,9 +47,8 @@ def start_processes(where: str) -> None:
     try:
       _initialize()
     except (ValueError, KeyError) as error:
-      kubernetes = "KUBERNETES_SERVICE_HOST" in os.environ
-      extra = " (on Kubernetes it needs an extra: in the checkout, pip install -e '.[k8s]')"
-      hint = extra if kubernetes else ""
+      hint = " (on Kubernetes it needs an extra: in the checkout, pip install -e '.[k8s]')"
+      hint *= "KUBERNETES_SERVICE_HOST" in os.environ
       raise UserError(
         f"--distributed finds neither SLURM, nor a TPU, Open MPI or Kubernetes here{hint}: start it by the "
         "cluster's launcher (srun, mpirun), or give it HOST:PORT,NUMBER,COUNT."

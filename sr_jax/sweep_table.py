@@ -11,7 +11,7 @@ from sr_jax import files
 from sr_jax.errors import UserError, choose, short_name
 from sr_jax.evaluate import Report
 from sr_jax.metrics import METRICS, columns
-from sr_jax.report.grids import comparison_grid, of_all, read_images, samples_grid
+from sr_jax.report.grids import comparison_grid, read_images, samples_grid, shared_images
 from sr_jax.report.plots import plot
 from sr_jax.report.tables import write_report
 from sr_jax.sweep import Planned, failure, read_reports, state
@@ -88,7 +88,7 @@ def _tabulate(runs: list[Planned], workdir: Path, command: str, metric: str) -> 
     meta["missing"] = "; ".join(f"{run.entry.id} ({failure(run) or found})" for run, found in missing)
   shown = {**METRICS, **{k: v for run in runs for k, v in columns(run.config.eval.metrics).items()}}
   images = {row: read_images(folder / "evaluation" / "images.npz") for row, folder in first.items()}
-  images = of_all({row: found for row, found in images.items() if found})
+  images = shared_images({row: found for row, found in images.items() if found})
   comparison_grid(images, workdir / "sweep.png")
   samples_grid({row: found[0] for row, found in images.items() if found}, workdir / "sweep_samples.png")
   points = {

@@ -24,7 +24,7 @@ from sr_jax.ops import make_operator
 from sr_jax.processes import SLOW, agree, meet, watchdog
 from sr_jax.report.log import Profile, Writer, mean_metrics, progress_line
 from sr_jax.run import Run
-from sr_jax.versions import images_before, write_versions
+from sr_jax.versions import begin_part, write_versions
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,6 @@ def train(
   mesh = parallel.make_mesh()
   parallel.check_shared(method.minibatch or config.train.batch, mesh)
   images = source or open_source(config.data)
-  seen = summary(images)
   process, processes = parallel.process()
 
   def batches(start: int) -> Iterator[Batch]:
@@ -103,12 +102,9 @@ def train(
     # A file system that is late shows them other checkpoints.
     agree({"the round of the newest whole checkpoint": begin}, kind=TryAgain)
     checkpoints.go_on_from(begin)
+    part = begin_part(as_path(workdir), begin, summary(images))
     if begin:
       log.info("Resuming after round %d of %d.", begin, rounds)
-      if (was := images_before(as_path(workdir), begin)) and was != seen:
-        log.warning(
-          "The training images have changed, so from here on this is another run: %s, now %s.", was, seen
-        )
       held = begin // method.rounds_per_batch
       stream = batches(held)
       batch = next(stream)
@@ -148,7 +144,7 @@ def train(
           writer.flush()  # what a checkpoint knows is in the metrics, wherever they are
           checkpoints.save(state, config, batch)
           if process == 0:
-            write_versions(config, as_path(workdir), begin, seen)
+            write_versions(config, as_path(workdir), part)
         if stopping:
           break
   return Run(config, operator, method, state)

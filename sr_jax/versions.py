@@ -4,6 +4,7 @@ import functools
 import hashlib
 import importlib.metadata
 import json
+import logging
 import platform
 import subprocess
 from pathlib import Path
@@ -16,30 +17,36 @@ import sr_jax
 from sr_jax import config as configs
 from sr_jax import files
 
+log = logging.getLogger(__name__)
 
-def write_versions(config: ConfigDict, workdir: Path, begin: int, images: str) -> None:
-  """Writes config.json, and adds to versions.json what made the rounds after `begin`.
+
+def begin_part(workdir: Path, begin: int, images: str) -> dict[str, Any]:
+  """What makes the rounds after `begin`; warns if the rounds before had other training images.
 
   Args:
     images: `data.sources.summary` of those that are trained on.
   """
+  earlier = _parts_before(workdir, begin)
+  before = earlier[-1].get("images", images) if earlier else images
+  if before != images and jax.process_index() == 0:
+    log.warning(
+      "The training images have changed, so from here on this is another run: %s, now %s.", before, images
+    )
+  return {"after_round": begin, **versions(), "images": images}
+
+
+def write_versions(config: ConfigDict, workdir: Path, part: dict[str, Any]) -> None:
+  """Writes config.json, and versions.json with the parts that began before `part`, and this one."""
   files.write_text(workdir / "config.json", configs.to_json(config) + "\n")
-  parts = [*_parts(workdir, begin), {"after_round": begin, **versions(), "images": images}]
+  parts = [*_parts_before(workdir, part["after_round"]), part]
   files.write_text(workdir / "versions.json", json.dumps(parts, indent=2) + "\n")
 
 
-def images_before(workdir: Path, begin: int) -> str:
-  """What `write_versions` was told of the images of the rounds before `begin`; "" if nothing."""
-  parts = _parts(workdir, begin)
-  return str(parts[-1].get("images", "")) if parts else ""
-
-
-def _parts(workdir: Path, begin: int) -> list[dict[str, Any]]:
-  """The parts of a run that began before the round `begin`; those of an unreadable file are forgotten."""
+def _parts_before(workdir: Path, begin: int) -> list[dict[str, Any]]:
+  """Those of versions.json that began before the round `begin`; an unreadable file has none."""
   try:
-    return [
-      part for part in json.loads((workdir / "versions.json").read_text()) if part["after_round"] < begin
-    ]
+    parts = json.loads((workdir / "versions.json").read_text())
+    return [part for part in parts if part["after_round"] < begin]
   except (OSError, ValueError, KeyError, TypeError):
     return []
 

@@ -740,6 +740,11 @@ def test_the_first_test_image_is_one_that_is_wanted(images):
     data.first_test_batch(Picky(), config(images), factor=(2, 2))
 
 
+def test_a_part_of_a_tfds_split_that_ends_before_it_begins_raises_a_user_error():
+  with pytest.raises(UserError, match=r"train\[5:2\]"):
+    data.open_source(config(name="photos", split="train[5:2]"))
+
+
 @pytest.mark.parametrize("name", ["photos:9.9.9", "photos:x"])
 def test_a_version_that_tfds_does_not_have_raises_a_user_error(name):
   with pytest.raises(UserError, match="TFDS knows no data set"):

@@ -243,11 +243,11 @@ def test_models_share_the_images_of_equal_place_whoever_kept_others(tmp_path):
     return [{"place": np.int32(place), "truth": np.full((2, 2, 3), place)} for place in places]
 
   old = [{"truth": np.full((2, 2, 3), i)} for i in range(3)]  # of a run that did not note the place
-  found = grids.of_all({"one process": kept(0, 1, 2), "the first of two": kept(0, 2, 4), "old": old})
+  found = grids.shared_images({"one process": kept(0, 1, 2), "the first of two": kept(0, 2, 4), "old": old})
   assert {name: [int(image["truth"][0, 0, 0]) for image in own] for name, own in found.items()} == {
     name: [0, 2] for name in ("one process", "the first of two", "old")
   }
-  assert grids.of_all({}) == {}
+  assert grids.shared_images({}) == {}
 
 
 @pytest.mark.parametrize("content", [b"", b"PK no archive"])

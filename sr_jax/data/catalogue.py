@@ -17,7 +17,7 @@ def tfds_builder(name: str, data_dir: str) -> Any:
   except ImportError as error:
     raise _needs_tensorflow(name) from error
   except (ValueError, AssertionError) as error:  # an unknown data set, config or version
-    reason = str(error).splitlines()[0]
+    reason = str(error).partition("\n")[0]
     raise UserError(f"TFDS knows no data set {name!r} ({reason}); see tensorflow.org/datasets") from error
 
 

@@ -158,22 +158,6 @@ def _part(split: str, count: int, key: str) -> slice:
   return slice(position(match[1]), position(match[2]))
 
 
-class Readable:
-  """A source without the records that cannot be read, which the training has passed over too."""
-
-  def __init__(self, source: Source) -> None:
-    self.source, self.name = source, source.name
-
-  def __len__(self) -> int:
-    return len(self.source)
-
-  def __getitem__(self, i: int) -> Record:
-    try:
-      return self.source[i]
-    except CorruptRecord as error:
-      raise Unwanted(error.name, error.reason) from error
-
-
 def _files(folder: Path, around: set[str]) -> Iterator[Path]:
   """All files below a folder, also of folders that are links, but of none that lies within itself."""
   if (real := os.path.realpath(folder)) in around:
@@ -229,7 +213,7 @@ class Tfds:
     try:
       # The images stay encoded here: PIL decodes those that are wanted, to the wanted channels.
       self.records = builder.as_data_source(split, decoders={k: tfds.decode.SkipDecoding() for k in images})
-      len(self.records)  # of train[5:2] an error
+      len(self.records)  # where train[5:2] fails
     except ValueError as error:
       known = ", ".join(builder.info.splits)
       raise UserError(
@@ -266,6 +250,22 @@ def summary(source: Source) -> str:
   for i in range(len(source)):
     names.update(f"{source.name(i).rpartition('/')[2]}\n".encode(errors="surrogateescape"))
   return f"{len(source)} images, digest of their names {names.hexdigest()[:12]}"
+
+
+class Readable:
+  """A source without the records that cannot be read, which the training has passed over too."""
+
+  def __init__(self, source: Source) -> None:
+    self.source, self.name = source, source.name
+
+  def __len__(self) -> int:
+    return len(self.source)
+
+  def __getitem__(self, i: int) -> Record:
+    try:
+      return self.source[i]
+    except CorruptRecord as error:
+      raise Unwanted(error.name, error.reason) from error
 
 
 class Framed:

@@ -1,12 +1,11 @@
 """Weight files of frozen networks."""
 
 import hashlib
-import io
 
 import numpy as np
 
 from sr_jax.errors import UserError
-from sr_jax.files import on_disk
+from sr_jax.files import on_disk, read_npz
 
 
 def read_arrays(path: str, key: str, sha256: str, way_out: str = "") -> dict[str, np.ndarray]:
@@ -29,7 +28,6 @@ def read_arrays(path: str, key: str, sha256: str, way_out: str = "") -> dict[str
   if sha256 and (found := hashlib.sha256(file.read_bytes()).hexdigest()) != sha256.lower():
     raise UserError(f"{file}, which {key} names, has the SHA-256 digest {found}, not {sha256}.")
   try:
-    with np.load(io.BytesIO(file.read_bytes())) as arrays:
-      return {name: arrays[name] for name in arrays.files}
-  except Exception as error:  # what the bytes of a damaged archive lead to
+    return read_npz(file)
+  except (OSError, ValueError) as error:
     raise UserError(f"{file} is no .npz file of arrays: convert the weights to one.") from error

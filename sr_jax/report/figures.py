@@ -10,7 +10,7 @@ import numpy as np
 from sr_jax.configs.papers.figures import BICUBIC, Figure
 from sr_jax.files import replacing
 from sr_jax.ops.operator import Operator
-from sr_jax.report.grids import comparison_grid, labelled_grid, of_all, read_images, samples_grid
+from sr_jax.report.grids import comparison_grid, labelled_grid, read_images, samples_grid, shared_images
 from sr_jax.report.log import curve, read_history
 from sr_jax.report.plots import plot_curves
 from sr_jax.report.roll import illustration
@@ -51,7 +51,7 @@ def draw(figure: Figure, runs: Mapping[str, Path], operator: Operator, path: Pat
         images[name] = [_bicubic(image) for image in next(iter(found.values()))]
       elif name in found:
         images[name] = found[name]
-    images = of_all(images)
+    images = shared_images(images)
     if figure.kind == "samples":
       samples_grid({name: own[0] for name, own in images.items() if own}, path, deviations=True)
     else:

@@ -1,6 +1,5 @@
 """Grids of images: test images beside their samples, and models beside each other."""
 
-import io
 import os
 from collections.abc import Mapping, Sequence
 
@@ -8,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from sr_jax.errors import UserError
-from sr_jax.files import as_path, replacing
+from sr_jax.files import as_path, read_npz, replacing
 from sr_jax.images import as_bytes, save_png
 
 CELL = 256  # pixels of a grid's image at most; the centre of a larger one is shown
@@ -28,19 +27,18 @@ def read_images(path: str | os.PathLike) -> list[dict[str, np.ndarray]]:
   """What `save_images` wrote. Raises OSError if it cannot be read, UserError if it is damaged."""
   images: list[dict[str, np.ndarray]] = []
   try:
-    with np.load(io.BytesIO(as_path(path).read_bytes())) as arrays:
-      for key in arrays.files:
-        number, _, name = key.partition("/")
-        images += [{} for _ in range(int(number) + 1 - len(images))]
-        images[int(number)][name] = arrays[key]
-  except OSError:
-    raise
-  except Exception as error:  # what the bytes of a damaged archive lead to
+    for key, array in read_npz(as_path(path)).items():
+      number, _, name = key.partition("/")
+      images += [{} for _ in range(int(number) + 1 - len(images))]
+      images[int(number)][name] = array
+  except ValueError as error:
     raise UserError(f"{path} is damaged ({error}): evaluate that run again.") from error
   return images
 
 
-def of_all(images: Mapping[str, list[dict[str, np.ndarray]]]) -> dict[str, list[dict[str, np.ndarray]]]:
+def shared_images(
+  images: Mapping[str, list[dict[str, np.ndarray]]],
+) -> dict[str, list[dict[str, np.ndarray]]]:
   """The images of each model that all models have, by their place in the test set.
 
   One of several processes keeps images of its own part of the test set alone.

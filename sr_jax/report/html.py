@@ -16,7 +16,7 @@ from sr_jax import config as configs
 from sr_jax.errors import UserError
 from sr_jax.files import as_path, name_of, read_text
 from sr_jax.images import as_bytes
-from sr_jax.report.grids import deviation, read_images
+from sr_jax.report.grids import SAMPLES, deviation, read_images
 from sr_jax.report.log import curve, read_history
 from sr_jax.report.plots import COLOURS, scale_of
 
@@ -112,7 +112,7 @@ def read_material(folder: str | Path) -> Material:
   return material
 
 
-def page(title: str, runs: Sequence[Material], texts: Sequence[str] = (), samples: int = 4) -> str:
+def page(title: str, runs: Sequence[Material], texts: Sequence[str] = (), samples: int = SAMPLES) -> str:
   """The whole page.
 
   Args:
