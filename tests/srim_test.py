@@ -8,12 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sr_jax import config as configs
 from sr_jax import graft, parallel
 from sr_jax.configs import base
 from sr_jax.errors import UserError
 from sr_jax.methods import make_method
 from sr_jax.methods.srim import draw_latents, minibatch_columns
 from sr_jax.networks import eval_pass, make_generator, train_pass
+from sr_jax.networks.features import FeatureSpace
 from sr_jax.networks.vgg import vgg_features
 from sr_jax.ops import make_operator
 
@@ -275,6 +277,23 @@ def vgg_file(tmp_path):
   path = tmp_path / "vgg.npz"
   np.savez(path, **arrays)
   return str(path)
+
+
+@pytest.mark.parametrize(("distance", "reduce"), [("sum", np.sum), ("mean", np.mean)])
+def test_the_distance_of_phi_is_that_of_its_scaled_parts(distance, reduce):
+  rng, alpha = np.random.default_rng(0), np.array([1.0, 3.0, 0.5])
+  a, b = ([rng.normal(size=(2, 8 >> k, 6, 3 + k)) for k in range(3)] for _ in range(2))
+  expected = [
+    sum(reduce((s * p[i] - s * q[i]) ** 2) for s, p, q in zip(alpha, a, b, strict=True)) for i in (0, 1)
+  ]
+  found = FeatureSpace({}, 64, (), "zero", distance).squared_distance(jnp.asarray(alpha), a, b)
+  np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_regression_of_srim_worth_never_chooses_latents_however_long_it_trains():
+  for variant in configs.load_module("srim_worth")["VARIANTS"]:
+    config = configs.override(configs.load(f"srim_worth:{variant}"), ["--config.train.rounds=50000"])
+    assert (config.method.warmup_rounds >= config.train.rounds) == ("regression" in variant)
 
 
 def test_alpha_gives_every_part_of_phi_the_same_mean_square_and_stays(vgg_file):
