@@ -197,6 +197,22 @@ def started(name: str, channels: int = 3):
   return method, operator, jax.jit(method.init)(jax.random.key(0), images(channels))
 
 
+def test_greedy_sub_pixels_are_the_likeliest_by_the_objective():
+  """The last one, which no other depends on, against all values that it may have."""
+  method, operator, state = started("pixel_recursive")
+  rng = np.random.default_rng(1)
+  random = jax.tree.map(lambda leaf: 0.3 * rng.normal(size=leaf.shape).astype(np.float32), state.params)
+  state = state.replace(params=random)
+  lr = operator.lr({"hr": images()["hr"][:1]})
+  drawn = method.sample(state, lr, jax.random.key(0), n=1, temperature=0.0)[0]
+  last = int(np.round(255 * drawn[0, -1, -1, -1]))
+  every = np.repeat(np.round(255 * np.asarray(drawn)).astype(np.uint8), LEVELS, axis=0)
+  every[:, -1, -1, -1] = np.arange(LEVELS)
+  # The inputs of the drawn image, whatever the alternatives would be reduced to.
+  batch = {"hr": every, "lr": np.repeat(np.asarray(lr), LEVELS, axis=0)}
+  assert int(np.argmin(method.objective(state, batch, jax.random.key(0))["bits_per_dim"])) == last
+
+
 def loss_of(weight: float):
   """Loss and metrics of one round, and the gradient of the conditioning network's last layer by SGD."""
   config = tiny(conditioning_weight=weight)
