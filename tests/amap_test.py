@@ -194,10 +194,12 @@ def test_the_discriminator_judges_the_centre_of_larger_images():
     assert value.shape == (4,)
 
 
-def test_soft_consistency_is_the_mean_absolute_error_in_low_resolution():
-  config = amap_swiss_roll.get_config("softgan")
+@pytest.mark.parametrize("variant", ["softgan", "softdg"])
+def test_soft_consistency_is_the_mean_absolute_error_in_low_resolution(variant):
+  config = amap_swiss_roll.get_config(variant)
   config.train.batch = 40
-  config.method.discriminator_updates = 1
+  if variant == "softgan":
+    config.method.discriminator_updates = 1
   config.optim.generator.learning_rate = 0.0
   operator = make_operator(config)
   batch = {"hr": jnp.asarray(swiss_roll.draw(np.random.default_rng(0), 40)), "index": jnp.arange(40)}
