@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import small_runs
 from sr_jax.config import stage_config
 from sr_jax.configs import amap_swiss_roll, base
 from sr_jax.data import open_source
@@ -171,6 +172,21 @@ def test_a_trained_discriminator_estimates_the_log_ratio_that_the_generator_desc
   log_ratio = method.objective(state, batch, jax.random.key(0))["log_ratio"]
   assert abs(float(log_ratio.mean()) - 0.49) < 0.1
   assert abs(float(metrics["loss"]) - 0.49) < 0.25  # KL[q || p], of noisy images
+
+
+def test_both_players_see_their_images_with_the_instance_noise_of_the_round():
+  config = small_runs.tiny("amap_gan")
+  config.optim.discriminator.learning_rate = 0.0  # so that the generator's loss has its own noise alone
+  method, batch = make_method(config, make_operator(config)), small_runs.batch()
+  state = jax.jit(method.init)(jax.random.key(0), batch)
+  step = jax.jit(partial(run_round, method))
+  clean, noisy = (
+    step(state.replace(aux={"noise": jnp.float32(sigma)}), batch, jax.random.key(1))[1]
+    for sigma in (0.0, 1.0)
+  )
+  assert clean["lr_l1"] == noisy["lr_l1"]  # the same images
+  for loss in ("loss", "discriminator_loss"):
+    assert clean[loss] != noisy[loss]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from small_runs import network, tiny
+from small_runs import network, plain_descent, tiny
 from sr_jax import losses
 from sr_jax.errors import UserError
 from sr_jax.method import run_round
@@ -95,6 +95,29 @@ def test_the_loss_is_the_weighted_sum_of_its_terms_with_the_kl_averaged_over_the
   expected = 2 * metrics["pixel"] + 3 * metrics["kl"] / size + 0.5 * metrics["adversarial"]
   np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)
   assert metrics["kl"] > 0
+
+
+@pytest.mark.parametrize("name", ["varsr", "mr_gan"])
+def test_the_critic_learns_to_tell_images_apart_and_the_generator_to_be_taken_for_real(name):
+  """Of one player that moves and one that stands, each pulls E C(fake) - E C(real) its own way."""
+
+  def gap(moving: str) -> list[float]:
+    config = plain_descent(name)
+    others = [key for key in config.method if key.endswith("_weight") and key != "adversarial_weight"]
+    config.method.update({**dict.fromkeys(others, 0.0), "adversarial_weight": 1.0})
+    for role, optim in config.optim.items():
+      optim.learning_rate = 1e-3 if (role == "critic") == (moving == "critic") else 0.0
+    method = make_method(config, make_operator(config))
+    step, state, gaps = jax.jit(partial(run_round, method)), jax.jit(method.init)(KEY, images()), []
+    for _ in range(2):
+      state, metrics = step(state, images(), KEY)
+      gaps.append(float(metrics["critic_loss"]))
+    return gaps
+
+  before, after = gap("critic")
+  assert after < before
+  before, after = gap("generator")
+  assert after > before
 
 
 def test_the_kl_of_a_round_is_that_of_the_posterior_from_the_prior(trained):
