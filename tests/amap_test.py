@@ -361,6 +361,24 @@ def test_bits_per_dimension_count_grey_levels():
     np.testing.assert_allclose(bits, np.log2(255) - 1 / np.log(2), rtol=1e-6)
 
 
+def test_a_density_is_learned_of_grey_levels_spread_evenly_over_their_step():
+  prior = density_prior(base.get_config("amap_ll", generator="convnet"))
+  batch = {"hr": jnp.full((3, 32, 32, 3), 128, jnp.uint8)}
+  for power, moment in ((1, 0), (2, 1 / 12)):  # of the uniform distribution from -1/2 to 1/2
+    loss, _ = prior.loss(
+      lambda y, power=power: ((255 * y - 128) ** power, None), batch, jax.random.key(0), jnp.float32(0)
+    )
+    np.testing.assert_allclose(-loss.mean(), moment, atol=0.01)
+
+
+def test_a_densitys_energy_is_the_negative_log_probability_of_the_whole_image():
+  """Eq. 32 sums over the sub-pixels: a mean would give a soft model's consistency a weight of its own."""
+  prior = density_prior(base.get_config("amap_ll", generator="convnet"))
+  y = jax.random.normal(jax.random.key(0), (2, 4, 4, 3))
+  energy = prior.energy(jax.scipy.stats.norm.logpdf, y, jax.random.key(1), jnp.float32(0))
+  np.testing.assert_allclose(energy, -jax.scipy.stats.norm.logpdf(y).sum((1, 2, 3)), rtol=1e-5)
+
+
 # The Swiss roll (section 5.1).
 
 
