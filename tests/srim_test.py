@@ -1,6 +1,7 @@
 """SRIM: conditional IMLE does its job, on problems small enough to know the answer."""
 
 import functools
+import importlib
 import re
 
 import jax
@@ -12,6 +13,7 @@ from sr_jax import config as configs
 from sr_jax import graft, parallel
 from sr_jax.configs import base
 from sr_jax.errors import UserError
+from sr_jax.method import optimiser
 from sr_jax.methods import make_method
 from sr_jax.methods.srim import draw_latents, minibatch_columns
 from sr_jax.networks import eval_pass, make_generator, train_pass
@@ -224,8 +226,52 @@ def first_descent(config):
   return before, *step(state, batch)
 
 
+def test_each_stage_chooses_the_nearest_to_the_truth_at_its_own_resolution():
+  """Section 2.4, against all candidates of a stage one by one; the second goes on from the first's."""
+  config = srim_network(minibatch=8)
+  config.consistency = "project"
+  before, _, metrics = first_descent(config)
+  net, operator, batch = make_generator(config), make_operator(config), random_batch()
+  y = batch["hr"] / np.float32(255)
+  x, key = operator.lr(batch), jax.random.wrap_key_data(before.aux.key)
+  params, stats = before.params["generator"], before.stats["generator"]
+  previous, distances = x, np.zeros(())
+  shapes, truths = net.latent(x.shape[1:]), (operator.with_factor((2, 2)).A(y), y)
+  for s, (shape, truth) in enumerate(zip(shapes, truths, strict=True)):
+    outputs = []
+    for j in range(6):
+      (latent,) = draw_latents(key, jnp.arange(8), jnp.full(8, j), [shape], s)
+      output = eval_pass(net, params, stats, s, x, previous, latent, method="stage")
+      outputs.append(operator.head(output, x) if s else output)
+    distances = np.stack([np.square(output - truth).sum(axis=(1, 2, 3)) for output in outputs])
+    np.testing.assert_array_equal(before.aux.choice[:, s], distances.argmin(axis=0))
+    previous = np.stack(outputs)[distances.argmin(axis=0), np.arange(8)]
+  np.testing.assert_allclose(metrics["selected"], distances.min(axis=0).mean(), rtol=1e-4)
+
+
+@pytest.mark.parametrize(("rounds", "warmup"), [(20, 0), (20, 3), (21, 0), (19, 100)])
+def test_the_schedule_of_the_rate_is_as_long_as_the_run_has_descents(monkeypatch, rounds, warmup):
+  lengths = []
+
+  def noted(keys, calls):
+    lengths.append(calls)
+    return optimiser(keys, calls)
+
+  monkeypatch.setattr(importlib.import_module("sr_jax.methods.srim"), "optimiser", noted)
+  config = config_of("srim", inner_rounds=4, warmup_rounds=warmup)  # 2 rounds of selection, then 4 of descent
+  config.train.rounds = rounds
+  method, mesh, batch, _ = make(config)
+  state, step = parallel.compile_init(method, mesh, 0)(batch), parallel.compile_step(method, mesh, 0)
+  descents = 0
+  for _ in range(rounds):
+    state, metrics = step(state, batch)
+    descents += bool(metrics["images"])
+  assert lengths == [descents]
+
+
 def test_lower_stages_descend_on_their_own_distance_by_the_stage_weight():
   config = srim_network(minibatch=8, stage_weight=0.5)
+  config.consistency = "project"
   before, _, metrics = first_descent(config)
   net, operator, batch = make_generator(config), make_operator(config), random_batch()
   y = batch["hr"] / np.float32(255)
@@ -240,7 +286,8 @@ def test_lower_stages_descend_on_their_own_distance_by_the_stage_weight():
   def distance(image, truth):
     return float(before.aux.alpha[0]) * np.square(image - truth).sum(axis=(1, 2, 3)).mean()
 
-  expected = distance(last, y) + 0.5 * distance(lower, operator.with_factor((2, 2)).A(y))
+  low = operator.with_factor((2, 2)).A(y)
+  expected = distance(operator.head(last, x), y) + 0.5 * distance(lower, low)
   np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-4)
 
 
