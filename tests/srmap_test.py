@@ -110,6 +110,19 @@ def test_each_player_takes_its_own_half_of_the_batch():
   assert of_critic[0] != float(step(state, {**other, "lr": x}, KEY)[1]["critic_loss"])
 
 
+def test_the_objectives_critic_sees_the_centre_of_a_larger_truth():
+  method, init, _ = made()
+  state = init(KEY, images())
+  rng = np.random.default_rng(1)
+  hr, x = (rng.integers(0, 256, (2, side, side, 3), dtype=np.uint8) for side in (32, 8))
+  inside, outside = hr.copy(), hr.copy()
+  inside[:, 8:24, 8:24] = 0
+  outside[:, :8], outside[:, 24:], outside[:, :, :8], outside[:, :, 24:] = 0, 0, 0, 0
+  of = [method.objective(state, {"hr": v, "lr": x}, KEY)["adversarial"] for v in (hr, outside, inside)]
+  np.testing.assert_array_equal(of[0], of[1])
+  assert not np.any(of[0] == of[2])
+
+
 def test_r1_sees_the_part_of_the_real_images_that_its_key_says():
   """With one of two, the second real image of each pair does not matter to it."""
   method, init, step = made(r1_every=2)

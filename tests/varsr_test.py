@@ -160,6 +160,19 @@ def test_nothing_drawn_depends_on_the_high_resolution_image(trained):
   assert not np.allclose(*losses_of)
 
 
+def test_the_objective_is_the_reconstruction_from_the_posterior(trained):
+  method, operator, state, _ = trained
+  y, x = to_float(images()["hr"]), operator.lr(images())
+  errors = {}
+  for name in ("posterior", "prior"):
+    latent = draw(getattr(method.latents, name)(state, y if name == "posterior" else x), KEY)
+    image = operator.head(method.latents.decode(state, x, latent), x)
+    errors[name] = np.square(image - y).mean((1, 2, 3))
+  objective = method.objective(state, images(), KEY)["pixel"]
+  np.testing.assert_allclose(objective, errors["posterior"], rtol=1e-4)
+  assert not np.allclose(objective, errors["prior"], rtol=1e-3)
+
+
 def test_without_a_latent_it_is_regression():
   config = tiny("varsr")
   config.method.adversarial_weight = 0.0
