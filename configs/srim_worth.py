@@ -76,10 +76,18 @@ def sweep() -> Iterator[tuple[str, str, dict[str, Any]]]:
     ("both stages trained", {"method.stage_weight": 1.0}),
   ):
     yield f"two-stage, SRIM, conv2_2, {factor}", "two_stage_srim_conv2_2", starts["two_stage"] | changes
-  vector = {"networks.generator.noise_channels": 0, "networks.generator.latent_size": 4}
-  yield "SRResNet-start-4", "srresnet_start", vector
-  start = {"init_from": ("generator={workdir}/SRResNet-start-4",)}
-  yield "SRResNet, SRIM, conv2_2, a latent of 4", "srresnet_srim_conv2_2", start | vector
+  # Networks of another shape, each with a start of its own.
+  latent = {"networks.generator.noise_channels": 0, "networks.generator.latent_size": 4}
+  for key, name, changes, objectives in (
+    ("4", "a latent of 4", latent, ("srim",)),
+    ("shuffles", "two shuffles", {"networks.generator.tail": "shuffle"}, OBJECTIVES),
+  ):
+    row = f"SRResNet-start-{key}"
+    yield row, "srresnet_start", changes
+    start = {"init_from": (f"generator={{workdir}}/{row}",)}
+    for objective in objectives:
+      label = f"SRResNet, {OBJECTIVES[objective]}, conv2_2, {name}"
+      yield label, f"srresnet_{objective}_conv2_2", start | changes
   # As many rounds as the start and what goes on from it.
   scratch = {"train.rounds": 9200, "optim.generator.learning_rate": 1e-3}
   yield "SRResNet, SRIM, pixels, from scratch", "srresnet_srim_pixels", scratch

@@ -15,7 +15,7 @@ from sr_jax.config import stage_config
 from sr_jax.configs import amap_swiss_roll, base
 from sr_jax.data import open_source
 from sr_jax.errors import UserError
-from sr_jax.method import run_round
+from sr_jax.method import State, run_round
 from sr_jax.methods import make_method
 from sr_jax.methods.amap_gan import make_anneal
 from sr_jax.methods.amap_priors import denoiser_prior, density_prior
@@ -281,18 +281,23 @@ def test_a_generator_is_guided_by_the_coarsest_snapshot_first_and_the_finest_las
   batch = {"hr": jnp.ones((8, 1, 2, 1))}
   state = method.init(jax.random.key(0), batch)
 
-  def loss(step: int, changed: int | None = None) -> float:
-    """Of round `step`, perhaps with other weights in one snapshot."""
+  def at(step: int, changed: int | None = None) -> State:
+    """Before round `step`, perhaps with other weights in one snapshot."""
     snapshots = state.params["snapshots"]
     if changed is not None:
       net = jax.tree.map(lambda v: v.at[changed].add(1.0), snapshots["net"])
       snapshots = snapshots | {"net": net}
-    other = state.replace(step=jnp.int32(step), params=state.params | {"snapshots": snapshots})
-    return float(method.step(other, batch, jax.random.key(1))[1]["loss"])
+    return state.replace(step=jnp.int32(step), params=state.params | {"snapshots": snapshots})
+
+  def loss(state: State) -> float:
+    return float(method.step(state, batch, jax.random.key(1))[1]["loss"])
 
   for step, guide in ((0, 0), (1, 0), (2, 1), (3, 1)):
-    assert loss(step, guide) != loss(step)
-    assert loss(step, 1 - guide) == loss(step)
+    assert loss(at(step, guide)) != loss(at(step))
+    assert loss(at(step, 1 - guide)) == loss(at(step))
+  judged = [method.objective(at(0, i), batch, jax.random.key(1))["score_norm"] for i in (None, 0, 1)]
+  np.testing.assert_array_equal(judged[0], judged[1])  # by the finest alone, whatever the round
+  assert not np.any(judged[0] == judged[2])
 
 
 def test_a_denoiser_trained_on_a_gaussian_points_along_its_score():

@@ -252,6 +252,17 @@ def test_a_temperature_of_zero_is_greedy_decoding_and_one_draws():
   np.testing.assert_allclose(np.round(np.asarray(warm) * 255), np.asarray(warm) * 255, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["pixel_recursive", "pixel_independent"])
+def test_every_row_and_column_of_every_sample_is_drawn_with_numbers_of_its_own(name):
+  """Without weights every level is equally likely, so that equal rows had equal numbers."""
+  method, operator, state = started(name)
+  state = state.replace(params=jax.tree.map(jnp.zeros_like, state.params))
+  y = np.asarray(method.sample(state, operator.lr(images()), jax.random.key(0), n=2))
+  for order in (y, y.swapaxes(2, 3)):
+    lines = order.reshape(-1, order.shape[-2] * order.shape[-1])
+    assert len(np.unique(lines, axis=0)) == len(lines)
+
+
 def test_the_greedy_image_of_independent_sub_pixels_has_the_most_probable_level_of_each():
   config = tiny("pixel_independent")
   method, operator = make(config)

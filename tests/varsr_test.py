@@ -12,8 +12,10 @@ from sr_jax import losses
 from sr_jax.errors import UserError
 from sr_jax.method import run_round
 from sr_jax.methods import make_method
+from sr_jax.methods.generator import train_images
 from sr_jax.methods.varsr import draw
-from sr_jax.networks import init, make_network, train_pass
+from sr_jax.networks import init, make_generator, make_network, train_pass
+from sr_jax.networks.vgg import vgg_features
 from sr_jax.ops import make_operator, to_float
 
 KEY = jax.random.key(0)
@@ -171,6 +173,26 @@ def test_the_objective_is_the_reconstruction_from_the_posterior(trained):
   objective = method.objective(state, images(), KEY)["pixel"]
   np.testing.assert_allclose(objective, errors["posterior"], rtol=1e-4)
   assert not np.allclose(objective, errors["prior"], rtol=1e-3)
+
+
+def test_the_perceptual_loss_is_the_mean_squared_distance_of_vggs_layers():
+  layers, weights = ("conv1_2", "conv2_2"), {"pixel_weight": 2.0, "perceptual_weight": 3.0}
+  config = tiny("varsr")
+  config.method.update({"adversarial_weight": 0.0, **weights})
+  config.method.features.update({"layers": layers, "file": "grafted by the loop", "width": 4})
+  config.networks.generator.latent_size = 0
+  operator = make_operator(config)
+  method = make_method(config, operator)
+  state = jax.jit(method.init)(KEY, images())
+  y, x = to_float(images()["hr"]), operator.lr(images())
+  image, _ = train_images(make_generator(config), operator, state, state.params["generator"], x, ())
+  ours, theirs = (
+    vgg_features(state.params["vgg"], v, layers, config.method.features.padding) for v in (image, y)
+  )
+  expected = sum(np.square(a - b).mean() for a, b in zip(ours, theirs, strict=True))
+  metrics = method.step(state, images(), KEY)[1]
+  np.testing.assert_allclose(metrics["perceptual"], expected, rtol=1e-4)
+  np.testing.assert_allclose(metrics["loss"], 2 * metrics["pixel"] + 3 * metrics["perceptual"], rtol=1e-5)
 
 
 def test_without_a_latent_it_is_regression():
