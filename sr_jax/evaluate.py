@@ -92,12 +92,13 @@ def evaluate_run(
   for needed, flag in ((folder, "The evaluation's folder"), (save or folder, "--save-samples")):
     make(check_writable(needed, flag))
   own = jax.tree_util.Partial(run.method.objective, run.state)
+  judge = jax.tree_util.Partial(run.method.judge or run.method.objective, run.state)
   measured = partial(
     evaluate,
     source=source,
     config=config,
     operator=run.operator,
-    judge=own if settings.judge else None,
+    judge=judge if settings.judge else None,
     classify=load_classifier(settings.classifier) if settings.classifier else None,
   )
   table: dict[str, dict[str, float]] = {}

@@ -64,7 +64,7 @@ def evaluate(
     operator: A, for inputs that the set does not bring and for the consistency metrics.
     samples: n.
     objective: (batch, key) -> {name: [B]}, measured beside the metrics, as "loss_<name>".
-    judge: the same, measured of the samples in the place of the truth, as "sample_loss_<name>".
+    judge: the same of the samples in the place of the truth, as "sample_loss_<name>"; see `Method.judge`.
     classify: images -> probabilities [B, K], of which `class_metrics` are measured.
     save: a folder for all samples as image files, see `save_samples`; "": none.
   """

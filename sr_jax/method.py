@@ -88,6 +88,8 @@ class Method(NamedTuple):
     describe_temperature: what the paper calls a temperature, for tables.
     latents: the two steps of `sample`, of a method whose samples are images of a latent.
     classify: (state, images [B, H, W, C] in [0, 1]) -> probabilities [B, classes], of a classifier.
+    judge: (state, batch, key) -> {name: [B]}: of the images "hr" what `objective` says of the method's own
+      sample; None: `objective` itself looks at "hr".
   """
 
   init: Callable[[Key, Batch], State]
@@ -103,6 +105,7 @@ class Method(NamedTuple):
   describe_temperature: Callable[[float], str] = "temperature {:.3g}".format
   latents: Latents | None = None
   classify: Callable[[State, Array], Array] | None = None
+  judge: Callable[[State, Batch, Key], dict[str, Array]] | None = None
 
 
 def run_round(method: Method, state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
@@ -189,7 +192,7 @@ def averaged(method: Method, decay: float) -> Method:
     prior=of_average(method.latents.prior),
     posterior=of_average(method.latents.posterior),
   )
-  drawing = {name: of_average(getattr(method, name)) for name in ("objective", "sample", "classify")}
+  drawing = {name: of_average(getattr(method, name)) for name in ("objective", "sample", "classify", "judge")}
   return method._replace(init=init, step=step, latents=latents, **drawing)
 
 

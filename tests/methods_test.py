@@ -197,6 +197,18 @@ def test_the_objective_is_one_finite_number_per_example_and_falls_in_training(na
     assert key in ("lr_l1", "kl") or after[key].mean() < value.mean()
 
 
+@every_sampler
+def test_what_a_method_thinks_of_images_depends_on_them(name):
+  method, operator = made(name)
+  x, others = operator.lr(batch()), batch(1)["hr"]
+  judge = jax.jit(method.judge or method.objective)
+  judged = [
+    judge(run(name, 1), {**batch(), "hr": hr, "lr": x}, jax.random.key(0)) for hr in (batch()["hr"], others)
+  ]
+  differ = {key: bool(np.any(judged[0][key] != judged[1][key])) for key in judged[0]}
+  assert all(differ.values()), differ
+
+
 @pytest.mark.parametrize("name", sorted(STOCHASTIC))
 def test_images_of_a_batch_are_drawn_with_noise_of_their_own(name):
   """One input twice in a batch: a stochastic method gives it two answers in one draw."""

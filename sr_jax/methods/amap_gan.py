@@ -117,16 +117,21 @@ def amap_gan(config: ConfigDict, operator: Operator) -> Method:
     metrics |= {"discriminator_loss": judged["loss"], "noise": sigma}
     return state.replace(aux={"noise": jnp.float32(noise)}), metrics
 
-  def objective(state: State, batch: Batch, key: Key) -> dict[str, Array]:
-    """The discriminator's estimate of log q / p of one sample, without noise, and MAE(x, Ay).
+  def judge(state: State, batch: Batch, key: Key) -> dict[str, Array]:
+    """The discriminator's estimate of log q / p of images, without noise, and MAE(x, Ay).
 
     The discriminator sees the centre of images that are larger than it was trained on.
     """
-    x = operator.lr(batch)
-    y = sample(state, x, key, n=1)[0]
+    del key
+    y = to_float(batch["hr"])
     seen = centre_crop(y, config.data.crop)
     logit = eval_pass(discriminator, state.params["discriminator"], state.stats["discriminator"], seen)
-    return {"log_ratio": -logit, "lr_l1": losses.lr_l1(operator, y, x)}
+    return {"log_ratio": -logit, "lr_l1": losses.lr_l1(operator, y, operator.lr(batch))}
+
+  def objective(state: State, batch: Batch, key: Key) -> dict[str, Array]:
+    """What `judge` says of one sample."""
+    x = operator.lr(batch)
+    return judge(state, {"hr": sample(state, x, key, n=1)[0], "lr": x}, key)
 
   return Method(
     first,
@@ -137,4 +142,5 @@ def amap_gan(config: ConfigDict, operator: Operator) -> Method:
     deterministic=is_deterministic(net),
     fixed_length=config.method.noise.anneal != "constant_loss",
     latents=latents,
+    judge=judge,
   )

@@ -62,12 +62,15 @@ def guided(make_prior: Callable[[ConfigDict], Prior]) -> Callable[[ConfigDict, O
       state, metrics = descend(state, "generator", loss_fn, tx)
       return state, metrics | {"snapshot": jnp.float32(number)}
 
+    def judge(state: State, batch: Batch, key: Key) -> dict[str, Array]:
+      """How probable the finest snapshot finds images, and MAE(x, Ay)."""
+      y, (guide, sigma) = to_float(batch["hr"]), snapshot(state, count - 1)
+      return prior.judge(guide, y, key, sigma) | {"lr_l1": losses.lr_l1(operator, y, operator.lr(batch))}
+
     def objective(state: State, batch: Batch, key: Key) -> dict[str, Array]:
-      """How probable the finest snapshot finds one sample, and MAE(x, Ay)."""
+      """What `judge` says of one sample."""
       x = operator.lr(batch)
-      y = sample(state, x, key, n=1)[0]
-      guide, sigma = snapshot(state, count - 1)
-      return prior.judge(guide, y, key, sigma) | {"lr_l1": losses.lr_l1(operator, y, x)}
+      return judge(state, {"hr": sample(state, x, key, n=1)[0], "lr": x}, key)
 
     return Method(
       first,
@@ -78,6 +81,7 @@ def guided(make_prior: Callable[[ConfigDict], Prior]) -> Callable[[ConfigDict, O
       deterministic=is_deterministic(net),
       fixed_length=True,
       latents=latents,
+      judge=judge,
     )
 
   return make

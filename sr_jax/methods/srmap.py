@@ -94,13 +94,21 @@ def srmap(config: ConfigDict, operator: Operator) -> Method:
     metrics |= {f"critic_{name}": judged[name] for name in ("loss", "r1")}
     return state, metrics | noise_weight(state.params["generator"]) | {"images": jnp.float32(half)}
 
+  def judge(state: State, batch: Batch, key: Key) -> dict[str, Array]:
+    """Fidelity of images, and the critic's value of their centres."""
+    del key
+    y = to_float(batch["hr"])
+    seen = centre_crop(y, config.data.crop)
+    fidelity = losses.lr_l1(operator, y, operator.lr(batch))
+    return {"fidelity": fidelity, "critic": critic_value(critic, state, seen)}
+
   def objective(state: State, batch: Batch, key: Key) -> dict[str, Array]:
-    """Fidelity of one sample, and the prior's loss beside its own truth; the critic sees centres."""
+    """Fidelity of one sample, and the prior's loss beside its own truth."""
     x = operator.lr(batch)
-    y = sample(state, x, key, n=1)[0]
-    seen = (centre_crop(v, config.data.crop) for v in (y, to_float(batch["hr"])))
-    fake, real = (critic_value(critic, state, v) for v in seen)
-    return {"fidelity": losses.lr_l1(operator, y, x), "adversarial": losses.relativistic(fake, real)}
+    fake = judge(state, {"hr": sample(state, x, key, n=1)[0], "lr": x}, key)
+    real = judge(state, batch, key)
+    adversarial = losses.relativistic(fake["critic"], real["critic"])
+    return {"fidelity": fake["fidelity"], "adversarial": adversarial}
 
   return Method(
     first,
@@ -110,4 +118,5 @@ def srmap(config: ConfigDict, operator: Operator) -> Method:
     minibatch=half // settings.r1_every,
     deterministic=is_deterministic(net),
     latents=latents,
+    judge=judge,
   )
