@@ -20,7 +20,7 @@ RESAMPLES = 2000
 # Of `config.eval`, what two evaluations must share for their numbers to mean the same.
 PROTOCOL = (
   *(f"data.{key}" for key in ("channels", "centre", "resize")),
-  *("border", "luma", "best_by", "classifier"),
+  *("border", "luma", "best_by", "classifier", "embedding.function", "embedding.sha256"),
   *(f"lpips.{key}" for key in ("net", "backbone_sha256", "heads_sha256")),
 )
 
@@ -33,6 +33,7 @@ class Evaluation(NamedTuple):
     samples: of each image.
     protocol: how it was measured, by key.
     images: names of the test images.
+    prints: their fingerprints, see `write_per_image`; {} of an earlier version's.
     rows: {kind: {column: [N]}}, where a row's kind is what follows the method's name: "" of single samples,
       ", best of 10", ", tau = 2".
     metrics: those that have columns.
@@ -43,6 +44,7 @@ class Evaluation(NamedTuple):
   samples: int
   protocol: dict[str, object]
   images: list[str]
+  prints: dict[str, list[int]]
   rows: dict[str, dict[str, np.ndarray]]
   metrics: dict[str, Metric]
   first_kind: str
@@ -56,7 +58,7 @@ def read_evaluation(folder: str | Path, name: str) -> Evaluation:
   """
   try:
     meta = json.loads((as_path(folder) / "evaluation" / "table.json").read_text())["meta"]
-    images, rows = read_per_image(as_path(folder) / "evaluation")
+    images, rows, prints = read_per_image(as_path(folder) / "evaluation")
     settings = configs.flatten(meta["eval"])
     label, title = next(iter(meta["single"].items()))
     # Whatever is done to a network's output, inputs and measurement are the same.
@@ -71,7 +73,9 @@ def read_evaluation(folder: str | Path, name: str) -> Evaluation:
   protocol = {f"config.eval.{key}": settings.get(key) for key in PROTOCOL} | {"the operator": operator}
   own = {kind: rows[row] for kind, row in kinds.items()}
   known = columns(settings["metrics"])
-  return Evaluation(name, settings["samples"], protocol, images, own, known, title.removeprefix(method))
+  return Evaluation(
+    name, settings["samples"], protocol, images, prints, own, known, title.removeprefix(method)
+  )
 
 
 def compare(folders: Sequence[str], metric: str = "", count: int = 5, seed: int = 0) -> str:
@@ -174,7 +178,7 @@ def _most(first: Evaluation, others: Sequence[Evaluation], kind: str, column: st
   parts = []
   for other in others:
     ours, theirs = first.rows[kind][column], other.rows[kind][column]
-    order = np.argsort(-np.nan_to_num(np.abs(theirs - ours)), stable=True)[:count]
+    order = np.argsort(-np.nan_to_num(np.abs(theirs - ours), nan=np.inf), stable=True)[:count]
     cells = [["image", first.name, other.name, "difference"]]
     for i in order:
       cells.append(
@@ -195,6 +199,13 @@ def _check_alike(first: Evaluation, other: Evaluation) -> None:
       f"{first.name} was evaluated on {len(first.images)} images and {other.name} on {len(other.images)}, "
       "and they are not the same: evaluate both on one test set."
     )
+  for kind in first.prints.keys() & other.prints.keys():
+    pairs = zip(first.images, first.prints[kind], other.prints[kind], strict=True)
+    if differing := [image for image, ours, theirs in pairs if ours != theirs]:
+      raise UserError(
+        f"{len(differing)} of {len(first.images)} images have another {kind} in {first.name} than in "
+        f"{other.name}, {printable(differing[0])} for one: evaluate both on one test set."
+      )
   for key, value in first.protocol.items():
     theirs = other.protocol[key]
     unknown = key.endswith(("sha256", "classifier")) and "" in (value, theirs)

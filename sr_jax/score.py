@@ -18,7 +18,7 @@ from sr_jax.configs import base
 from sr_jax.data import open_source, test_batches
 from sr_jax.errors import UserError
 from sr_jax.files import as_path, check_writable, name_of
-from sr_jax.images import read_image
+from sr_jax.images import fingerprint, read_image
 from sr_jax.metrics.diversity import diversity_scores, mse_maps
 from sr_jax.metrics.lpips import lpips_maps, read_lpips
 from sr_jax.metrics.protocol import Array
@@ -78,10 +78,14 @@ def score(folder: str | Path, config: ConfigDict, out: str | Path = "", command:
   wanted = settings.lpips.heads or (settings.lpips.backbone and not metrics.sets_note(names, len(truths)))
   lpips = jax.device_put(read_lpips(settings)) if wanted else None
   found = []
+  # What the samples were made of is known where it was given.
+  prints: dict[str, list[int]] = {name: [] for name in ("truth", "input")[: 1 + bool(settings.data.lr_dir)]}
   for batch in test_batches(source, settings.data, batch=1, factor=operator.factor):
     truth = batch["hr"][0]
     samples = [_read(path, truth, operator.factor) for path in files[int(batch["index"][0])]]
     pair = {key: batch[key] for key in ("hr", "lr") if key in batch}
+    for name, images in zip(prints, pair.values(), strict=True):
+      prints[name].append(fingerprint(images[0]))
     found.append(jax.device_get(_measure(np.stack(samples)[:, None], pair, weights, lpips, protocol, names)))
   parts, seen = zip(*((part[:2], part[2]) for part in found), strict=True)
   values, curves = jax.tree.map(lambda *parts: np.concatenate(parts, axis=-1), *parts)
@@ -113,7 +117,7 @@ def score(folder: str | Path, config: ConfigDict, out: str | Path = "", command:
     target = as_path(out) / "evaluation"
     write_report(target, "table", rows, meta, shown)
     write_report(target, "best", firsts, {"command": command}, shown)
-    write_per_image(target, [truth.name for truth in truths], rows_of(title, n, values))
+    write_per_image(target, [truth.name for truth in truths], rows_of(title, n, values), prints)
   return text
 
 

@@ -22,7 +22,10 @@ CHANGE = SHIFT + RNG.normal(0, 0.2, 40)
 CHANGE[17] = -4
 
 
-def write(folder, rows, consistency="none", names=tuple(f"{i}.png" for i in range(40)), first="", **settings):
+NAMES = tuple(f"{i}.png" for i in range(40))
+
+
+def write(folder, rows, consistency="none", names=NAMES, first="", prints=None, **settings):
   """What an evaluation of a method "m" leaves, with rows {kind: {column: [N]}}."""
   config = base.get_config()
   config.eval.metrics = ("psnr", "std")
@@ -35,7 +38,7 @@ def write(folder, rows, consistency="none", names=tuple(f"{i}.png" for i in rang
     "eval": json.loads(config.eval.to_json()),
   }
   write_report(folder / "evaluation", "table", means, meta)
-  write_per_image(folder / "evaluation", names, rows)
+  write_per_image(folder / "evaluation", names, rows, prints or {})
   return str(folder)
 
 
@@ -80,6 +83,16 @@ def test_means_differences_and_the_images_that_differ_most_are_told(runs):
   assert compare(runs, count=2) == text
 
 
+@pytest.mark.parametrize("kind", ["truth", "input"])
+def test_other_pictures_of_the_same_names_are_no_pairs(tmp_path, kind):
+  others = [*range(39), 7]
+  prints = {"a": {kind: range(40)}, "b": {kind: others}, "unknown": {}}
+  a, b, unknown = (write(tmp_path / n, {"": {"psnr": PSNR}}, prints=p) for n, p in prints.items())
+  with pytest.raises(UserError, match=f"1 of 40 images have another {kind} in a than in b, 39.png for one"):
+    compare([a, b])
+  assert compare([a, unknown])
+
+
 def test_names_of_images_reach_the_terminal_without_their_control_characters(tmp_path, capsys):
   names = tuple(f"\x1b[2J\n{i}.png" for i in range(40))
   folders = [write(tmp_path / name, {"": {"psnr": PSNR}}, names=names) for name in "ab"]
@@ -96,13 +109,13 @@ def test_metrics_of_a_set_of_samples_are_compared_only_between_sets_of_equal_siz
   assert "std" not in compare([a, write(tmp_path / "c", rows, samples=5)])
 
 
-def test_a_number_that_is_not_finite_is_told_and_other_images_are_still_ordered(tmp_path):
+def test_an_image_that_diverged_is_named_first_and_the_others_are_still_ordered(tmp_path):
   broken = PSNR + CHANGE
   broken[3] = np.nan
   folders = [write(tmp_path / name, {"": {"psnr": v}}) for name, v in (("a", PSNR), ("b", broken))]
-  text = compare(folders, count=1)
+  text = compare(folders, count=2)
   assert "diverged" in text
-  assert "| 17.png" in text
+  assert text.index("| 3.png") < text.index("| 17.png")
 
 
 def test_names_of_folders_that_are_alike_are_told_apart(tmp_path):
@@ -156,7 +169,7 @@ def test_a_run_evaluated_and_its_samples_scored_are_the_same(tmp_path, monkeypat
   others = ["--config.eval.baselines=()", "--config.eval.beside=('.',)"]
   assert cli.main(["evaluate", *saving, *others]) == 0
   assert len(list((tmp_path / "samples").iterdir())) == 6 * 3
-  names, rows = read_per_image(run / "evaluation")
+  names, rows, _ = read_per_image(run / "evaluation")
   table = json.loads((run / "evaluation" / "table.json").read_text())["rows"]
   assert rows.pop("run").keys() == table.pop("run").keys()  # what is beside it
   assert names == [f"{i}.png" for i in range(6)]
@@ -168,7 +181,7 @@ def test_a_run_evaluated_and_its_samples_scored_are_the_same(tmp_path, monkeypat
   words = [f"--truth={images}", f"--out={tmp_path / 'scored'}", metrics]
   keys = ["--config.eval.border=2", "--config.operator.border=replicate"]
   assert cli.main(["score", str(tmp_path / "samples"), *words, *keys]) == 0
-  _, scored = read_per_image(tmp_path / "scored" / "evaluation")
+  _, scored, _ = read_per_image(tmp_path / "scored" / "evaluation")
   for kind in ("", ", best of 3"):
     for column in ("psnr", "lr_psnr_truth"):
       np.testing.assert_allclose(scored["samples" + kind][column], rows["srim" + kind][column], atol=0.02)

@@ -204,7 +204,7 @@ def test_a_score_is_of_the_sum_of_the_enlarged_layers(arrays, keys, tmp_path):
   config.eval.metrics = ("psnr",)
   config.eval.data.dir = str(tmp_path / "truth")
   score(tmp_path / "samples", config, tmp_path)
-  _, rows = read_per_image(tmp_path / "evaluation")
+  _, rows, _ = read_per_image(tmp_path / "evaluation")
   files = (truth + noise) / 255
   maps = np.array([sum(enlarged(v, (20, 24)) for v in layers(arrays, f, truth / 255)) for f in files])
   whole, local = maps.mean((1, 2)), maps.min(axis=0).mean()

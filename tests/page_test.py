@@ -65,7 +65,7 @@ def write(folder, seed=0, rounds=3, channels=3):
   meta = {"operator": "A", "single": {"": "m"}, "eval": json.loads(config.eval.to_json())}
   means = {"m": {"psnr": float(values["m"]["psnr"].mean())}}
   write_report(folder / "evaluation", "table", {"bicubic": {"psnr": 28.0}, **means}, meta)
-  write_per_image(folder / "evaluation", [f"{i}.png" for i in range(5)], values)
+  write_per_image(folder / "evaluation", [f"{i}.png" for i in range(5)], values, {})
   save_images(images, folder / "evaluation" / "images.npz")
   (folder / "config.json").write_text(configs.to_json(config))
   lines = [{"step": 10 * i, "time": 1.0, "loss": 1000.0**-i, "nan": None} for i in range(1, rounds + 1)]

@@ -79,7 +79,7 @@ def test_a_folder_is_scored_as_the_arrays_are_by_place_or_by_name(folders, tmp_p
   found = rows(tmp_path / "places")
   assert {row.replace("names", "places"): v for row, v in rows(tmp_path / "names").items()} == found
   assert list(found) == ["places", "places, best of 3", "places, mean of 3"]
-  images, each = read_per_image(tmp_path / "places" / "evaluation")
+  images, each, _ = read_per_image(tmp_path / "places" / "evaluation")
   assert images == ["0.png", "1.png"]
   names = ("lr_psnr_truth", "lr_psnr_worst", *config.eval.metrics)
   protocol = Protocol(make_operator(config), 0, "bt601")

@@ -112,13 +112,19 @@ def report_text(
   return f"# {name}\n\n{table(rows, metrics)}\n{facts}"
 
 
-def write_per_image(folder: str | os.PathLike, names: Sequence[str], rows: PerImage) -> None:
+def write_per_image(
+  folder: str | os.PathLike,
+  names: Sequence[str],
+  rows: PerImage,
+  prints: Mapping[str, Sequence[int] | np.ndarray],
+) -> None:
   """Writes `per_image.jsonl` into `folder`: {"image": name, "rows": {row: {column: number}}} a line.
 
   Args:
     folder: exists.
     names: of the images.
     rows: {row: {column: [N]}} in the order of the names.
+    prints: fingerprints of the images, {"truth" or "input": [N]}, which stand in the lines too.
   """
   lines = []
   for i, name in enumerate(names):
@@ -126,18 +132,22 @@ def write_per_image(folder: str | os.PathLike, names: Sequence[str], rows: PerIm
     values = {
       row: finite({c: float(f"{v[i]:.8g}") for c, v in columns.items()}) for row, columns in rows.items()
     }
-    lines.append(json.dumps({"image": name, "rows": values}) + "\n")
+    known = {key: int(numbers[i]) for key, numbers in prints.items()}
+    lines.append(json.dumps({"image": name, **known, "rows": values}) + "\n")
   files.write_text(files.as_path(folder) / PER_IMAGE, "".join(lines))
 
 
-def read_per_image(folder: str | os.PathLike) -> tuple[list[str], dict[str, dict[str, np.ndarray]]]:
-  """The names and rows that `write_per_image` wrote, NaN where a number was not finite."""
+def read_per_image(
+  folder: str | os.PathLike,
+) -> tuple[list[str], dict[str, dict[str, np.ndarray]], dict[str, list[int]]]:
+  """Names, rows and fingerprints that `write_per_image` wrote, NaN where a number was not finite."""
   lines = [json.loads(line) for line in (files.as_path(folder) / PER_IMAGE).read_text().splitlines()]
   rows = {
     row: {column: np.array([line["rows"][row][column] for line in lines], float) for column in columns}
     for row, columns in lines[0]["rows"].items()
   }
-  return [line["image"] for line in lines], rows
+  prints = {key: [line[key] for line in lines] for key in ("truth", "input") if key in lines[0]}
+  return [line["image"] for line in lines], rows, prints
 
 
 def finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
