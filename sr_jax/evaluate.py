@@ -56,6 +56,7 @@ class Report(NamedTuple):
       ", best of 5".
     images: the first ones, at the first temperature: "input", "samples" [n, H, W, C], "truth", "bicubic".
     baselines: names of those asked for, of which `rows` has none if the method draws nothing.
+    conditions: of the baselines, see `conditions_of`.
   """
 
   text: str
@@ -63,6 +64,16 @@ class Report(NamedTuple):
   own: dict[str, dict[str, float]]
   images: Images
   baselines: tuple[str, ...]
+  conditions: str
+
+
+def conditions_of(config: ConfigDict) -> str:
+  """What the rows of baselines depend on: runs of equal ones share them."""
+  settings, operator = config.eval, config.operator
+  keys = ("data", "limit", "border", "luma", "best_by", "lpips", "embedding", "classifier")
+  images = [config.data.to_json()] if "nearest" in settings.baselines else []
+  measured = {key: settings[key] for key in keys}
+  return "".join([operator.to_json(), ConfigDict(measured).to_json(), *images])
 
 
 def evaluate_run(
@@ -136,7 +147,7 @@ def evaluate_run(
     x = jnp.asarray(image["input"])[None]
     image["bicubic"] = np.asarray(enlarge(x, jax.random.key(0), 1)[0, 0])
   rows = _own_rows(table, short_name(config.method.name))
-  report = Report("", table, rows, images, tuple(settings.baselines))
+  report = Report("", table, rows, images, tuple(settings.baselines), conditions_of(config))
   if parallel.process()[0] != 0:
     return report
   count = len(found.places)
@@ -198,7 +209,8 @@ def read_report(config: ConfigDict, workdir: str | Path) -> Report | None:
   except (OSError, ValueError, KeyError):
     return None
   numbers = {row: {c: np.nan if v is None else v for c, v in values.items()} for row, values in rows.items()}
-  return Report("", numbers, _own_rows(numbers, short_name(config.method.name)), [], tuple(baselines))
+  own = _own_rows(numbers, short_name(config.method.name))
+  return Report("", numbers, own, [], tuple(baselines), conditions_of(config))
 
 
 def _own_rows(rows: dict[str, dict[str, float]], title: str) -> dict[str, dict[str, float]]:

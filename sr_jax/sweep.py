@@ -27,7 +27,7 @@ from sr_jax.errors import (
   explain,
   short_name,
 )
-from sr_jax.evaluate import Report, evaluate_run, make_watch, read_report
+from sr_jax.evaluate import Report, conditions_of, evaluate_run, make_watch, read_report
 from sr_jax.ledger import Entry, Trial, number_trials
 from sr_jax.method import State
 from sr_jax.run import Run
@@ -167,7 +167,7 @@ def run_trial(run: Planned, reports: Mapping[str, Report], sources: Sources, com
   try:
     check_evaluation(config, sources)  # again, now that earlier trials are there
     report = train_and_evaluate(config, run.folder, sources, command)[1]
-    return report and report._replace(images=[])
+    return report and report._replace(images=[], conditions=conditions_of(run.config))
   except Busy:
     raise
   except Exception as error:
@@ -284,8 +284,10 @@ def _needed(config: ConfigDict) -> set[str]:
 
 
 def _baselines(run: Planned, reports: Mapping[str, Report]) -> set[str]:
-  """The baselines that this trial measures: they do not depend on it, so once is enough, but for a judge."""
+  """The baselines that this trial measures: once is enough for alike conditions, but for a judge."""
   wanted = set(map(short_name, run.config.eval.baselines))
   if run.config.eval.judge:
     return wanted
-  return wanted.difference(*(report.rows for name, report in reports.items() if name != run.entry.id))
+  conditions = conditions_of(run.config)
+  others = [report for name, report in reports.items() if name != run.entry.id]
+  return wanted.difference(*(report.rows for report in others if report.conditions == conditions))

@@ -24,8 +24,8 @@ def tabulate(runs: Iterable[Planned], workdir: str | Path, command: str = "", me
   each image) and sweep_samples.png (all samples of the first image).
 
   The table: the mean of each row's finished trials, of single samples, of the best and of the mean image,
-  and, where there are several, their standard deviation; baselines as in the first trial that has them. A row
-  of which trials diverged says how many. What is missing is named below, with what is known of it.
+  and, where there are several, their standard deviation; baselines as `collect` has them. A row of which
+  trials diverged says how many. What is missing is named below, with what is known of it.
 
   Args:
     runs: the trials.
@@ -50,14 +50,20 @@ def tabulate(runs: Iterable[Planned], workdir: str | Path, command: str = "", me
 def collect(
   runs: Iterable[Planned], reports: Mapping[str, Report]
 ) -> tuple[Rows, dict[str, list[dict[str, float]]]]:
-  """What the finished trials measured: rows of the baselines, and of each other row those of its trials."""
+  """What the finished trials measured: rows of the baselines, and of each other row those of its trials.
+
+  Baselines are those of the first trial that has them; of trials with another operator, other images or
+  another way to measure they have rows of their own, which name the trial's.
+  """
   baselines: Rows = {}
+  first: dict[str, str] = {}
   measured: dict[str, list[dict[str, float]]] = {}
   for run in runs:
     if report := reports.get(run.entry.id):
       for name in map(short_name, run.config.eval.baselines):
         if name in report.rows:
-          baselines.setdefault(name, report.rows[name])
+          alike = first.setdefault(name, report.conditions) == report.conditions
+          baselines.setdefault(name if alike else f"{name} ({run.entry.trial.row})", report.rows[name])
       for kind, values in report.own.items():
         measured.setdefault(run.entry.trial.row + kind, []).append(values)
   return baselines, measured
@@ -72,7 +78,8 @@ def _tabulate(runs: list[Planned], workdir: Path, command: str, metric: str) -> 
       first.setdefault(run.entry.trial.row, run.folder)
   table, spreads = dict(means), Rows()
   for row, trials in measured.items():
-    numbers = {c: np.array([v[c] for v in trials], float) for c in trials[0]}
+    shared = [c for c in trials[0] if all(c in v for v in trials)]
+    numbers = {c: np.array([v[c] for v in trials], float) for c in shared}
     table[row] = means[row] = {c: float(v.mean()) for c, v in numbers.items()}
     if len(trials) > 1:
       spreads[row] = {c: float(v.std(ddof=1)) for c, v in numbers.items()}

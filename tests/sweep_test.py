@@ -14,9 +14,10 @@ import pytest
 from PIL import Image
 
 import small_runs
-from sr_jax import cli, ledger, parallel, sweep, sweep_commands
+from sr_jax import cli, ledger, parallel, sweep, sweep_commands, sweep_table
 from sr_jax import config as configs
 from sr_jax.errors import STOPPED, UserError
+from sr_jax.evaluate import Report, conditions_of
 from sr_jax.files import locked
 from sr_jax.ledger import Trial
 from sr_jax.report.plots import plot
@@ -222,6 +223,37 @@ def test_programs_at_once_share_the_gpus_of_a_machine(monkeypatch):
 
 def test_a_stopped_run_has_the_code_of_one_that_sigterm_killed():
   assert STOPPED == 143
+
+
+def reported(monkeypatch, tmp_path, trials):
+  """Runs of these (row, factor, columns), as if each had measured "bicubic" and its own row."""
+  runs, reports = [], {}
+  for number, (row, factor, columns) in enumerate(trials):
+    config = small_runs.tiny("regression")
+    config.operator.factor = factor
+    runs.append(sweep.Planned(ledger.Entry(number, str(number), Trial(row)), config, tmp_path / str(number)))
+    bicubic = {"bicubic": {"psnr": 20.0 + number}}
+    reports[str(number)] = Report("", bicubic, {"": columns}, [], ("bicubic", "pinv"), conditions_of(config))
+  monkeypatch.setattr(sweep_table, "read_reports", lambda runs: reports)
+  monkeypatch.setattr(sweep_table, "read_images", lambda path: [])
+  return runs, reports
+
+
+def test_trials_of_another_operator_have_baselines_of_their_own(monkeypatch, tmp_path):
+  by_factor = [("a", (4, 4)), ("b", (4, 4)), ("c", (2, 2))]
+  runs, reports = reported(monkeypatch, tmp_path, [(*trial, {"psnr": 30.0}) for trial in by_factor])
+  baselines, _ = sweep_table.collect(runs, reports)
+  assert baselines == {"bicubic": {"psnr": 20.0}, "bicubic (c)": {"psnr": 22.0}}
+  first = {"0": reports["0"]}
+  assert [sweep._baselines(run, first) for run in runs[1:]] == [{"pinv"}, {"bicubic", "pinv"}]
+
+
+def test_trials_of_one_row_share_the_columns_that_all_of_them_have(monkeypatch, tmp_path):
+  both = [("a", (4, 4), {"psnr": 30.0, "loss_mse": 1.0}), ("a", (4, 4), {"psnr": 32.0, "loss_mae": 2.0})]
+  runs, _ = reported(monkeypatch, tmp_path, both)
+  text = sweep_table.tabulate(runs, tmp_path)
+  assert "| a            |  31.00 |" in text
+  assert "loss" not in text
 
 
 def test_a_plot_puts_means_in_order_and_draws_spreads(tmp_path):
