@@ -19,6 +19,7 @@ from sr_jax.data import open_source
 from sr_jax.data.sources import Source
 from sr_jax.errors import UserError, find, short_name
 from sr_jax.files import as_path, check_writable, make, name_of
+from sr_jax.images import clear_samples
 from sr_jax.measurement import Images, evaluate
 from sr_jax.metrics import columns, sets_note
 from sr_jax.report.grids import comparison_grid, image_grid, save_images
@@ -90,7 +91,8 @@ def evaluate_run(
     workdir: where to write table.md, table.json, per_image.jsonl, samples.png, rows.png and images.npz.
     command: kept in the JSON file, to say how the numbers were made.
     source: the test images, if they are open already.
-    save: a folder for all samples of the first temperature as image files; "": none.
+    save: a folder for all samples of the first temperature as image files, where those of other images are
+      deleted; "": none.
 
   Raises:
     UserError: `workdir` cannot be written, or a baseline or another run cannot be used.
@@ -146,6 +148,8 @@ def evaluate_run(
   for image in images:
     x = jnp.asarray(image["input"])[None]
     image["bicubic"] = np.asarray(enlarge(x, jax.random.key(0), 1)[0, 0])
+  if save and parallel.process()[0] == 0:  # all processes have written theirs
+    clear_samples(save, set(map(int, found.places)))
   rows = _own_rows(table, short_name(config.method.name))
   report = Report("", table, rows, images, tuple(settings.baselines), conditions_of(config))
   if parallel.process()[0] != 0:
@@ -163,7 +167,7 @@ def evaluate_run(
     "eval": json.loads(settings.to_json()),
   }
   # Of an evaluation that was here: without the images, which are written last, this one is not yet finished.
-  for earlier in ("images.npz", PER_IMAGE):
+  for earlier in ("images.npz", PER_IMAGE, "best.md", "best.json"):
     (folder / earlier).unlink(missing_ok=True)
   text = write_report(folder, "table", table, meta, columns(settings.metrics))
   write_per_image(folder, [Path(source.name(int(i))).name for i in found.places], each, found.prints)

@@ -105,6 +105,8 @@ def replacing(path: Path) -> Iterator[Path]:
       yield Path(folder) / path.name
       path.write_bytes((Path(folder) / path.name).read_bytes())
     return
+  if path.exists() and not (path.is_file() or path.is_dir()):  # such as /dev/null, which root could replace
+    raise OSError(errno.EINVAL, "it is a device and no file", str(path))
   temporary = path.with_name(f".sr_jax.{secrets.token_hex(8)}")
   # A file of our own: a link that somebody else laid there is not followed.
   os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))

@@ -3,7 +3,9 @@
 import io
 import itertools
 import os
+import re
 import zlib
+from collections.abc import Collection
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -43,6 +45,8 @@ def decode(file: Path | io.BytesIO, channels: int, max_pixels: int = MAX_PIXELS)
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
           raise ValueError("its values have more than 16 bits")
+        if image.mode == "I" and image.format != "PNG" and values.max() < 256:
+          raise ValueError(f"its values of 32 bits end at {values.max()}, so it should be saved with 8")
         image = Image.fromarray(np.round(values / 257).astype(np.uint8))
       if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -61,7 +65,8 @@ def read_image(path: str | Path, channels: int, max_pixels: int = MAX_PIXELS) ->
   """
   file = as_path(path)
   if not file.is_file():
-    raise UserError(f"{path} does not exist: give the path of an image.")
+    what = "is a folder" if file.is_dir() else "does not exist"
+    raise UserError(f"{path} {what}: give the path of an image.")
   try:
     return decode(io.BytesIO(file.read_bytes()) if in_bucket(file) else file, channels, max_pixels)
   except UnreadableImageError as error:
@@ -87,6 +92,13 @@ def save_samples(folder: str | os.PathLike, number: int, samples: np.ndarray) ->
     save_png(path, sample)
   for path in itertools.takewhile(lambda path: path.exists(), paths):
     path.unlink()
+
+
+def clear_samples(folder: str | os.PathLike, numbers: Collection[int]) -> None:
+  """Delete what `save_samples` wrote at an earlier time of other images than these."""
+  for path in as_path(folder).glob("*_sample*.png"):
+    if (named := re.fullmatch(r"(\d{6,})_sample\d{5,}", path.stem)) and int(named[1]) not in numbers:
+      path.unlink()
 
 
 def fingerprint(image: np.ndarray) -> int:

@@ -7,6 +7,7 @@ import re
 from ml_collections import ConfigDict
 
 from sr_jax import config as configs
+from sr_jax import ledger
 from sr_jax.errors import UserError, tell
 from sr_jax.files import absolute, as_path, name_of, read_text, write_text
 
@@ -27,8 +28,9 @@ def report(arguments: argparse.Namespace, overrides: list[str]) -> int:
   page_file = absolute(arguments.out, "--out")
   folders, texts = [], []
   for folder in map(as_path, arguments.runs):
-    if (folder / "sweep.md").exists():
-      texts.append(read_text(folder / "sweep.md"))
+    table = folder / "sweep.md"
+    if table.exists() or (folder / ledger.NAME).exists():
+      texts += [read_text(table)] if table.exists() else []
       folders += sorted(path.parent for path in folder.glob("*/config.json"))
     else:
       folders.append(folder)

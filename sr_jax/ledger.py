@@ -9,6 +9,7 @@ from sr_jax import files
 from sr_jax.errors import UserError
 
 NAME = "ledger.json"
+LONGEST = 200  # bytes of a trial's name, its folder's: file systems take 255
 
 
 class Trial(NamedTuple):
@@ -123,5 +124,10 @@ def _names(trials: list[Trial]) -> dict[str, Trial]:
     name = "_".join("".join(c if c.isalnum() or c in "=.-+" else "-" for c in word) for word in words)
     if name in names:
       raise UserError(f"sweep() lists {name} twice: give each trial its row or its own overrides.")
+    if not name.strip(".") or len(name.encode()) > LONGEST:
+      raise UserError(
+        f"sweep() lists {name[:50]!r}, which no folder can be called: let rows and overrides make names of "
+        f"at most {LONGEST} bytes, and not of dots alone."
+      )
     names[name] = trial
   return names

@@ -4,6 +4,7 @@ Lugmayr, Danelljan & Timofte, NTIRE 2021 Learning the Super-Resolution Space Cha
 000012_sample00003.png is the fourth sample of the thirteenth image of the test set in the order of its names.
 """
 
+import itertools
 import json
 from functools import partial
 from pathlib import Path
@@ -16,18 +17,23 @@ from ml_collections import ConfigDict
 from sr_jax import metrics
 from sr_jax.configs import base
 from sr_jax.data import open_source, test_batches
-from sr_jax.errors import UserError
+from sr_jax.errors import UserError, choose
 from sr_jax.files import as_path, check_writable, name_of
 from sr_jax.images import fingerprint, read_image
 from sr_jax.metrics.diversity import diversity_scores, mse_maps
 from sr_jax.metrics.lpips import lpips_maps, read_lpips
 from sr_jax.metrics.protocol import Array
 from sr_jax.ops import make_operator, to_float
+from sr_jax.ops.colour import LUMA
 from sr_jax.report.tables import report_text, rows_of, write_per_image, write_report
 
 PASSES = 45  # dB of lr_psnr_truth that the challenge asks for
 # Of the config, what a score depends on.
-KEYS = ("operator", *(f"eval.{key}" for key in ("metrics", "border", "luma", "best_by", "lpips")))
+KEYS = (
+  "operator",
+  *(f"eval.{key}" for key in ("metrics", "border", "luma", "best_by", "lpips", "embedding")),
+)
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
 
 def default_config() -> ConfigDict:
@@ -62,8 +68,14 @@ def score(folder: str | Path, config: ConfigDict, out: str | Path = "", command:
   """
   if out:
     check_writable(as_path(out) / "evaluation", "--out")
+    if (as_path(out) / "checkpoints").exists():
+      raise UserError(f"--out {out} is a run's, whose own evaluation would be lost: give another folder.")
   config = config.copy_and_resolve_references()
   settings, operator = config.eval, make_operator(config)
+  choose(LUMA, settings.luma, "config.eval.luma")
+  for flag, given in (("--truth", settings.data.dir), ("--lr", settings.data.lr_dir)):
+    if given and not as_path(given).is_dir():
+      raise UserError(f"{flag} {given} is no folder: give one of images.")
   source = open_source(settings.data, "config.eval.data")
   truths = [Path(source.name(i)) for i in range(len(source))]
   files = find_samples(folder, truths)
@@ -125,17 +137,21 @@ def find_samples(folder: str | Path, truths: list[Path]) -> list[list[Path]]:
   """The files of each truth's samples in `folder`, in order.
 
   Raises:
-    UserError: one is missing or belongs to no truth.
+    UserError: one is missing, is there twice, belongs to no truth or is no PNG file.
   """
   folder = as_path(folder)
   if not folder.is_dir():
     raise UserError(f"{folder} is no folder: give one of samples NAME_sample00000.png, NAME_sample00001.png.")
   found: dict[str, dict[int, Path]] = {}
-  for path in folder.glob("*.png"):
+  for path in sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGES):
+    if path.suffix.lower() != ".png":
+      raise UserError(f"{path} is no PNG file, as samples are: write it as one, or take it away.")
     name, _, number = path.stem.rpartition("_sample")
     if not (name and number.isdecimal()):
       name, number = path.stem, "0"
-    found.setdefault(name, {})[int(number)] = path
+    if other := found.setdefault(name, {}).get(int(number)):
+      raise UserError(f"{other} and {path} are both sample {int(number)} of {name}: take one away.")
+    found[name][int(number)] = path
   stems = [truth.stem for truth in truths]
   places = [f"{i:06d}" for i in range(len(truths))]
   by_name = len(set(stems)) == len(stems) and found.keys() & set(stems) and found.keys() != set(places)
@@ -148,9 +164,11 @@ def find_samples(folder: str | Path, truths: list[Path]) -> list[list[Path]]:
     )
   n = max((max(numbers) for numbers in found.values()), default=0) + 1
   for name, truth in zip(wanted, truths, strict=True):
-    if missing := set(range(n)) - found.get(name, {}).keys():
+    numbers = found.get(name, {})
+    if len(numbers) < n:
+      missing = next(k for k in itertools.count() if k not in numbers)
       raise UserError(
-        f"{folder / name}_sample{min(missing):05d}.png is missing: give every truth ({truth} is one) "
+        f"{folder / name}_sample{missing:05d}.png is missing: give every truth ({truth} is one) "
         f"the same number of samples, which is {n} here."
       )
   return [[found[name][i] for i in range(n)] for name in wanted]

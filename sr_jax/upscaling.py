@@ -42,7 +42,8 @@ def upscale(
     uint8 [n, H, W, C].
 
   Raises:
-    UserError: the image has other channels, or needs more memory and cannot be made in tiles.
+    UserError: the image has other channels, or needs more memory and cannot be made in tiles; or the
+      temperature is so high that the network overflows.
   """
   channels = run.config.data.channels
   if image.ndim != 3 or image.shape[-1] != channels:
@@ -57,13 +58,20 @@ def upscale(
         f"{memory}, but {run.config.method.name!r} makes an image as a whole: give one of the size that "
         "it was trained on, or more memory."
       )
-  return np.asarray(_draw(*arguments))
+  # Waited for first: XLA aborts the program that reads an image for which there was too little memory.
+  images, finite = jax.device_get(jax.block_until_ready(_draw(*arguments)))
+  if not finite:
+    raise UserError(
+      f"The images have numbers that are not finite at --temperature {temperature}: choose a smaller one."
+    )
+  return images
 
 
 @partial(jax.jit, static_argnums=3)
-def _draw(sampler: Sampler, image: jax.Array, key: jax.Array, samples: int) -> jax.Array:
-  """uint8 [h, w, C] -> uint8 [n, H, W, C]."""
-  return to_uint8(sampler(to_float(image)[None], key, samples)[:, 0])
+def _draw(sampler: Sampler, image: jax.Array, key: jax.Array, samples: int) -> tuple[jax.Array, jax.Array]:
+  """uint8 [h, w, C] -> uint8 [n, H, W, C], and whether all numbers were finite before they were bytes."""
+  y = sampler(to_float(image)[None], key, samples)[:, 0]
+  return to_uint8(y), jnp.isfinite(y).all()
 
 
 def upscale_file(

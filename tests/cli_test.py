@@ -266,11 +266,19 @@ def test_what_is_no_image_raises_one_sentence(capsys, trained, tmp_path):
   words = [f"--workdir={workdir}", f"--out={tmp_path / 'out'}"]
   assert "cannot be read: " in refusal(capsys, "upscale", str(text), *words)
   assert "does not exist" in refusal(capsys, "upscale", str(tmp_path / "gone.png"), *words)
+  assert "is a folder" in refusal(capsys, "upscale", str(tmp_path), *words)
   large = tmp_path / "large.png"
   Image.new("1", (8000, 7000)).save(large)
   answer = refusal(capsys, "upscale", str(large), *words)
   assert f"its 8000x7000 pixels are more than {MAX_PIXELS:,}" in answer
   assert "holds no checkpoints" in refusal(capsys, "upscale", str(text), f"--workdir={tmp_path / 'none'}")
+  assert not (tmp_path / "out").exists()
+
+
+def test_images_that_are_not_finite_are_not_written(capsys, trained, tmp_path):
+  images, workdir = trained
+  words = ["upscale", str(images / "0.png"), f"--workdir={workdir}", f"--out={tmp_path / 'out'}"]
+  assert "not finite at --temperature 1e+38" in refusal(capsys, *words, "--temperature=1e38")
   assert not (tmp_path / "out").exists()
 
 
@@ -334,6 +342,7 @@ def test_platforms_that_jax_does_not_have_raise_one_sentence(monkeypatch, error)
     (["plan", "--config=srim_demo", "--target=v5e-8", "--hr-shape=8"], "'8' is no shape: write ROWS,COLUMNS"),
     (["plan", "--config=srim_demo", "--target=v5e-8", "--hr-shape=8,x"], "'x' is no whole number"),
     (["upscale", "a.png", "--workdir=run", "--samples=two"], "'two' is no whole number"),
+    (["upscale", "a.png", "--workdir=run", "--samples=70000"], "must be 65536 or less"),
   ],
 )
 def test_a_number_or_shape_that_is_none_is_told_in_words(capsys, words, told):

@@ -751,9 +751,19 @@ def test_a_version_that_tfds_does_not_have_raises_a_user_error(name):
     data.open_source(config(name=name))
 
 
-@pytest.mark.parametrize("values", [[[0, 70_000]], [[-1, 5]]])
-def test_integers_of_more_than_16_bits_are_refused(values):
+def tiff_of_integers(values) -> io.BytesIO:
   file = io.BytesIO()
   Image.fromarray(np.array(values, np.int32)).save(file, format="TIFF")
+  return file
+
+
+@pytest.mark.parametrize("values", [[[0, 70_000]], [[-1, 5]]])
+def test_integers_of_more_than_16_bits_are_refused(values):
   with pytest.raises(UnreadableImageError, match="more than 16 bits"):
-    decode(file, 3)
+    decode(tiff_of_integers(values), 3)
+
+
+def test_integers_of_32_bits_that_would_all_be_black_are_refused():
+  with pytest.raises(UnreadableImageError, match="32 bits end at 255"):
+    decode(tiff_of_integers([[0, 255]]), 3)
+  np.testing.assert_array_equal(decode(tiff_of_integers([[0, 65535]]), 1)[..., 0], [[0, 255]])

@@ -11,6 +11,7 @@ from PIL import Image
 
 from sr_jax.errors import UserError
 from sr_jax.ops import Operator, luma, make_operator, quantise, resize, resize_matrix, to_float, to_uint8
+from sr_jax.ops.operator import _pseudo_inverse
 from sr_jax.ops.resize import BORDERS, KERNELS
 
 # kernel, factor, border, HR size
@@ -38,6 +39,19 @@ def dense(op: Operator, size: tuple[int, int]) -> np.ndarray:
   """A of one-channel images as a matrix [h w, H W], by what it does to every unit image."""
   units = np.eye(size[0] * size[1], dtype=np.float32).reshape(-1, *size, 1)
   return np.asarray(op.A(units), np.float64).reshape(len(units), -1).T
+
+
+def test_the_pseudo_inverse_of_one_axis_is_that_of_moore_and_penrose_also_without_full_rank():
+  for kernel in ("bicubic", "bilinear", "area", "gaussian"):
+    found = _pseudo_inverse(64, 16, kernel, "replicate", True)
+    np.testing.assert_allclose(found, np.linalg.pinv(resize_matrix(64, 16, kernel)), atol=1e-13)
+  found = _pseudo_inverse(8, 4, f"{__name__}:constant", "replicate", True)
+  np.testing.assert_allclose(found, np.full((8, 4), 1 / 4), atol=1e-13)
+
+
+def constant(n_in: int, n_out: int) -> tuple[np.ndarray, np.ndarray]:
+  """A kernel that gives every pixel the mean of all: rank 1."""
+  return np.tile(np.arange(n_in), (n_out, 1)), np.ones((n_out, n_in))
 
 
 def dense_pinv(op: Operator, size: tuple[int, int]) -> np.ndarray:

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import re
 from html.parser import HTMLParser
 
@@ -139,6 +140,19 @@ def test_a_sweep_is_its_table_and_its_runs(tmp_path, capsys):
   assert "<td>a &amp; b</td><td>31.50</td>" in text
   assert "<h2>seed=0</h2>" in text
   assert Reader(text).counts["figure"] == 3
+  # Before its table is written.
+  (tmp_path / "sweep" / "sweep.md").rename(tmp_path / "sweep" / "ledger.json")
+  assert cli.main(["report", str(tmp_path / "sweep"), f"--out={tmp_path / 'page.html'}"]) == 0
+  capsys.readouterr()
+  assert "<h2>seed=0</h2>" in (tmp_path / "page.html").read_text()
+
+
+def test_a_page_takes_the_place_of_no_device(tmp_path, capsys):
+  write(tmp_path / "run")
+  os.mkfifo(tmp_path / "pipe")
+  assert cli.main(["report", str(tmp_path / "run"), f"--out={tmp_path / 'pipe'}"]) == 2
+  assert "cannot be written" in capsys.readouterr().err
+  assert (tmp_path / "pipe").is_fifo()
 
 
 def test_names_are_text_and_a_folder_with_little_is_shown_as_far_as_it_goes(tmp_path):

@@ -348,8 +348,10 @@ def test_a_figure_that_would_be_empty_is_refused_before_anything_is_trained(tmp_
   assert not (tmp_path / "new").exists()
 
 
-def test_a_damaged_history_raises_one_sentence(tmp_path):
+def test_a_damaged_history_raises_one_sentence_and_a_last_line_that_is_cut_off_is_left_out(tmp_path):
   (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 1.0}\n{"st')
+  assert read_history(tmp_path) == [{"step": 1, "loss": 1.0}]
+  (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 1.0}\n{"st\n')
   with pytest.raises(UserError, match=r"metrics\.jsonl cannot be read"):
     read_history(tmp_path)
   assert read_history(tmp_path / "none") == []

@@ -13,7 +13,7 @@ from PIL import Image
 import small_runs
 from sr_jax import cli
 from sr_jax import score as scoring
-from sr_jax.images import read_image, save_samples
+from sr_jax.images import clear_samples, read_image, save_samples
 from sr_jax.metrics import METRICS, Protocol, measure
 from sr_jax.metrics.diversity import diversity_scores
 from sr_jax.ops import make_operator, to_float, to_uint8
@@ -151,6 +151,15 @@ def test_both_are_rounded_as_the_operator_rounds():
     (lambda folder: Image.new("RGB", (9, 9)).save(folder / "000002_sample00000.png"), "belongs to no truth"),
     (lambda folder: Image.new("RGB", (9, 9)).save(folder / "000001_sample00002.png"), "has 9x9 pixels"),
     (lambda folder: (folder / "000001_sample00002.png").write_text("no"), "cannot be read"),
+    (
+      lambda folder: shutil.copy(folder / "000001_sample00000.png", folder / "000001.png"),
+      "both sample 0 of",
+    ),
+    (lambda folder: Image.new("RGB", (9, 9)).save(folder / "000001_sample00003.JPG"), "is no PNG file"),
+    (
+      lambda folder: (folder / "000001_sample00002.png").rename(folder / "000001_sample9876543210.png"),
+      "000000_sample00003.png is missing",
+    ),
     (shutil.rmtree, "is no folder"),
     (lambda folder: [p.unlink() for p in folder.iterdir()], "000000_sample00000.png is missing"),
   ],
@@ -170,7 +179,14 @@ def test_files_that_are_missing_or_of_another_size_raise_one_sentence(
 def test_other_mistakes_raise_one_sentence(folders, tmp_path, capsys):
   samples = folders / "places"
   for words, expected in (
-    ((tmp_path / "gone",), "there is no folder"),
+    ((tmp_path / "gone",), f"--truth {tmp_path / 'gone'} is no folder"),
+    ((folders / "truth", f"--lr={tmp_path / 'gone'}"), f"--lr {tmp_path / 'gone'} is no folder"),
+    ((folders / "truth", "--config.eval.luma=bt2020"), "config.eval.luma"),
+    ((folders / "truth", "--config.eval.metrics=('embedding',)"), "config.eval.embedding.function"),
+    (
+      (folders / "truth", "--config.eval.metrics=('embedding',)", "--config.eval.embedding.function=gone:f"),
+      "gone:f",
+    ),
     ((folders / "truth", f"--lr={tmp_path}"), "low-resolution images are missing"),
     ((folders / "truth", f"--lr={folders / 'truth'}"), "should have a low-resolution image of 6x8"),
     ((folders / "truth", "--config.train.rounds=3"), "no option of score"),
@@ -180,6 +196,22 @@ def test_other_mistakes_raise_one_sentence(folders, tmp_path, capsys):
   ):
     assert score(samples, *words) == 2
     assert expected in capsys.readouterr().err
+
+
+def test_a_run_keeps_its_own_evaluation(folders, tmp_path, capsys):
+  (tmp_path / "checkpoints").mkdir()
+  assert score(folders / "places", folders / "truth", f"--out={tmp_path}") == 2
+  assert "is a run's" in capsys.readouterr().err
+  assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
+
+
+def test_saved_samples_of_images_that_are_measured_no_longer_are_deleted_and_nothing_else(tmp_path):
+  for number in range(3):
+    save_samples(tmp_path, number, np.zeros((2, 4, 4, 3), np.uint8))
+  (tmp_path / "mine_sample00000.png").touch()
+  clear_samples(tmp_path, {1})
+  left = ["000001_sample00000.png", "000001_sample00001.png", "mine_sample00000.png"]
+  assert sorted(path.name for path in tmp_path.iterdir()) == left
 
 
 def test_saved_samples_replace_all_earlier_ones_of_their_image_alone(tmp_path):

@@ -185,6 +185,12 @@ def test_numbers_and_ids_stay_when_trials_join_and_leave(tmp_path):
   assert ledger.number_trials(first, tmp_path)[1][:2] == (1, "MAE")
 
 
+@pytest.mark.parametrize("row", ["..", ".", "x" * 300])
+def test_a_row_that_no_folder_can_be_called_is_refused(tmp_path, row):
+  with pytest.raises(UserError, match="no folder can be called"):
+    ledger.number_trials([Trial(row)], tmp_path)
+
+
 @pytest.mark.parametrize(
   ("words", "sentence"),
   [

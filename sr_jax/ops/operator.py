@@ -24,8 +24,15 @@ CONSISTENCIES = {"none": 0, "project": 0, "learned": 0}
 
 @lru_cache(maxsize=256)
 def _pseudo_inverse(n_hr: int, n_lr: int, kernel: str, border: str, antialias: bool) -> np.ndarray:
-  """Moore-Penrose inverse [n_hr, n_lr] of one axis, float64: SVD on the host, once per size."""
-  inverse = np.linalg.pinv(resize_matrix(n_hr, n_lr, kernel, border, antialias))
+  """Moore-Penrose inverse [n_hr, n_lr] of one axis, float64, on the host, once per size."""
+  matrix = resize_matrix(n_hr, n_lr, kernel, border, antialias)
+  try:  # A' (A A')^-1, where A has full rank: of 1,000 pixels a hundred times faster than a decomposition
+    inverse = np.linalg.solve(matrix @ matrix.T, matrix).T
+    exact = np.abs(matrix @ inverse - np.eye(n_lr)).max() < 1e-12
+  except np.linalg.LinAlgError:
+    exact = False
+  if not exact:
+    inverse = np.linalg.pinv(matrix)
   inverse.setflags(write=False)
   return inverse
 

@@ -139,7 +139,9 @@ def read_history(workdir: str | os.PathLike) -> list[dict[str, Any]]:
   """
   path = files.as_path(workdir) / "metrics.jsonl"
   try:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    # A last line without its end was cut off, as by a power cut, or is still being written.
+    return [json.loads(line) for line in lines if line.endswith("\n")]
   except (OSError, ValueError) as error:
     raise UserError(f"{path} cannot be read ({error}): mend it.") from error
 
