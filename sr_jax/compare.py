@@ -12,6 +12,7 @@ import numpy as np
 from sr_jax import config as configs
 from sr_jax.errors import UserError, choose, printable
 from sr_jax.files import as_path, name_of
+from sr_jax.images import SAME
 from sr_jax.metrics import METRICS, Metric, columns
 from sr_jax.metrics.classes import OF_SETS
 from sr_jax.report.tables import ARROWS, markdown, read_per_image, table
@@ -44,7 +45,7 @@ class Evaluation(NamedTuple):
   samples: int
   protocol: dict[str, object]
   images: list[str]
-  prints: dict[str, list[int]]
+  prints: dict[str, np.ndarray]
   rows: dict[str, dict[str, np.ndarray]]
   metrics: dict[str, Metric]
   first_kind: str
@@ -200,8 +201,8 @@ def _check_alike(first: Evaluation, other: Evaluation) -> None:
       "and they are not the same: evaluate both on one test set."
     )
   for kind in first.prints.keys() & other.prints.keys():
-    pairs = zip(first.images, first.prints[kind], other.prints[kind], strict=True)
-    if differing := [image for image, ours, theirs in pairs if ours != theirs]:
+    alike = np.isclose(first.prints[kind], other.prints[kind], rtol=0, atol=SAME, equal_nan=True)
+    if differing := [image for image, same in zip(first.images, alike, strict=True) if not same]:
       raise UserError(
         f"{len(differing)} of {len(first.images)} images have another {kind} in {first.name} than in "
         f"{other.name}, {printable(differing[0])} for one: evaluate both on one test set."

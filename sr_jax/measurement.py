@@ -32,7 +32,7 @@ class Measured(NamedTuple):
     images: the first `config.eval.images`, with their samples.
     values: {metric: float32 [N]} of each image.
     places: [N], the places of these images in the test set, of which some may be left out.
-    prints: fingerprints of their "truth" and "input", as bytes, by which `compare` knows them: [N] each.
+    prints: fingerprints of their "truth" and "input", by which `compare` knows them: [N] each.
   """
 
   means: dict[str, float]

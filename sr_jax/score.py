@@ -91,7 +91,7 @@ def score(folder: str | Path, config: ConfigDict, out: str | Path = "", command:
   lpips = jax.device_put(read_lpips(settings)) if wanted else None
   found = []
   # What the samples were made of is known where it was given.
-  prints: dict[str, list[int]] = {name: [] for name in ("truth", "input")[: 1 + bool(settings.data.lr_dir)]}
+  prints: dict[str, list[float]] = {name: [] for name in ("truth", "input")[: 1 + bool(settings.data.lr_dir)]}
   for batch in test_batches(source, settings.data, batch=1, factor=operator.factor):
     truth = batch["hr"][0]
     samples = [_read(path, truth, operator.factor) for path in files[int(batch["index"][0])]]

@@ -1,5 +1,6 @@
 """Evaluations of one test set beside each other."""
 
+import io
 import json
 import re
 import shutil
@@ -7,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import small_runs
 from sr_jax import cli
 from sr_jax.compare import compare, paired
 from sr_jax.configs import base
 from sr_jax.errors import UserError
+from sr_jax.images import SAME, fingerprint
 from sr_jax.report.tables import read_per_image, write_per_image, write_report
 
 SHIFT = 0.3
@@ -81,6 +84,17 @@ def test_means_differences_and_the_images_that_differ_most_are_told(runs):
   assert named == [str(i) for i in np.argsort(-np.abs(CHANGE))[:2]]
   assert f"| {PSNR[17]:.2f} | {PSNR[17] - 4:.2f} |      -4.00 |" in most
   assert compare(runs, count=2) == text
+
+
+def test_a_fingerprint_tells_compression_from_rounding():
+  pixels = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
+  file = io.BytesIO()
+  Image.fromarray(pixels).save(file, "JPEG", quality=95)
+  compressed = np.asarray(Image.open(file))
+  own, floats = fingerprint(pixels), pixels / np.float32(255)
+  assert abs(fingerprint(floats + np.float32(1e-7)) - own) < SAME
+  assert abs(fingerprint(compressed) - own) > 10 * SAME
+  assert abs(fingerprint(pixels[::-1]) - own) > 10 * SAME
 
 
 @pytest.mark.parametrize("kind", ["truth", "input"])

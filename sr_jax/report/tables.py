@@ -116,7 +116,7 @@ def write_per_image(
   folder: str | os.PathLike,
   names: Sequence[str],
   rows: PerImage,
-  prints: Mapping[str, Sequence[int] | np.ndarray],
+  prints: Mapping[str, Sequence[float] | np.ndarray],
 ) -> None:
   """Writes `per_image.jsonl` into `folder`: {"image": name, "rows": {row: {column: number}}} a line.
 
@@ -132,21 +132,23 @@ def write_per_image(
     values = {
       row: finite({c: float(f"{v[i]:.8g}") for c, v in columns.items()}) for row, columns in rows.items()
     }
-    known = {key: int(numbers[i]) for key, numbers in prints.items()}
+    known = finite({key: float(f"{numbers[i]:.8g}") for key, numbers in prints.items()})
     lines.append(json.dumps({"image": name, **known, "rows": values}) + "\n")
   files.write_text(files.as_path(folder) / PER_IMAGE, "".join(lines))
 
 
 def read_per_image(
   folder: str | os.PathLike,
-) -> tuple[list[str], dict[str, dict[str, np.ndarray]], dict[str, list[int]]]:
+) -> tuple[list[str], dict[str, dict[str, np.ndarray]], dict[str, np.ndarray]]:
   """Names, rows and fingerprints that `write_per_image` wrote, NaN where a number was not finite."""
   lines = [json.loads(line) for line in (files.as_path(folder) / PER_IMAGE).read_text().splitlines()]
   rows = {
     row: {column: np.array([line["rows"][row][column] for line in lines], float) for column in columns}
     for row, columns in lines[0]["rows"].items()
   }
-  prints = {key: [line[key] for line in lines] for key in ("truth", "input") if key in lines[0]}
+  prints = {
+    key: np.array([line[key] for line in lines], float) for key in ("truth", "input") if key in lines[0]
+  }
   return [line["image"] for line in lines], rows, prints
 
 
