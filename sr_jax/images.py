@@ -104,8 +104,8 @@ def clear_samples(folder: str | os.PathLike, numbers: Collection[int]) -> None:
 def fingerprint(image: np.ndarray) -> float:
   """A number by which images [H, W, C] are told apart, of bytes or of floats in [0, 1].
 
-  The mean of the values times a pattern like noise: `SAME` is far above what rounding on other hardware changes,
-  and far below what compression or another picture does.
+  The mean of the values times a pattern like noise: `SAME` is far above what rounding on other hardware
+  changes, and far below what compression or another picture does.
   """
   values = np.ravel(image) / (255 if image.dtype == np.uint8 else 1)
   return float(np.mean(values * np.cos(np.square(np.arange(values.size, dtype=float)))))
