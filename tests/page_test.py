@@ -179,7 +179,7 @@ def test_what_cannot_be_reported_raises_one_sentence(tmp_path, capsys):
   write(tmp_path / "a")
   (tmp_path / "empty").mkdir()
   (tmp_path / "broken").mkdir()
-  (tmp_path / "broken" / "metrics.jsonl").write_text("{")
+  (tmp_path / "broken" / "metrics.jsonl").write_text("{\n")
   for folder, out, words in (
     ("empty", "page.html", "is no folder of a run"),
     ("broken", "page.html", "cannot be read"),

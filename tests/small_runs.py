@@ -6,6 +6,7 @@ import resource
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from sr_jax.configs import base
@@ -153,6 +154,15 @@ def plain_descent(name: str):
   for optim in config.optim.values():
     optim.update({"name": "sgd", "learning_rate": rates.get(name, 1e-2)})
   return config
+
+
+def same_numbers(ours: dict[str, float], theirs: dict[str, float]) -> bool:
+  """Whether two rows of metrics agree; the lr_psnr of A+x is rounding alone, which differs by program."""
+  loose = {"lr_psnr": {"rel": 1e-2}, "lr_l1": {"rel": 1e-3, "abs": 1e-7}}
+  return ours.keys() == theirs.keys() and all(
+    ours[name] == pytest.approx(value, **loose.get(name, {"rel": 1e-3, "abs": 1e-6}))
+    for name, value in theirs.items()
+  )
 
 
 def batch(seed: int = 0) -> dict[str, np.ndarray]:
