@@ -128,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
   upscale.add_argument("image", help="a PNG, JPEG, ... file")
   upscale.add_argument("--workdir", required=True, help="folder of a trained run", **no_default)
   upscale.add_argument("--out", default=".", help="folder for the PNG files")
-  upscale.add_argument("--samples", type=_some, default=4, help="how many images")
+  upscale.add_argument("--samples", type=_count, default=4, help="how many images")
   upscale.add_argument("--seed", type=_seed, default=0, help="of the draws")
   upscale.add_argument(
     "--temperature",
@@ -179,7 +179,7 @@ def _parser() -> argparse.ArgumentParser:
     help="of an attribute: the mean code of images that have it, or that less the mean code of the others",
   )
   edit.add_argument("--strengths", type=_numbers, default="-2,-1,0,1,2", help="times the direction")
-  edit.add_argument("--steps", type=_some, default=5, help="of an interpolation, with both ends")
+  edit.add_argument("--steps", type=_count, default=5, help="of an interpolation, with both ends")
   edit.add_argument("--count", type=_positive, default=5, help="of images shown, the first, at most")
   edit.add_argument("--seed", type=_seed, default=0, help="of the draws")
   edit.add_argument("--images", default="", help="a folder of images; empty: the run's test set")
@@ -231,7 +231,7 @@ def _positive(text: str) -> int:
   return value
 
 
-def _some(text: str) -> int:
+def _count(text: str) -> int:
   value = _positive(text)
   if value > 65_536:  # as config.eval.samples
     raise argparse.ArgumentTypeError("must be 65536 or less")

@@ -12,7 +12,7 @@ import numpy as np
 from sr_jax import config as configs
 from sr_jax.errors import UserError, choose, printable
 from sr_jax.files import as_path, name_of
-from sr_jax.images import SAME
+from sr_jax.images import SAME_IMAGE
 from sr_jax.metrics import METRICS, Metric, columns
 from sr_jax.metrics.classes import OF_SETS
 from sr_jax.report.tables import ARROWS, markdown, read_per_image, table
@@ -34,7 +34,7 @@ class Evaluation(NamedTuple):
     samples: of each image.
     protocol: how it was measured, by key.
     images: names of the test images.
-    prints: their fingerprints, see `write_per_image`; {} of an earlier version's.
+    fingerprints: of these, see `write_per_image`; {} of an earlier version's.
     rows: {kind: {column: [N]}}, where a row's kind is what follows the method's name: "" of single samples,
       ", best of 10", ", tau = 2".
     metrics: those that have columns.
@@ -45,7 +45,7 @@ class Evaluation(NamedTuple):
   samples: int
   protocol: dict[str, object]
   images: list[str]
-  prints: dict[str, np.ndarray]
+  fingerprints: dict[str, np.ndarray]
   rows: dict[str, dict[str, np.ndarray]]
   metrics: dict[str, Metric]
   first_kind: str
@@ -59,7 +59,7 @@ def read_evaluation(folder: str | Path, name: str) -> Evaluation:
   """
   try:
     meta = json.loads((as_path(folder) / "evaluation" / "table.json").read_text())["meta"]
-    images, rows, prints = read_per_image(as_path(folder) / "evaluation")
+    images, rows, fingerprints = read_per_image(as_path(folder) / "evaluation")
     settings = configs.flatten(meta["eval"])
     label, title = next(iter(meta["single"].items()))
     # Whatever is done to a network's output, inputs and measurement are the same.
@@ -75,7 +75,7 @@ def read_evaluation(folder: str | Path, name: str) -> Evaluation:
   own = {kind: rows[row] for kind, row in kinds.items()}
   known = columns(settings["metrics"])
   return Evaluation(
-    name, settings["samples"], protocol, images, prints, own, known, title.removeprefix(method)
+    name, settings["samples"], protocol, images, fingerprints, own, known, title.removeprefix(method)
   )
 
 
@@ -200,8 +200,9 @@ def _check_alike(first: Evaluation, other: Evaluation) -> None:
       f"{first.name} was evaluated on {len(first.images)} images and {other.name} on {len(other.images)}, "
       "and they are not the same: evaluate both on one test set."
     )
-  for kind in first.prints.keys() & other.prints.keys():
-    alike = np.isclose(first.prints[kind], other.prints[kind], rtol=0, atol=SAME, equal_nan=True)
+  for kind in first.fingerprints.keys() & other.fingerprints.keys():
+    both = first.fingerprints[kind], other.fingerprints[kind]
+    alike = np.isclose(*both, rtol=0, atol=SAME_IMAGE, equal_nan=True)
     if differing := [image for image, same in zip(first.images, alike, strict=True) if not same]:
       raise UserError(
         f"{len(differing)} of {len(first.images)} images have another {kind} in {first.name} than in "

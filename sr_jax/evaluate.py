@@ -170,7 +170,7 @@ def evaluate_run(
   for earlier in ("images.npz", PER_IMAGE, "best.md", "best.json"):
     (folder / earlier).unlink(missing_ok=True)
   text = write_report(folder, "table", table, meta, columns(settings.metrics))
-  write_per_image(folder, [Path(source.name(int(i))).name for i in found.places], each, found.prints)
+  write_per_image(folder, [Path(source.name(int(i))).name for i in found.places], each, found.fingerprints)
   image_grid(images, folder / "samples.png")
   comparison_grid(shown, folder / "rows.png")
   save_images(images, folder / "images.npz")

@@ -17,7 +17,17 @@ from sr_jax.ops import to_uint8
 
 # Decoding takes up to 20 bytes a pixel; a file that claims more is refused before it is decoded.
 MAX_PIXELS = 50_000_000
-SAME = 1e-6  # between the fingerprints of equal images, at most
+SAME_IMAGE = 1e-6  # between the fingerprints of equal images, at most
+
+
+def image_suffixes() -> set[str]:
+  """The endings, with a dot and in lower case, of the files that PIL reads as images."""
+  # Without the MIME type, PIL's list has HDF5, MPEG and PostScript in it too.
+  return {
+    suffix
+    for suffix, kind in Image.registered_extensions().items()
+    if kind in Image.OPEN and Image.MIME.get(kind, "").startswith("image/")
+  }
 
 
 class UnreadableImageError(Exception):
@@ -95,7 +105,7 @@ def save_samples(folder: str | os.PathLike, number: int, samples: np.ndarray) ->
 
 
 def clear_samples(folder: str | os.PathLike, numbers: Collection[int]) -> None:
-  """Delete what `save_samples` wrote at an earlier time of other images than these."""
+  """Delete what `save_samples` wrote at an earlier time of images without these numbers."""
   for path in as_path(folder).glob("*_sample*.png"):
     if (named := re.fullmatch(r"(\d{6,})_sample\d{5,}", path.stem)) and int(named[1]) not in numbers:
       path.unlink()
@@ -104,7 +114,7 @@ def clear_samples(folder: str | os.PathLike, numbers: Collection[int]) -> None:
 def fingerprint(image: np.ndarray) -> float:
   """A number by which images [H, W, C] are told apart, of bytes or of floats in [0, 1].
 
-  The mean of the values times a pattern like noise: `SAME` is far above what rounding on other hardware
+  The mean of the values times a pattern like noise: `SAME_IMAGE` is far above what rounding on other hardware
   changes, and far below what compression or another picture does.
   """
   values = np.ravel(image) / (255 if image.dtype == np.uint8 else 1)

@@ -32,14 +32,14 @@ class Measured(NamedTuple):
     images: the first `config.eval.images`, with their samples.
     values: {metric: float32 [N]} of each image.
     places: [N], the places of these images in the test set, of which some may be left out.
-    prints: fingerprints of their "truth" and "input", by which `compare` knows them: [N] each.
+    fingerprints: of their "truth" and "input", by which `compare` knows them: [N] each.
   """
 
   means: dict[str, float]
   images: Images
   values: dict[str, np.ndarray]
   places: np.ndarray
-  prints: dict[str, np.ndarray]
+  fingerprints: dict[str, np.ndarray]
 
 
 def evaluate(
@@ -79,7 +79,7 @@ def evaluate(
   places = np.zeros(min(settings.limit or len(source), len(source)), np.float32)
   metrics.check_count(names, len(places))
   each: dict[str, np.ndarray] = {}
-  prints = {name: np.zeros_like(places) for name in ("truth", "input")}
+  fingerprints = {name: np.zeros_like(places) for name in ("truth", "input")}
   sets: dict[str, np.ndarray] = {}
   images: Images = []
   with watchdog(config.train.watchdog) as alive:
@@ -108,7 +108,7 @@ def evaluate(
       numbers = host_batch["index"][real]
       places[numbers] = 1
       for name, shown in (("truth", host_batch["hr"]), ("input", x)):
-        prints[name][numbers] = [fingerprint(image) for image in shown[real]]
+        fingerprints[name][numbers] = [fingerprint(image) for image in shown[real]]
       for name, value in values.items():
         each.setdefault(name, np.zeros_like(places))[numbers] = value[real]
       for name, value in seen.items():
@@ -125,7 +125,7 @@ def evaluate(
         images.append(arrays | judged)
     # The others have about as many batches; one that is stuck ends the job itself.
     alive(times=SLOW * (1 + done))
-    places, each, prints = parallel.gather_sums((places, each, prints))
+    places, each, fingerprints = parallel.gather_sums((places, each, fingerprints))
     places = np.flatnonzero(places)
     for value in sets.values():
       for draw in value:  # one by one, since each process receives the features of all images
@@ -136,8 +136,8 @@ def evaluate(
   means |= metrics.measure_sets(names, {name: v[:, places] for name, v in sets.items()})
   ordered = sorted(means, key=lambda name: order.index(name) if name in order else len(order))
   found = {name: each[name][places] for name in ordered if name in each}
-  prints = {name: values[places] for name, values in prints.items()}
-  return Measured({name: means[name] for name in ordered}, images, found, places, prints)
+  fingerprints = {name: values[places] for name, values in fingerprints.items()}
+  return Measured({name: means[name] for name in ordered}, images, found, places, fingerprints)
 
 
 @partial(jax.jit, static_argnames=("n", "seed", "operator", "protocol", "names"))

@@ -19,7 +19,7 @@ from sr_jax.configs import base
 from sr_jax.data import open_source, test_batches
 from sr_jax.errors import UserError, choose
 from sr_jax.files import as_path, check_writable, name_of
-from sr_jax.images import fingerprint, read_image
+from sr_jax.images import fingerprint, image_suffixes, read_image
 from sr_jax.metrics.diversity import diversity_scores, mse_maps
 from sr_jax.metrics.lpips import lpips_maps, read_lpips
 from sr_jax.metrics.protocol import Array
@@ -33,7 +33,6 @@ KEYS = (
   "operator",
   *(f"eval.{key}" for key in ("metrics", "border", "luma", "best_by", "lpips", "embedding")),
 )
-IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
 
 def default_config() -> ConfigDict:
@@ -91,13 +90,14 @@ def score(folder: str | Path, config: ConfigDict, out: str | Path = "", command:
   lpips = jax.device_put(read_lpips(settings)) if wanted else None
   found = []
   # What the samples were made of is known where it was given.
-  prints: dict[str, list[float]] = {name: [] for name in ("truth", "input")[: 1 + bool(settings.data.lr_dir)]}
+  known = ("truth", "input") if settings.data.lr_dir else ("truth",)
+  fingerprints: dict[str, list[float]] = {name: [] for name in known}
   for batch in test_batches(source, settings.data, batch=1, factor=operator.factor):
     truth = batch["hr"][0]
     samples = [_read(path, truth, operator.factor) for path in files[int(batch["index"][0])]]
     pair = {key: batch[key] for key in ("hr", "lr") if key in batch}
-    for name, images in zip(prints, pair.values(), strict=True):
-      prints[name].append(fingerprint(images[0]))
+    for name, images in zip(fingerprints, pair.values(), strict=True):
+      fingerprints[name].append(fingerprint(images[0]))
     found.append(jax.device_get(_measure(np.stack(samples)[:, None], pair, weights, lpips, protocol, names)))
   parts, seen = zip(*((part[:2], part[2]) for part in found), strict=True)
   values, curves = jax.tree.map(lambda *parts: np.concatenate(parts, axis=-1), *parts)
@@ -129,7 +129,7 @@ def score(folder: str | Path, config: ConfigDict, out: str | Path = "", command:
     target = as_path(out) / "evaluation"
     write_report(target, "table", rows, meta, shown)
     write_report(target, "best", firsts, {"command": command}, shown)
-    write_per_image(target, [truth.name for truth in truths], rows_of(title, n, values), prints)
+    write_per_image(target, [truth.name for truth in truths], rows_of(title, n, values), fingerprints)
   return text
 
 
@@ -143,7 +143,8 @@ def find_samples(folder: str | Path, truths: list[Path]) -> list[list[Path]]:
   if not folder.is_dir():
     raise UserError(f"{folder} is no folder: give one of samples NAME_sample00000.png, NAME_sample00001.png.")
   found: dict[str, dict[int, Path]] = {}
-  for path in sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGES):
+  suffixes = image_suffixes()
+  for path in sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes):
     if path.suffix.lower() != ".png":
       raise UserError(f"{path} is no PNG file, as samples are: write it as one, or take it away.")
     name, _, number = path.stem.rpartition("_sample")

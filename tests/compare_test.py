@@ -15,7 +15,7 @@ from sr_jax import cli
 from sr_jax.compare import compare, paired
 from sr_jax.configs import base
 from sr_jax.errors import UserError
-from sr_jax.images import SAME, fingerprint
+from sr_jax.images import SAME_IMAGE, fingerprint
 from sr_jax.report.tables import read_per_image, write_per_image, write_report
 
 SHIFT = 0.3
@@ -28,7 +28,7 @@ CHANGE[17] = -4
 NAMES = tuple(f"{i}.png" for i in range(40))
 
 
-def write(folder, rows, consistency="none", names=NAMES, first="", prints=None, **settings):
+def write(folder, rows, consistency="none", names=NAMES, first="", fingerprints=None, **settings):
   """What an evaluation of a method "m" leaves, with rows {kind: {column: [N]}}."""
   config = base.get_config()
   config.eval.metrics = ("psnr", "std")
@@ -41,7 +41,7 @@ def write(folder, rows, consistency="none", names=NAMES, first="", prints=None, 
     "eval": json.loads(config.eval.to_json()),
   }
   write_report(folder / "evaluation", "table", means, meta)
-  write_per_image(folder / "evaluation", names, rows, prints or {})
+  write_per_image(folder / "evaluation", names, rows, fingerprints or {})
   return str(folder)
 
 
@@ -92,16 +92,16 @@ def test_a_fingerprint_tells_compression_from_rounding():
   Image.fromarray(pixels).save(file, "JPEG", quality=95)
   compressed = np.asarray(Image.open(file))
   own, floats = fingerprint(pixels), pixels / np.float32(255)
-  assert abs(fingerprint(floats + np.float32(1e-7)) - own) < SAME
-  assert abs(fingerprint(compressed) - own) > 10 * SAME
-  assert abs(fingerprint(pixels[::-1]) - own) > 10 * SAME
+  assert abs(fingerprint(floats + np.float32(1e-7)) - own) < SAME_IMAGE
+  assert abs(fingerprint(compressed) - own) > 10 * SAME_IMAGE
+  assert abs(fingerprint(pixels[::-1]) - own) > 10 * SAME_IMAGE
 
 
 @pytest.mark.parametrize("kind", ["truth", "input"])
 def test_other_pictures_of_the_same_names_are_no_pairs(tmp_path, kind):
   others = [*range(39), 7]
-  prints = {"a": {kind: range(40)}, "b": {kind: others}, "unknown": {}}
-  a, b, unknown = (write(tmp_path / n, {"": {"psnr": PSNR}}, prints=p) for n, p in prints.items())
+  fingerprints = {"a": {kind: range(40)}, "b": {kind: others}, "unknown": {}}
+  a, b, unknown = (write(tmp_path / n, {"": {"psnr": PSNR}}, fingerprints=p) for n, p in fingerprints.items())
   with pytest.raises(UserError, match=f"1 of 40 images have another {kind} in a than in b, 39.png for one"):
     compare([a, b])
   assert compare([a, unknown])

@@ -23,7 +23,7 @@ from sr_jax.config import from_json
 from sr_jax.configs import base
 from sr_jax.errors import Diverged, UserError
 from sr_jax.evaluate import evaluate_run
-from sr_jax.images import SAME
+from sr_jax.images import SAME_IMAGE
 from sr_jax.report.tables import read_per_image
 from sr_jax.run import load_run
 from sr_jax.train import train
@@ -143,11 +143,11 @@ def test_two_processes_train_what_one_trains(images, tmp_path):
   alone = json.loads((tmp_path / "one" / "evaluation" / "table.json").read_text())["rows"]
   for row, values in json.loads(saved)["rows"].items():
     assert small_runs.same_numbers(values, alone[row]), (row, values, alone[row])
-  (names, ours, prints), (_, theirs, alike) = (
+  (names, ours, fingerprints), (_, theirs, alike) = (
     read_per_image(tmp_path / name / "evaluation") for name in ("two", "one")
   )
   for kind in ("truth", "input"):
-    np.testing.assert_allclose(prints[kind], alike[kind], atol=SAME)
+    np.testing.assert_allclose(fingerprints[kind], alike[kind], atol=SAME_IMAGE)
   assert names == [f"{i}.png" for i in range(6)]
   for row, values in theirs.items():
     np.testing.assert_allclose(ours[row]["psnr"], values["psnr"], rtol=1e-3)

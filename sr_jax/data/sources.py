@@ -19,6 +19,7 @@ from sr_jax.data.builders import EMBEDDED
 from sr_jax.data.catalogue import prepare, tfds_builder
 from sr_jax.data.records import CorruptRecord, Unwanted, decode
 from sr_jax.errors import UserError
+from sr_jax.images import image_suffixes
 
 __all__ = ["CorruptRecord", "Record", "Source", "Unwanted", "open_source", "prepare"]
 
@@ -171,12 +172,7 @@ def _files(folder: Path, around: set[str]) -> Iterator[Path]:
 
 def _images(root: Path) -> list[Path]:
   """The visible files under `root` with the extension of an image format that PIL reads, sorted."""
-  # Without the MIME type, PIL's list has HDF5, MPEG and PostScript in it too.
-  suffixes = {
-    suffix
-    for suffix, kind in Image.registered_extensions().items()
-    if kind in Image.OPEN and Image.MIME.get(kind, "").startswith("image/")
-  }
+  suffixes = image_suffixes()
   found = (p for p in _files(root, set()) if p.suffix.lower() in suffixes and not p.name.startswith("."))
   files = sorted((p for p in found if p.is_file()), key=lambda p: p.relative_to(root).as_posix())
   if not files:

@@ -116,7 +116,7 @@ def write_per_image(
   folder: str | os.PathLike,
   names: Sequence[str],
   rows: PerImage,
-  prints: Mapping[str, Sequence[float] | np.ndarray],
+  fingerprints: Mapping[str, Sequence[float] | np.ndarray],
 ) -> None:
   """Writes `per_image.jsonl` into `folder`: {"image": name, "rows": {row: {column: number}}} a line.
 
@@ -124,7 +124,7 @@ def write_per_image(
     folder: exists.
     names: of the images.
     rows: {row: {column: [N]}} in the order of the names.
-    prints: fingerprints of the images, {"truth" or "input": [N]}, which stand in the lines too.
+    fingerprints: of the images, {"truth" or "input": [N]}, which stand in the lines too.
   """
   lines = []
   for i, name in enumerate(names):
@@ -132,7 +132,7 @@ def write_per_image(
     values = {
       row: finite({c: float(f"{v[i]:.8g}") for c, v in columns.items()}) for row, columns in rows.items()
     }
-    known = finite({key: float(f"{numbers[i]:.8g}") for key, numbers in prints.items()})
+    known = finite({key: float(f"{numbers[i]:.8g}") for key, numbers in fingerprints.items()})
     lines.append(json.dumps({"image": name, **known, "rows": values}) + "\n")
   files.write_text(files.as_path(folder) / PER_IMAGE, "".join(lines))
 
@@ -146,10 +146,10 @@ def read_per_image(
     row: {column: np.array([line["rows"][row][column] for line in lines], float) for column in columns}
     for row, columns in lines[0]["rows"].items()
   }
-  prints = {
+  fingerprints = {
     key: np.array([line[key] for line in lines], float) for key in ("truth", "input") if key in lines[0]
   }
-  return [line["image"] for line in lines], rows, prints
+  return [line["image"] for line in lines], rows, fingerprints
 
 
 def finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
