@@ -2,7 +2,9 @@
 
   sr-jax train --config amap:affgan --workdir runs/amap
 
-On the embedded photographs with the grass network; not run to the end.
+On the embedded photographs with the grass network; not run to the end. Variants: mse, mae, affmse and with
+the learned A+ affmse_fixed_trained, affmse_fixed_random, affmse_trainable_trained, affmse_trainable_random;
+affgan, softgan, stochastic, affdg, softdg, affll.
 """
 
 from ml_collections import ConfigDict

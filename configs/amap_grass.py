@@ -6,8 +6,9 @@
 Variants: affinit (untrained), affmse, affgan, affdg, affll. `sr-jax sweep --config amap_grass --workdir
 FOLDER` runs them all, amap_grass_cpu a shorter version.
 
-For one GPU; not run. The paper shows images, AffGAN's being the sharpest, and a density of 4.10 bits per
-dimension. It gives no batch size, learning rate or length of training: those here are ours.
+For one GPU; its networks were timed there, not trained. The paper shows images, AffGAN's being the sharpest,
+and a density of 4.10 bits per dimension. It gives no batch size, learning rate or length of training: those
+here are ours.
 """
 
 from collections.abc import Iterator

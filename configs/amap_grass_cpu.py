@@ -8,12 +8,11 @@ patches, SSIM and PSNR: AffInit 0.200, 19.28 dB; AffMSE 0.443, 24.07; AffGAN 0.2
 AffLL 0.434, 23.90, its density 5.06 bits per dimension.
 """
 
-from collections.abc import Iterator
-from typing import Any
-
 from ml_collections import ConfigDict
 
 from sr_jax.configs import amap_grass
+
+sweep = amap_grass.sweep
 
 
 def get_config(variant: str = "affgan") -> ConfigDict:
@@ -46,7 +45,3 @@ def get_config(variant: str = "affgan") -> ConfigDict:
     config.train.rounds = config.stages.prior.train.rounds = 1000
     config.optim.generator.learning_rate = 3e-4
   return config
-
-
-def sweep() -> Iterator[tuple[str, str, dict[str, Any]]]:
-  yield from amap_grass.sweep()

@@ -1,11 +1,11 @@
 """ImageNet 32x32 to 128x128, Amortised MAP Inference section 5.5 and Figures 5 and 8, at the paper's sizes.
 
-  sr-jax prepare imagenet2012
+  sr-jax prepare imagenet2012                 # needs TensorFlow and ImageNet's archives, once
   sr-jax train --config amap_imagenet --workdir runs/amap_imagenet
 
-Variants as in amap_celeba. For one GPU; not run. The paper shows images and no numbers, and gives no batch
-size, learning rate or length of training: those here are ours. It used 10,000 images of its own choice to
-test; here they are TFDS's validation split.
+Variants as in amap_celeba. For one GPU; two rounds and the GPU benchmark were run. The paper shows images and
+no numbers, and gives no batch size, learning rate or length of training: those here are ours. It used 10,000
+images of its own choice to test; here they are TFDS's validation split.
 """
 
 from collections.abc import Iterator

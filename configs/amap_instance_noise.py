@@ -10,9 +10,9 @@ amap_swiss_roll's exponential 0.9.
 from collections.abc import Iterator
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from sr_jax.configs import amap_swiss_roll
+
+get_config = amap_swiss_roll.get_config
 
 ANNEALS: dict[str, dict[str, Any]] = {
   "none": {"start": 0.0, "end": 0.0, "anneal": "linear"},
@@ -21,10 +21,6 @@ ANNEALS: dict[str, dict[str, Any]] = {
   "constant loss": {"anneal": "constant_loss", "target": 0.8, "rate": 0.002},
 }
 SEEDS = 4
-
-
-def get_config(variant: str = "affgan") -> ConfigDict:
-  return amap_swiss_roll.get_config(variant)
 
 
 def sweep() -> Iterator[tuple[str, str, dict[str, Any]]]:

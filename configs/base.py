@@ -27,9 +27,9 @@ OPTIMISER = {
   "halve_at": (),  # updates after the warm-up at which the rate halves, with schedule = "halve"
   "warmup": 0,  # updates of linear warm-up
   "clip": 0.0,  # global gradient norm, 0: none
-  # Gradients of this network whose mean makes one update, a batch in parts: one a round, of a discriminator
-  # perhaps several. It divides their number. The schedule and `clip` are of updates; an `average` and SRIM's
-  # `inner_rounds` count rounds; batch statistics are those of a round.
+  # Gradients that are averaged into one update of this network, as of a larger batch. A round has one, of a
+  # discriminator perhaps several; their number in the run must be a multiple of this. The schedule and `clip`
+  # count updates; an `average` and SRIM's `inner_rounds` count rounds; batch statistics are of a round.
   "accumulate": 1,
 }
 

@@ -1,7 +1,7 @@
 """The methods that suit photographs beside each other, with one network and from one start; tested on bsd100.
 
   export SR_JAX_TRAIN_DIR=bsds400:t91 SR_JAX_TEST_DIR=bsd100/hr SR_JAX_TEST_LR_DIR=bsd100/lr
-  export SR_JAX_VGG=vgg19.npz                    # conv1_1 to conv2_2
+  export SR_JAX_VGG19=vgg19.npz                  # conv1_1 to conv2_2
   sr-jax sweep --config bsds_methods --workdir runs/bsds --config.eval.limit=25 --config.eval.samples=5 \\
       --config.eval.lpips.backbone=squeezenet1_1.npz --config.eval.lpips.heads=lpips_linear.npz
 
@@ -24,7 +24,7 @@ ROUNDS, RATE = 1500, 2e-4
 
 
 def _phi(config: ConfigDict, layers: tuple[str, ...] = ("conv2_2",)) -> None:
-  features = {"layers": layers, "file": "$SR_JAX_VGG", "padding": "reflect"}
+  features = {"layers": layers, "file": "$SR_JAX_VGG19", "padding": "reflect"}
   config.method.features.update(features)
 
 

@@ -5,7 +5,7 @@
   sr-jax evaluate --workdir RUN --config.eval.classifier=runs/classifier
 
 Variants: mnist (24x24), plates (16x8, of plate_chars). Two cores shared with other work, 4 minutes for mnist.
-To expect: 0.69 % of the test digits wrong (the paper: 1.96).
+To expect: 0.69 % of the test digits wrong (the paper: 1.96), 0.85 % of the plates' characters.
 """
 
 from ml_collections import ConfigDict

@@ -10,13 +10,9 @@ cores, 50 minutes a trial; not run yet.
 from collections.abc import Iterator
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from sr_jax.configs import prsr_celeba_cpu
 
-
-def get_config(variant: str = "prsr") -> ConfigDict:
-  return prsr_celeba_cpu.get_config(variant)
+get_config = prsr_celeba_cpu.get_config
 
 
 def sweep() -> Iterator[tuple[str, str, dict[str, Any]]]:

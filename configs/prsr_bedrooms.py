@@ -8,12 +8,11 @@ Table 1, wrapped PSNR / SSIM / MS-SSIM / consistency: bicubic 28.94 / 0.70 / 0.7
 0.74 / 0.75 / 0.003, tau = 1.1 28.92 / 0.59 / 0.59 / 0.017.
 """
 
-from collections.abc import Iterator
-from typing import Any
-
 from ml_collections import ConfigDict
 
 from sr_jax.configs import prsr, prsr_celeba
+
+sweep = prsr_celeba.sweep
 
 
 def get_config(variant: str = "prsr") -> ConfigDict:
@@ -25,7 +24,3 @@ def get_config(variant: str = "prsr") -> ConfigDict:
   config.eval.update({"batch": 32, "baselines": ("bicubic", "nearest")})
   config.train.update({"rounds": 2_000_000, "log_every": 500})
   return config
-
-
-def sweep() -> Iterator[tuple[str, str, dict[str, Any]]]:
-  yield from prsr_celeba.sweep()

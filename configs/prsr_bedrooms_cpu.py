@@ -7,12 +7,11 @@ Variants as in prsr_bedrooms. Two shared cores, 12 minutes. Expect of 60 images:
 tau = 1 PSNR 14.2 dB, wrapped 28.1, SSIM 0.22: 368 images and 500 rounds are too few for good samples.
 """
 
-from collections.abc import Iterator
-from typing import Any
-
 from ml_collections import ConfigDict
 
 from sr_jax.configs import prsr_celeba, prsr_celeba_cpu
+
+sweep = prsr_celeba.sweep
 
 
 def get_config(variant: str = "prsr") -> ConfigDict:
@@ -21,7 +20,3 @@ def get_config(variant: str = "prsr") -> ConfigDict:
     source.update({"split": split, "centre": ()})
   config.train.rounds = 500
   return config
-
-
-def sweep() -> Iterator[tuple[str, str, dict[str, Any]]]:
-  yield from prsr_celeba.sweep()

@@ -20,12 +20,11 @@ For Figure 5, several samples of an input, and Figure 6, with the regression:
       --config.eval.beside="('runs/prsr_celeba_cpu/Regression',)"
 """
 
-from collections.abc import Iterator
-from typing import Any
-
 from ml_collections import ConfigDict
 
 from sr_jax.configs import prsr, prsr_celeba
+
+sweep = prsr_celeba.sweep
 
 
 def get_config(variant: str = "prsr") -> ConfigDict:
@@ -44,7 +43,3 @@ def get_config(variant: str = "prsr") -> ConfigDict:
   if variant == "prsr":
     config.networks.generator.prior.update({"width": 32, "layers": 8, "head": 128, "stddev": 0.0})
   return config
-
-
-def sweep() -> Iterator[tuple[str, str, dict[str, Any]]]:
-  yield from prsr_celeba.sweep()

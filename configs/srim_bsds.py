@@ -9,13 +9,12 @@ bsd100: Y-PSNR 26.92 dB for a single sample, 27.00 dB for the mean of 10, bicubi
 deeper network, larger crops and a longer run.
 """
 
-from collections.abc import Iterator
-from typing import Any
-
 from ml_collections import ConfigDict
 
 from sr_jax.configs import srim_demo
 from sr_jax.errors import choose
+
+sweep = srim_demo.sweep
 
 
 def get_config(variant: str = "srim") -> ConfigDict:
@@ -28,7 +27,3 @@ def get_config(variant: str = "srim") -> ConfigDict:
   config.train.update({"rounds": 24_000, "log_every": 500, "checkpoint_every": 2_000})
   config.method.warmup_rounds = 9_600
   return change(config)
-
-
-def sweep() -> Iterator[tuple[str, str, dict[str, Any]]]:
-  yield from srim_demo.sweep()

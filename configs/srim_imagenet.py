@@ -11,13 +11,12 @@ data. To expect of srim (Table 1, luma of BT.709, 8 bits): PSNR 25.36, SSIM 0.71
 The paper does not give |S|, m, M, b and the learning rate: papers/srim.py has the authors' later choice.
 """
 
-from collections.abc import Iterator
-from typing import Any
-
 from ml_collections import ConfigDict
 
 from sr_jax.configs import base, derive, srim_demo
 from sr_jax.errors import choose
+
+sweep = srim_demo.sweep
 
 
 def _port(config: ConfigDict) -> ConfigDict:
@@ -40,7 +39,3 @@ def get_config(variant: str = "srim") -> ConfigDict:
   config.eval.update({"luma": "bt709", "border": 0, "batch": 1})
   config.train.update({"batch": 640, "rounds": 200_400, "checkpoint_every": 5_000})
   return change(config)
-
-
-def sweep() -> Iterator[tuple[str, str, dict[str, Any]]]:
-  yield from srim_demo.sweep()

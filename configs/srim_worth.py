@@ -1,7 +1,7 @@
 """What IMLE is worth: regression beside SRIM in two networks and two feature spaces, then single factors.
 
   export SR_JAX_TRAIN_DIR=bsds400:t91 SR_JAX_TEST_DIR=bsd100/hr SR_JAX_TEST_LR_DIR=bsd100/lr
-  export SR_JAX_VGG=vgg19.npz                    # conv1_1 to conv2_2
+  export SR_JAX_VGG19=vgg19.npz                  # conv1_1 to conv2_2
   sr-jax sweep --config srim_worth --workdir runs/worth --config.eval.limit=25 \\
       --config.eval.lpips.backbone=squeezenet1_1.npz --config.eval.lpips.heads=lpips_linear.npz
 
@@ -45,7 +45,7 @@ def get_config(variant: str = "srresnet_srim_conv2_2") -> ConfigDict:
   config.eval.metrics = ("psnr", "psnr_y", "ssim_y", "lpips", "lr_psnr", "lr_psnr_8bit", "s_n", "std")
   # A pool of 64: 8 rounds choose among 16 latents for it, 112 descend.
   config.method.update({"candidates": 16, "chunk": 8, "minibatch": 8, "inner_rounds": 112})
-  config.method.features.update({"layers": PHI[phi], "file": "$SR_JAX_VGG", "padding": "reflect"})
+  config.method.features.update({"layers": PHI[phi], "file": "$SR_JAX_VGG19", "padding": "reflect"})
   config.train.update({"batch": 64, "rounds": 1200, "log_every": 200, "checkpoint_every": 600})
   config.method.warmup_rounds = 0
   config.optim.generator.update({"learning_rate": 3e-4, "warmup": 100})

@@ -20,13 +20,13 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from sr_jax.configs import derive, srmap_div2k
-from sr_jax.errors import choose
+from sr_jax.errors import check_choice
 
 L1_ROUNDS, GAN_ROUNDS = 6_000, 3_000
 
 
 def get_config(variant: str = "srmap") -> ConfigDict:
-  choose({"srmap": 0, "l1": 0, "scratch": 0, "diverse": 0}, variant, "--config NAME:VARIANT")
+  check_choice(("srmap", "l1", "scratch", "diverse"), variant, "--config NAME:VARIANT")
   config = srmap_div2k.get_config("srmap" if variant == "diverse" else variant)
   config.networks.generator.update({"stem": 32, "width": 64, "blocks": 4, "ratio": 2, "widths": (48, 32)})
   config.data.update({"name": "folder", "split": "train", "dir": "$SR_JAX_TRAIN_DIR", "crop": (64, 64)})

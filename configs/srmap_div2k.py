@@ -16,11 +16,11 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from sr_jax.configs import base
-from sr_jax.errors import choose
+from sr_jax.errors import check_choice
 
 
 def get_config(variant: str = "srmap") -> ConfigDict:
-  choose({"srmap": 0, "l1": 0, "scratch": 0}, variant, "--config NAME:VARIANT")
+  check_choice(("srmap", "l1", "scratch"), variant, "--config NAME:VARIANT")
   config = base.get_config("regression" if variant == "l1" else "srmap", generator="srmap")
   if variant == "l1":
     config.method.loss = "mae"

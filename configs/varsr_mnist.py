@@ -19,7 +19,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from sr_jax.configs import base, derive, digit_classifier
-from sr_jax.errors import choose
+from sr_jax.errors import check_choice
 
 SEEDS = 3
 ROWS = {
@@ -36,8 +36,8 @@ def get_config(
   variant: str = "varsr", use_data: Callable[[ConfigDict], None] = digit_classifier.use_mnist
 ) -> ConfigDict:
   name, _, aliased = variant.partition("-")
-  choose({**ROWS, "srgan": 0}, name, "--config NAME:VARIANT")
-  choose({"": 0, "aliased": 0}, aliased, "--config NAME:VARIANT")
+  check_choice((*ROWS, "srgan"), name, "--config NAME:VARIANT")
+  check_choice(("", "aliased"), aliased, "--config NAME:VARIANT")
   config = base.get_config(METHODS.get(name, "varsr"))
   use_data(config)
   config.operator.antialias = not aliased

@@ -9,12 +9,11 @@ Variants as in varsr_mnist. One H100 that 15 trainings share, up to 3 minutes a 
 best of five 18.64 dB, 89.9 %. Antialiased: 18.93 dB, 91.2 % and 19.57 dB, 94.0 %.
 """
 
-from collections.abc import Iterator
-from typing import Any
-
 from ml_collections import ConfigDict
 
 from sr_jax.configs import digit_classifier, varsr_mnist
+
+sweep = varsr_mnist.sweep
 
 
 def get_config(variant: str = "varsr") -> ConfigDict:
@@ -26,7 +25,3 @@ def get_config(variant: str = "varsr") -> ConfigDict:
   if "kl_weight" in config.method:
     config.method.kl_weight = 0.05
   return config
-
-
-def sweep() -> Iterator[tuple[str, str, dict[str, Any]]]:
-  yield from varsr_mnist.sweep()

@@ -2,9 +2,9 @@
 # SLURM:
 #   launch/slurm.sh --dry-run --nodes=2 --gpus-per-node=8 --time=12:00:00 -- train --config NAME --workdir FOLDER
 #
-# Options before "--" are sbatch's (--partition, --account, --array=0-9%4, ...). One process for each GPU of
+# Options before "--" are sbatch's (--partition, --account, ...). One process for each GPU of
 # --gpus-per-node, which is what JAX expects on SLURM; without it, one for each node. Of a sweep every trial that is
-# not finished is a task of a job array. Two minutes before the time limit, and when it is preempted, a job saves
+# not finished is a task of a job array, --array=%N of them at once. Two minutes before the time limit, and when it is preempted, a job saves
 # and goes back into the queue, as it does after a fault of a machine, --max-restarts times (20); scancel ends it.
 #
 # Data, and --workdir unless that is gs://BUCKET/FOLDER: folders that all nodes see, such as the cluster's NFS or
@@ -14,14 +14,18 @@ set -euo pipefail
 . "$(dirname "$0")/words.sh"
 take gpus-per-node gpus
 take job-name name
+take array parallel
 [[ ! " ${options[*]}" =~ " "(-G|--gpus|--gres[= ][^ -]*gpu) ]] ||
   refuse "GPUs must be given as --gpus-per-node=NUMBER before $example: each gets a process."
+
+[[ -z $parallel || (${words[0]} == sweep && $parallel =~ ^%[1-9][0-9]*$) ]] ||
+  refuse "--array is $parallel: leave it out, or give --array=%N before -- sweep for N trials at once."
 
 command="$(quoted sr-jax "${words[@]}") --distributed"
 array=()
 if ((${#trials[@]})); then
   command+=" --trial \"\$SLURM_ARRAY_TASK_ID\""
-  array=("--array=$(IFS=, && echo "${trials[*]}")")
+  array=("--array=$(IFS=, && echo "${trials[*]}")$parallel")
 fi
 # A process that fails ends the others with its own exit code; --kill-on-bad-exit would hide it behind a signal's.
 # --wait ends those that cannot hear.

@@ -90,7 +90,10 @@ def main(argv: list[str]) -> None:
   commands = [["sr-jax", *words, "--distributed"]]
   if words[0] == "sweep":
     commands = [[*commands[0], "--trial", number] for number in open_trials(words)]
-  settings = {"name": "sr-jax", "tasks_per_node": parameters.get("gpus_per_node", 1), **parameters}
+  gpus = str(parameters.get("gpus_per_node", 1)).rpartition(":")[2]  # of 8 or "h100:8"
+  if not gpus.isdigit():
+    refuse(f"--gpus-per-node is {parameters['gpus_per_node']}: give NUMBER or KIND:NUMBER before {EXAMPLE}.")
+  settings = {"name": "sr-jax", "tasks_per_node": int(gpus), **parameters}
   workdir = given["workdir"]
   folder = Path("" if workdir.startswith("gs://") else workdir).absolute() / "submitit"
   if "--dry-run" in options:

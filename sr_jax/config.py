@@ -143,7 +143,7 @@ def check(config: ConfigDict) -> None:
 
 
 def check_temperature(temperature: float) -> None:
-  """Refuse what is no temperature."""
+  """Refuse what is no temperature; raises UserError."""
   if not (math.isfinite(temperature) and temperature >= 0):
     raise UserError(f"The temperature is {temperature}: make it 0 or more, 1 being the model.")
 

@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import traceback
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
@@ -139,11 +139,21 @@ def tell(text: object) -> None:
 
 
 def choose(table: Mapping[str, T], name: str, key: str) -> T:
-  """The entry `name` of a table, where `key` says which config key or flag holds the name."""
-  if name in table:
-    return table[name]
-  near = difflib.get_close_matches(str(name), table, n=1)
-  hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(map(repr, table))}."
+  """The entry `name` of a table, where `key` says which config key or flag holds the name.
+
+  Raises:
+    UserError: there is none; it says which name is near.
+  """
+  check_choice(table, name, key)
+  return table[name]
+
+
+def check_choice(names: Collection[str], name: str, key: str) -> None:
+  """Refuse a name that is none of `names`, with the nearest right one; raises UserError, see `choose`."""
+  if name in names:
+    return
+  near = difflib.get_close_matches(str(name), names, n=1)
+  hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(map(repr, names))}."
   raise UserError(f"{key} is {name!r}, which does not exist: {hint}")
 
 
@@ -165,6 +175,14 @@ def find(table: Mapping[str, Any], name: str, key: str) -> Any:
     raise UserError(
       f"{key} is {name!r}, but the module {module} has no {attribute!r}: correct it."
     ) from error
+
+
+def find_function(table: Mapping[str, Any], name: str, key: str) -> Any:
+  """As `find`; raises UserError for what cannot be called."""
+  found = find(table, name, key)
+  if not callable(found):
+    raise UserError(f"{key} is {name!r}, which is no function: correct it.")
+  return found
 
 
 def short_name(name: str) -> str:

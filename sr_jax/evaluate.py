@@ -17,7 +17,7 @@ from sr_jax import parallel
 from sr_jax.baselines import BASELINES, Sampler, bicubic
 from sr_jax.data import open_source
 from sr_jax.data.sources import Source
-from sr_jax.errors import UserError, find, short_name
+from sr_jax.errors import UserError, find_function, short_name
 from sr_jax.files import as_path, check_writable, make, name_of
 from sr_jax.images import clear_samples
 from sr_jax.measurement import Images, evaluate
@@ -179,7 +179,7 @@ def evaluate_run(
 
 
 def _baseline(name: str, run: Run) -> Sampler:
-  return find(BASELINES, name, "config.eval.baselines")(run.operator, run.config)
+  return find_function(BASELINES, name, "config.eval.baselines")(run.operator, run.config)
 
 
 def _budget(config: ConfigDict, source: Source) -> Budget:

@@ -38,6 +38,7 @@ def as_path(folder: str | os.PathLike, flag: str = "") -> Path:
 
 
 def in_bucket(path: Path) -> bool:
+  """Whether `as_path` has found it to be in a bucket."""
   return not isinstance(path, Path)
 
 
@@ -51,12 +52,23 @@ def on_disk(file: str | os.PathLike, flag: str) -> Path:
   """The path of a file of this machine that `flag` names; environment variables and ~ are expanded.
 
   Raises:
-    UserError: it is in a bucket.
+    UserError: it is in a bucket, or a variable is not set.
   """
-  text = os.path.expandvars(file)
+  text = expand(os.fspath(file))
   if text.startswith(bucket.SCHEME):
     raise UserError(f"{flag} is {text}, which is in a bucket: copy it to this machine and name it here.")
-  return Path(os.path.expanduser(text))
+  return Path(text)
+
+
+def expand(path: str) -> str:
+  """`path` with ~ and environment variables filled in; raises UserError where a variable is not set."""
+  for name in re.findall(r"\$\{?(\w+)", path):
+    if not os.environ.get(name):
+      raise UserError(
+        f"The environment variable {name} in {path!r} is not set: "
+        f"run `export {name}=/path/to/it` first, or write the path itself in the config."
+      )
+  return os.path.expanduser(os.path.expandvars(path))
 
 
 def name_of(folder: str | os.PathLike) -> str:

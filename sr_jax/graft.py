@@ -43,12 +43,14 @@ def read(
     states: of stages and runs that are not trained yet the shapes, by name or folder.
 
   Raises:
-    UserError: a source that cannot be read or has no such network.
+    UserError: a source that cannot be read or has no such network, or a role that has two.
   """
   params: dict[str, Any] = {}
   stats: dict[str, Any] = {}
   for entry in config.init_from:
     ours, origin, theirs = parse(entry)
+    if ours in params:
+      raise UserError(f"config.init_from is {config.init_from}: name one source for {ours!r}.")
     known = origin in folders or origin in (states or {})
     if not known and not absolute(origin, "config.init_from").exists():
       raise UserError(

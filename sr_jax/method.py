@@ -42,7 +42,11 @@ class State(struct.PyTreeNode):
 
 
 class Sample(Protocol):
-  """Draws n images for each input: lr [B, h, w, C] in [0, 1] -> [n, B, H, W, C], unclipped."""
+  """Draws n images for each input: lr [B, h, w, C] in [0, 1] -> [n, B, H, W, C], unclipped.
+
+  `temperature` multiplies the latent's deviation, or divides the logits of a pixel recursive model: 1 is the
+  model, 0 the latent's mean or the likeliest value.
+  """
 
   def __call__(self, state: State, lr: Array, key: Key, *, n: int, temperature: float = 1.0) -> Array: ...
 
@@ -51,7 +55,8 @@ class Latents(NamedTuple):
   """How a method draws an image in two steps: a latent, and the image of it.
 
   Attributes:
-    draw: (state, lr [B, h, w, C], key, temperature) -> a pytree of arrays with a first axis B.
+    draw: (state, lr [B, h, w, C], key, temperature) -> a pytree of arrays with a first axis B. The
+      temperature multiplies the latent's deviation.
     decode: (state, lr, latent) -> images [B, H, W, C], unclipped, before the operator's head.
     reach: an output pixel depends on no input pixel further away, in pixels of the input along rows or
       columns; None: on the whole image. An array [B, kh, kw, C] of a latent belongs to the pixels of the

@@ -1,4 +1,4 @@
-"""Devices, meshes and processes: the only file that knows them.
+"""Devices and meshes, the job's processes and their signals, and the compiler's options.
 
 A method's functions are compiled by `jax.jit` over a one-dimensional mesh: the batch is sharded, the state
 replicated and donated. XLA inserts the collectives, so batch statistics, selections and gradients are those
@@ -123,10 +123,12 @@ def check_shared(examples: int, mesh: Mesh) -> None:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
+  """Of arrays that every device has whole: the state."""
   return NamedSharding(mesh, PartitionSpec())
 
 
 def sharded(mesh: Mesh) -> NamedSharding:
+  """Of arrays whose first axis the devices share: a batch."""
   return NamedSharding(mesh, PartitionSpec(AXIS))
 
 

@@ -49,7 +49,7 @@ class Run(NamedTuple):
     """(lr [B, h, w, C] in [0, 1], key, n) -> [n, B, H, W, C], unclipped.
 
     Args:
-      temperature: see `Latents.draw`.
+      temperature: see `Sample`.
       budget: images that need more memory are made in tiles if the method can do so; None: all as a whole.
 
     Raises:
@@ -90,7 +90,7 @@ def load_classifier(folder: str) -> Callable[[jax.Array], jax.Array]:
 
 
 def saved_config(workdir: str | Path) -> ConfigDict:
-  """The resolved config of the newest checkpoint of `workdir`."""
+  """The resolved config of the newest checkpoint of `workdir`; raises UserError where there is none."""
   with Checkpoints(workdir) as checkpoints:
     return checkpoints.latest()[0]
 

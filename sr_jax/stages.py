@@ -14,7 +14,7 @@ from sr_jax import graft, parallel
 from sr_jax.baselines import BASELINES
 from sr_jax.data import check_test_images, first_test_batch, open_source, train_batches
 from sr_jax.data.sources import Readable, Source, summary
-from sr_jax.errors import UserError, choose, find
+from sr_jax.errors import UserError, choose, find_function, short_name
 from sr_jax.files import as_path, check_writable
 from sr_jax.method import Method, State, run_round
 from sr_jax.methods import make_method
@@ -159,7 +159,8 @@ def _trace(
     raise UserError(
       f"Method {config.method.name!r} changes the shapes or types of its state in a round: mend it."
     )
-  jax.eval_shape(method.objective, state, test, key)
+  if config.eval.losses or config.train.eval_every or method.sample is None:
+    jax.eval_shape(method.objective, state, test, key)
   if method.sample is None:
     return
   x = jax.ShapeDtypeStruct(operator.lr_shape(test["hr"].shape), jnp.float32)
@@ -200,7 +201,13 @@ def check_evaluation(
     check_writable(as_path(workdir) / "evaluation", flag)
   settings = config.eval
   for name in settings.baselines:
-    find(BASELINES, name, "config.eval.baselines")
+    find_function(BASELINES, name, "config.eval.baselines")
+  rows = [short_name(name) for name in (*settings.baselines, config.method.name)]
+  if twice := [row for row in dict.fromkeys(rows) if rows.count(row) > 1]:
+    raise UserError(
+      f"config.eval.baselines is {settings.baselines} of a method {config.method.name!r}: two rows would be "
+      f"called {twice[0]!r}, so rename a function of yours."
+    )
   if not settings.metrics:
     raise UserError(f"config.eval.metrics is empty: choose some of {', '.join(METRICS)}.")
   if len(columns(settings.metrics)) < len(settings.metrics):

@@ -30,6 +30,7 @@ from sr_jax.errors import (
 from sr_jax.evaluate import Report, conditions_of, evaluate_run, make_watch, read_report
 from sr_jax.ledger import Entry, Trial, number_trials
 from sr_jax.method import State
+from sr_jax.metrics import columns
 from sr_jax.run import Run
 from sr_jax.stages import Sources, check_evaluation, check_stages, facts, plan_stages
 from sr_jax.train import train
@@ -162,8 +163,7 @@ def run_trial(run: Planned, reports: Mapping[str, Report], sources: Sources, com
   config = run.config.copy_and_resolve_references()
   wanted = _baselines(run, reports)
   config.eval.baselines = tuple(name for name in config.eval.baselines if short_name(name) in wanted)
-  reason = run.folder / FAILURE
-  reason.unlink(missing_ok=True)
+  (run.folder / FAILURE).unlink(missing_ok=True)
   try:
     check_evaluation(config, sources)  # again, now that earlier trials are there
     report = train_and_evaluate(config, run.folder, sources, command)[1]
@@ -171,10 +171,15 @@ def run_trial(run: Planned, reports: Mapping[str, Report], sources: Sources, com
   except Busy:
     raise
   except Exception as error:
-    with contextlib.suppress(Exception):  # what ended the trial may refuse this too
-      files.make(run.folder)
-      files.write_text(reason, f"{type(error).__name__}: {error}\n")
+    _keep(run, f"{type(error).__name__}: {error}")
     raise
+
+
+def _keep(run: Planned, reason: str) -> None:
+  """Why a trial failed, in its folder."""
+  with contextlib.suppress(Exception):  # what ended the trial may refuse this too
+    files.make(run.folder)
+    files.write_text(run.folder / FAILURE, f"{reason}\n")
 
 
 def run_here(runs: Iterable[Planned], reports: Mapping[str, Report], sources: Sources, command: str) -> bool:
@@ -224,6 +229,9 @@ def run_programs(
 
   Returns:
     False if Ctrl-C or SIGTERM stopped it; the programs were stopped too.
+
+  Raises:
+    UserError: trials wait for each other.
   """
   waiting = [run for run in runs if state(run, reports) != "finished"]
   if not waiting:
@@ -237,8 +245,8 @@ def run_programs(
   ):
     while running or (waiting and not told):
       for slot in range(jobs) if not told else ():
-        unfinished = {str(run.folder) for run in (*waiting, *(one for one, _ in running.values()))}
-        ready = [run for run in waiting if not unfinished & _needed(run.config)]
+        unfinished = {_place(run.folder) for run in (*waiting, *(one for one, _ in running.values()))}
+        ready = [run for run in waiting if not unfinished & _needed(run)]
         if slot not in running and ready:
           run = ready[0]
           waiting.remove(run)
@@ -249,6 +257,12 @@ def run_programs(
             )
           running[slot] = run, program
           log.info("Trial %s begins.", run.entry.id)
+      if waiting and not running and not told:
+        names = ", ".join(run.entry.id for run in waiting)
+        raise UserError(
+          f"Each of the trials {names} waits for another of them: correct config.init_from, "
+          "config.eval.classifier or config.eval.beside."
+        )
       if asked_to_stop() and not told:
         told = True
         for _, program in running.values():
@@ -260,27 +274,39 @@ def run_programs(
         if program.poll() is not None:
           del running[slot]
           log.info("Trial %s ends with exit code %d.", run.entry.id, program.returncode)
+          if program.returncode < 0 and not told:
+            _keep(run, f"Killed: signal {-program.returncode} ended its program.")
   return not told
 
 
 def with_needed(chosen: Iterable[Planned], runs: Iterable[Planned]) -> list[Planned]:
   """Trials of a sweep, and before each those of the sweep that it needs."""
-  by_folder = {str(run.folder): run for run in runs}
-  found: dict[str, Planned] = {}
+  by_folder = {_place(run.folder): run for run in runs}
+  seen: set[str] = set()
+  found: list[Planned] = []
 
   def add(run: Planned) -> None:
-    for folder in sorted(_needed(run.config) & by_folder.keys()):
+    if run.entry.id in seen:
+      return
+    seen.add(run.entry.id)
+    for folder in sorted(_needed(run) & by_folder.keys()):
       add(by_folder[folder])
-    found.setdefault(run.entry.id, run)
+    found.append(run)
 
   for run in chosen:
     add(run)
-  return list(found.values())
+  return found
 
 
-def _needed(config: ConfigDict) -> set[str]:
-  """The folders of other runs that a trial needs, for its networks or its evaluation."""
-  return {config.eval.classifier, *config.eval.beside, *(graft.parse(entry)[1] for entry in config.init_from)}
+def _needed(run: Planned) -> set[str]:
+  """The folders of other runs that a trial needs, for its networks or its evaluation, as absolute paths."""
+  config = run.config
+  named = {config.eval.classifier, *config.eval.beside, *(graft.parse(e)[1] for e in config.init_from)}
+  return {_place(folder) for folder in named if folder} - {_place(run.folder)}
+
+
+def _place(folder: str | Path) -> str:
+  return str(files.absolute(folder, "A run's folder"))
 
 
 def _baselines(run: Planned, reports: Mapping[str, Report]) -> set[str]:
@@ -288,6 +314,7 @@ def _baselines(run: Planned, reports: Mapping[str, Report]) -> set[str]:
   wanted = set(map(short_name, run.config.eval.baselines))
   if run.config.eval.judge:
     return wanted
-  conditions = conditions_of(run.config)
+  conditions, asked = conditions_of(run.config), set(columns(run.config.eval.metrics))
   others = [report for name, report in reports.items() if name != run.entry.id]
-  return wanted.difference(*(report.rows for report in others if report.conditions == conditions))
+  alike = [report.rows for report in others if report.conditions == conditions]
+  return {name for name in wanted if not any(name in rows and asked <= rows[name].keys() for rows in alike)}

@@ -52,8 +52,8 @@ def collect(
 ) -> tuple[Rows, dict[str, list[dict[str, float]]]]:
   """What the finished trials measured: rows of the baselines, and of each other row those of its trials.
 
-  Baselines are those of the first trial that has them; of trials with another operator, other images or
-  another way to measure they have rows of their own, which name the trial's.
+  Each column of a baseline is that of the first trial that has it; of trials with another operator, other
+  images or another way to measure they have rows of their own, which name the trial's.
   """
   baselines: Rows = {}
   first: dict[str, str] = {}
@@ -63,7 +63,8 @@ def collect(
       for name in map(short_name, run.config.eval.baselines):
         if name in report.rows:
           alike = first.setdefault(name, report.conditions) == report.conditions
-          baselines.setdefault(name if alike else f"{name} ({run.entry.trial.row})", report.rows[name])
+          row = name if alike else f"{name} ({run.entry.trial.row})"
+          baselines[row] = report.rows[name] | baselines.get(row, {})
       for kind, values in report.own.items():
         measured.setdefault(run.entry.trial.row + kind, []).append(values)
   return baselines, measured

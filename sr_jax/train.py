@@ -109,9 +109,9 @@ def train(
       stream = batches(held)
       batch = next(stream)
     run_round = parallel.compile_step(method, mesh, config.seed)
-    profile = Profile(workdir, config.train.profile_from, checkpoints.check_lock)
     history: list[Metrics] = []
-    with Writer(workdir, begin, process == 0, checkpoints.check_lock) as writer:
+    check, first = checkpoints.check_lock, config.train.profile_from
+    with Writer(workdir, begin, process == 0, check) as writer, Profile(workdir, first, check) as profile:
       clock, clocked = time.perf_counter(), begin
       for step in range(begin + 1, rounds + 1):
         if held != (step - 1) // method.rounds_per_batch:

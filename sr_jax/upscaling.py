@@ -42,12 +42,14 @@ def upscale(
     uint8 [n, H, W, C].
 
   Raises:
-    UserError: the image has other channels, or needs more memory and cannot be made in tiles; or the
-      temperature is so high that the network overflows.
+    UserError: the image has other channels or is not of bytes, or needs more memory and cannot be made in
+      tiles; or the temperature is so high that the network overflows.
   """
   channels = run.config.data.channels
   if image.ndim != 3 or image.shape[-1] != channels:
     raise UserError(f"The image has shape {image.shape}, but the run was trained on {channels} channels.")
+  if image.dtype != np.uint8:
+    raise UserError(f"The image holds {image.dtype}: give bytes, uint8 from 0 to 255, as `read_image` does.")
   sampler = run.sampler(temperature, Budget(memory << 20, margin, strict=True))
   arguments = (sampler, jnp.asarray(image), jax.random.key(seed), samples)
   if run.method.latents is None:  # compiled once, here

@@ -448,7 +448,7 @@ def test_an_unknown_split_names_the_known_ones(photos):
 
 
 def test_an_unprepared_data_set_names_the_command(tmp_path):
-  with pytest.raises(UserError, match="run `sr-jax prepare cifar10` once"):
+  with pytest.raises(UserError, match=f"run `sr-jax prepare cifar10 --data-dir {tmp_path}` once"):
     data.open_source(config(tmp_path, name="cifar10"))
 
 
@@ -474,6 +474,9 @@ def test_mnist_from_idx_files_has_the_schema_of_tfds_mnist(tmp_path):
     write_idx(idx / f"{part}-images-idx3-ubyte.gz", images)
     write_idx(idx / f"{part}-labels-idx1-ubyte.gz", labels)
     written[part] = {(image.tobytes(), int(label)) for image, label in zip(images, labels, strict=True)}
+  words = f"--data-dir {tmp_path} --from FOLDER_OF_ITS_FILES"
+  with pytest.raises(UserError, match=f"run `sr-jax prepare mnist_idx {words}` once"):
+    data.open_source(config(tmp_path, name="mnist_idx", channels=1))
   with pytest.raises(UserError, match=r"mnist_idx needs its original files.*--from.*train-images"):
     data.prepare("mnist_idx", str(tmp_path), str(tmp_path / "nowhere"))
   folder = data.prepare("mnist_idx", str(tmp_path), str(idx))
@@ -546,6 +549,7 @@ def test_plate_characters_are_split_by_their_bytes_and_keep_their_class(tmp_path
       written[image.tobytes()] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ".index(name)
   twin = tmp_path / "chars" / "0" / "twin.png"
   twin.write_bytes((tmp_path / "chars" / "0" / "0.png").read_bytes())
+  (tmp_path / "chars" / "0" / "Thumbs.db").write_bytes(b"no image")
   with pytest.raises(UserError, match=r"plate_chars needs its original files.*--from.*folder of its name"):
     data.prepare("plate_chars", str(tmp_path), str(tmp_path / "nowhere"))
   data.prepare("plate_chars", str(tmp_path), str(tmp_path / "chars"))

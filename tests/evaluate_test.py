@@ -11,7 +11,7 @@ from PIL import Image
 
 import small_runs
 from sr_jax import evaluate, measurement, parallel
-from sr_jax.baselines import nearest
+from sr_jax.baselines import nearest, pinv
 from sr_jax.config import check
 from sr_jax.configs import base
 from sr_jax.data import open_source
@@ -217,6 +217,18 @@ def test_a_metric_that_is_given_twice_raises_one_sentence(config):
   small = config.copy_and_resolve_references()
   small.eval.metrics = ("psnr", "lr_mse", "psnr")
   with pytest.raises(UserError, match="give each column once"):
+    check_evaluation(small, Sources())
+
+
+@pytest.mark.parametrize(
+  ("baselines", "row"),
+  [(("bicubic", "small_runs:bicubic"), "bicubic"), (("small_runs:pixel_recursive",), "pixel_recursive")],
+)
+def test_a_baseline_that_would_take_anothers_row_raises_one_sentence(config, monkeypatch, baselines, row):
+  monkeypatch.setattr(small_runs, row, pinv, raising=False)
+  small = config.copy_and_resolve_references()
+  small.eval.baselines = baselines
+  with pytest.raises(UserError, match=f"two rows would be called '{row}'"):
     check_evaluation(small, Sources())
 
 

@@ -60,6 +60,25 @@ def test_of_a_sweep_every_trial_that_is_not_finished_is_launched(name):
       assert [f"{flag}{n}" in done.stdout for n in range(3)] == [False, True, True]
 
 
+def test_slurm_runs_as_many_trials_at_once_as_array_says_and_no_training_twice():
+  good = ["--dry-run", "--array=%4", *ENGINES["slurm.sh"].split(), "--"]
+  done = launch("slurm.sh", *good, "sweep", *WORDS)
+  assert "--array=1,2%4" in shlex.split(done.stdout.splitlines()[0])
+  for array, verb in (("%4", "train"), ("0-9", "train"), ("0-9%4", "sweep"), ("%0", "sweep")):
+    done = launch("slurm.sh", "--dry-run", f"--array={array}", "--time=1", "--", verb, *WORDS)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"launch/slurm.sh: --array is {array}: leave it out")
+
+
+def test_submitit_starts_a_process_for_each_gpu_of_a_kind():
+  words = ["--dry-run", "--timeout-min=5", "--gpus-per-node=h100:8", "--", "train", *WORDS]
+  settings = json.loads(launch("submitit_job.py", *words).stdout.splitlines()[0].partition(": ")[2])
+  assert (settings["tasks_per_node"], settings["gpus_per_node"]) == (8, "h100:8")
+  done = launch("submitit_job.py", *(word.replace("h100:8", "h100") for word in words))
+  assert (done.returncode, done.stdout) == (2, "")
+  assert done.stderr.startswith("launch/submitit_job.py: --gpus-per-node is h100: give NUMBER or KIND:NUMBER")
+
+
 @pytest.mark.parametrize("name", ENGINES)
 def test_what_is_missing_is_asked_for_in_one_sentence(name):
   good = ENGINES[name].split()

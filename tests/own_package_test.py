@@ -88,6 +88,10 @@ def nearest_kernel(n_in, n_out):
   import numpy as np
 
   return (np.arange(n_out) * n_in // n_out)[:, None], np.ones((n_out, 1))
+
+
+def short_kernel(n_in, n_out):
+  return [[0]], [[1.0]] * n_out
 '''
 
 CONFIG = """
@@ -186,6 +190,10 @@ def test_a_stage_of_such_a_method_has_its_own_keys(outside, tmp_path, capsys):
     ("outside.laplace:TwoOutputs", "outside.laplace:TwoOutput", "has no 'TwoOutput'"),
     ('"width": 4', '"width": 4, "depth": 2', "unexpected keyword argument 'depth'"),
     ("outside.laplace:scaled_error", "outside.laplace:black", "no sr_jax.metrics.Metric"),
+    ("outside.laplace:black", "sys:path", "'sys:path', which is no function"),
+    ("outside.laplace:nearest_kernel", "sys:path", "'sys:path', which is no function"),
+    ("outside.laplace:nearest_kernel", "json:JSONDecoder", "return positions and weights"),
+    ("outside.laplace:nearest_kernel", "outside.laplace:short_kernel", "positions (1, 1), weights (4, 1)"),
   ],
 )
 def test_a_name_that_leads_nowhere_raises_one_sentence(outside, tmp_path, capsys, old, new, words):

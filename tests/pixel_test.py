@@ -350,7 +350,6 @@ def test_rmsprop_is_tensorflows_with_its_mean_square_from_one():
     ({"networks.generator.prior.width": 2}, "each colour"),
     ({"networks.generator.prior.kernel": 4}, "odd"),
     ({"networks.generator.prior.layers": 0}, "one layer"),
-    ({"method.conditioning_weight": -1.0}, "conditioning_weight"),
     ({"networks.generator.conditioning.norm": "btch"}, "norm of a network"),
   ],
 )

@@ -2,6 +2,7 @@
 
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,6 +11,8 @@ from tensorboardX.proto import event_pb2
 from sr_jax import files
 from sr_jax.errors import UserError
 from sr_jax.images import save_png
+from sr_jax.metrics.diversity import std
+from sr_jax.metrics.protocol import Protocol
 from sr_jax.report import grids, log, tables
 
 
@@ -63,6 +66,15 @@ def test_a_writer_that_is_not_enabled_or_not_used_writes_nothing(tmp_path):
   with log.Writer(tmp_path / "unused", start=0):
     pass
   assert list(tmp_path.iterdir()) == []
+
+
+def test_a_profile_that_was_not_made_is_told_where_rounds_were_trained(tmp_path, caplog):
+  for first, steps in ((0, [5]), (3, []), (3, [5, 6])):
+    with log.Profile(tmp_path, first) as profile:
+      for step in steps:
+        profile.before(step)
+        profile.after(step, ())
+  assert caplog.messages == ["No profile was made: round 3 was not among those of this training."]
 
 
 def test_a_number_that_is_not_finite_is_null(tmp_path):
@@ -168,12 +180,21 @@ def test_a_grid_enlarges_the_input_without_interpolation_and_scales_the_deviatio
   np.testing.assert_array_equal(cells[:, grids.MARGIN : grids.MARGIN + 80], enlarged)
   truth_left = grid.shape[1] - grids.MARGIN - 80
   np.testing.assert_array_equal(cells[:, truth_left : truth_left + 80], np.floor(row["truth"] * 255 + 0.5))
-  deviation = row["samples"].clip(0, 1).std(0).mean(-1)
+  deviation = row["samples"].clip(0, 1).std(0, ddof=1).mean(-1)
   scaled = (deviation / np.percentile(deviation, 99)).clip(0, 1)
   expected = np.floor(scaled * 255 + 0.5)[..., None]
   assert any(
     np.abs(cells[:, left : left + 80].astype(float) - expected).max() <= 1 for left in range(truth_left - 80)
   )
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_the_deviation_that_is_shown_is_the_metric(n):
+  row = images(8, 8, 3, n)
+  protocol = Protocol(None, border=0, luma="bt601")
+  (shown,), _ = grids.deviation([row])
+  (measured,) = std(jnp.asarray(row["samples"])[:, None], {}, protocol)
+  assert 255 * shown.mean() == pytest.approx(float(measured), rel=1e-5)
 
 
 def test_a_grid_without_rows_is_not_written(tmp_path):

@@ -19,6 +19,7 @@ from sr_jax.configs import base, derive
 from sr_jax.errors import UserError
 from sr_jax.graft import read_file
 from sr_jax.run import load_run
+from sr_jax.stages import Sources, check_stages, plan_stages
 
 # A config file of a user's, with a sweep of a method that has a stage.
 CONFIG = (
@@ -175,6 +176,7 @@ def test_a_run_that_has_begun_goes_on_without_the_run_its_network_came_from(conf
     ("snapshots=prior:generator", "has prior, snapshots"),
     ("generator=prior:snapshots", "do not fit it"),
     ("critic=prior:snapshots", "no network 'critic'"),
+    ("snapshots=prior:prior", "name one source for 'snapshots'"),
   ],
 )
 def test_a_network_from_nowhere_raises_one_sentence(config, trained, tmp_path, capsys, entry, reason):
@@ -182,6 +184,26 @@ def test_a_network_from_nowhere_raises_one_sentence(config, trained, tmp_path, c
   words = ["train", f"--config={config}", f"--workdir={tmp_path}", given]
   assert reason in refusal(capsys, *words)
   assert not any(tmp_path.iterdir())
+
+
+def test_test_images_that_a_critic_cannot_see_are_measured_without_its_losses(tmp_path):
+  config = small_runs.tiny("srmap")
+  for source, size in ((config.data, (24, 32)), (config.eval.data, (12, 8))):
+    folder = small_runs.write_images(tmp_path / str(size), 2, size)
+    source.update({"name": "folder", "dir": str(folder)})
+  config.eval.losses = True
+  with pytest.raises(UserError, match=r"SRMAPCritic.*set config\.eval\.losses=False"):
+    check_stages(plan_stages(config, tmp_path), Sources())
+  config.eval.losses = False
+  check_stages(plan_stages(config, tmp_path), Sources())
+
+
+def test_a_profile_ends_with_its_stage(config, tmp_path, capsys):
+  words = [f"--config={config}", f"--workdir={tmp_path}", "--config.train.profile_from=2"]
+  assert cli.main(["train", *words]) == 0
+  for folder in (tmp_path / "prior", tmp_path):
+    assert any(path.is_file() for path in (folder / "profile").rglob("*"))
+  assert "No profile" not in capsys.readouterr().err
 
 
 def test_a_guided_method_without_its_prior_raises_a_user_error_before_anything_is_trained(

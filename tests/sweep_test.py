@@ -155,6 +155,28 @@ def test_a_program_waits_for_the_trial_that_judges_its_own(tmp_path, config, mon
   assert told.index("begin --trial=2") < told.index("end --trial=0") < told.index("begin --trial=1")
 
 
+def test_a_trial_needs_others_by_any_path_but_not_itself(tmp_path, config, monkeypatch):
+  script = "echo begin $5 >> told\nsleep 0.5\necho end $5 >> told"
+  first, second, third = three_programs(script, tmp_path, config, monkeypatch)
+  for run in (first, second):  # as a flag gives it to all
+    run.config.eval.beside = (f"./{first.folder.name}",)
+  assert sweep.with_needed([second], [third, first, second]) == [first, second]
+  assert sweep.run_programs([second, first], {}, ["sweep", "words"], jobs=2)
+  begun = [word for word in (tmp_path / "told").read_text().splitlines() if word.startswith("begin")]
+  assert begun == ["begin --trial=0", "begin --trial=1"]
+  first.config.eval.beside = (str(second.folder),)
+  assert sweep.with_needed([second], [first, second]) == [first, second]
+  with pytest.raises(UserError, match="waits for another of them"):
+    sweep.run_programs([first, second], {}, ["sweep", "words"], jobs=2)
+
+
+def test_a_trial_whose_program_is_killed_has_failed(tmp_path, config, monkeypatch):
+  runs = three_programs("case $5 in --trial=1) kill -9 $$ ;; esac", tmp_path, config, monkeypatch)
+  assert sweep.run_programs(runs, {}, ["sweep", "words"], jobs=2)
+  assert [sweep.state(run, {}) for run in runs] == ["not begun", "failed", "not begun"]
+  assert sweep.failure(runs[1]) == "Killed: signal 9 ended its program."
+
+
 def test_sigterm_stops_all_programs_and_starts_no_more(tmp_path, config, monkeypatch):
   runs = three_programs("echo $5 >> started\nexec sleep 60", tmp_path, config, monkeypatch)
 
@@ -237,6 +259,7 @@ def reported(monkeypatch, tmp_path, trials):
   for number, (row, factor, columns) in enumerate(trials):
     config = small_runs.tiny("regression")
     config.operator.factor = factor
+    config.eval.metrics = ("psnr",)
     runs.append(sweep.Planned(ledger.Entry(number, str(number), Trial(row)), config, tmp_path / str(number)))
     bicubic = {"bicubic": {"psnr": 20.0 + number}}
     reports[str(number)] = Report("", bicubic, {"": columns}, [], ("bicubic", "pinv"), conditions_of(config))
@@ -252,6 +275,16 @@ def test_trials_of_another_operator_have_baselines_of_their_own(monkeypatch, tmp
   assert baselines == {"bicubic": {"psnr": 20.0}, "bicubic (c)": {"psnr": 22.0}}
   first = {"0": reports["0"]}
   assert [sweep._baselines(run, first) for run in runs[1:]] == [{"pinv"}, {"bicubic", "pinv"}]
+
+
+def test_a_trial_measures_a_baseline_that_lacks_a_column_and_the_table_has_all(monkeypatch, tmp_path):
+  alike = [("a", (4, 4), {"psnr": 30.0}), ("b", (4, 4), {"psnr": 31.0, "mse": 0.1})]
+  runs, reports = reported(monkeypatch, tmp_path, alike)
+  runs[1].config.eval.metrics = ("psnr", "mse")
+  assert sweep._baselines(runs[1], {"0": reports["0"]}) == {"bicubic", "pinv"}
+  reports["1"].rows["bicubic"]["mse"] = 0.2
+  assert sweep._baselines(runs[0], {"1": reports["1"]}) == {"pinv"}
+  assert sweep_table.collect(runs, reports)[0] == {"bicubic": {"psnr": 20.0, "mse": 0.2}}
 
 
 def test_trials_of_one_row_share_the_columns_that_all_of_them_have(monkeypatch, tmp_path):

@@ -175,6 +175,12 @@ def test_upscale_makes_an_image_that_needs_more_memory_in_tiles():
   assert np.abs(wrong - whole).max() > 1
 
 
+@pytest.mark.parametrize("other", [np.uint16, np.float32])
+def test_upscale_takes_bytes_alone(other):
+  with pytest.raises(UserError, match="give bytes, uint8 from 0 to 255"):
+    upscale(some_run("regression"), image().astype(other))
+
+
 @pytest.mark.parametrize(
   ("name", "keys", "answer"),
   [

@@ -175,11 +175,13 @@ def test_the_objective_is_the_reconstruction_from_the_posterior(trained):
   assert not np.allclose(objective, errors["prior"], rtol=1e-3)
 
 
-def test_the_perceptual_loss_is_the_mean_squared_distance_of_vggs_layers():
+@pytest.mark.parametrize("distance", ["mean", "sum"])
+def test_the_perceptual_loss_is_the_mean_or_summed_squared_distance_of_vggs_layers(distance):
   layers, weights = ("conv1_2", "conv2_2"), {"pixel_weight": 2.0, "perceptual_weight": 3.0}
   config = tiny("varsr")
   config.method.update({"adversarial_weight": 0.0, **weights})
   config.method.features.update({"layers": layers, "file": "grafted by the loop", "width": 4})
+  config.method.features.distance = distance
   config.networks.generator.latent_size = 0
   operator = make_operator(config)
   method = make_method(config, operator)
@@ -189,7 +191,8 @@ def test_the_perceptual_loss_is_the_mean_squared_distance_of_vggs_layers():
   ours, theirs = (
     vgg_features(state.params["vgg"], v, layers, config.method.features.padding) for v in (image, y)
   )
-  expected = sum(np.square(a - b).mean() for a, b in zip(ours, theirs, strict=True))
+  count = {"mean": lambda v: v.size, "sum": len}[distance]  # "sum" is of an image
+  expected = sum(np.square(a - b).sum() / count(a) for a, b in zip(ours, theirs, strict=True))
   metrics = method.step(state, images(), KEY)[1]
   np.testing.assert_allclose(metrics["perceptual"], expected, rtol=1e-4)
   np.testing.assert_allclose(metrics["loss"], 2 * metrics["pixel"] + 3 * metrics["perceptual"], rtol=1e-5)

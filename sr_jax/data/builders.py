@@ -10,6 +10,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from sr_jax.images import image_suffixes
+
 # Package, folder and files inside the wheels, by split. A split holds whole images of its own, so
 # that no crop of a test image is trained on. The validation images were looked at while the
 # configs were tuned, the test images were not.
@@ -200,9 +202,11 @@ class PlateChars(tfds.core.GeneratorBasedBuilder):
     return {split: self._generate_examples(folder, split) for split in ("train", "test")}
 
   def _generate_examples(self, folder: Any, split: str) -> Iterator[tuple[str, dict]]:
-    found = [path for name in self.CLASSES for path in sorted((folder / name).glob("*")) if path.is_file()]
+    files = (path for name in self.CLASSES for path in sorted((folder / name).glob("*")))
+    suffixes = image_suffixes()
+    found = [path for path in files if path.suffix.lower() in suffixes and path.is_file()]
     if not found:
-      raise FileNotFoundError(f"{folder} has no folder named by a character")
+      raise FileNotFoundError(f"{folder} has no folder named by a character, with images in it")
     for path in found:
       if (zlib.crc32(path.read_bytes()) % 10 == 0) == (split == "test"):
         yield (

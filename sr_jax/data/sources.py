@@ -19,6 +19,7 @@ from sr_jax.data.builders import EMBEDDED
 from sr_jax.data.catalogue import prepare, tfds_builder
 from sr_jax.data.records import CorruptRecord, Unwanted, decode
 from sr_jax.errors import UserError
+from sr_jax.files import expand
 from sr_jax.images import image_suffixes
 
 __all__ = ["CorruptRecord", "Record", "Source", "Unwanted", "open_source", "prepare"]
@@ -83,17 +84,6 @@ def open_source(cfg: ConfigDict, key: str = "config.data") -> Source:
     source = Framed(source, centre, size, cfg.get("stretch", False), key)
   cache_mb = cfg.get("cache_mb", 0)
   return Cached(source, cache_mb * 2**20) if cache_mb else source
-
-
-def expand(path: str) -> str:
-  """`path` with ~ and environment variables filled in; a variable that is not set is a UserError."""
-  for name in re.findall(r"\$\{?(\w+)", path):
-    if not os.environ.get(name):
-      raise UserError(
-        f"the environment variable {name} in {path!r} is not set: "
-        f"run `export {name}=/path/to/it` first, or write the path itself in the config"
-      )
-  return os.path.expanduser(os.path.expandvars(path))
 
 
 class Folder:
@@ -190,7 +180,11 @@ class Tfds:
       prepare(name, data_dir)
       builder = tfds_builder(name, data_dir)
     if not builder.is_prepared():
-      raise UserError(f"{name} is not prepared in {builder.data_dir_root}: run `sr-jax prepare {name}` once")
+      words = f" --data-dir {data_dir}" * bool(data_dir)
+      words += " --from FOLDER_OF_ITS_FILES" * bool(builder.MANUAL_DOWNLOAD_INSTRUCTIONS)
+      raise UserError(
+        f"{name} is not prepared in {builder.data_dir_root}: run `sr-jax prepare {name}{words}` once"
+      )
     features = builder.info.features
     images = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
     self.lr = "lr" if "lr" in images else None

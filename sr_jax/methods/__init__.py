@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
-from sr_jax.errors import find
+from sr_jax.errors import find_function
 from sr_jax.method import Method, averaged
 from sr_jax.methods.amap_gan import amap_gan
 from sr_jax.methods.amap_guided import guided
@@ -42,7 +42,7 @@ def make_method(config: ConfigDict, operator: Operator) -> Method:
   Raises:
     UserError: there is none, or its keys do not fit.
   """
-  method = find(METHODS, config.method.name, "config.method.name")(config, operator)
+  method = find_function(METHODS, config.method.name, "config.method.name")(config, operator)
   step = Training(config.remat, config.ghost_batch).of(method.step, f"method {config.method.name!r}")
   method = method._replace(step=step)
   return averaged(method, config.average) if config.average else method

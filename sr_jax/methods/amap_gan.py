@@ -58,10 +58,10 @@ def make_anneal(settings: ConfigDict, rounds: int) -> Callable[[Array, Array, Ar
 def amap_gan(config: ConfigDict, operator: Operator) -> Method:
   """Keys: `configs/papers/amap.py`."""
   rounds, columns = config.train.rounds, config.method.discriminator_updates
-  if columns < 1 or config.train.batch % columns:
+  if config.train.batch % columns:
     raise UserError(
       f"config.train.batch ({config.train.batch}) must be a multiple of config.method.discriminator_updates "
-      f"({columns}), 1 or more: each update takes its own part of a batch."
+      f"({columns}): each update takes its own part of a batch."
     )
   net, discriminator = make_generator(config), make_network(config, "discriminator")
   tx = {

@@ -54,15 +54,9 @@ def denoiser_score(denoise: Callable[[Array], Array], y: Array, sigma: Array | f
   return (denoise(y) - y) / sigma**2  # Eq. 12
 
 
-def _check_snapshots(settings: ConfigDict) -> None:
-  if settings.snapshots < 1:
-    raise UserError(f"config.method.snapshots is {settings.snapshots}: make it 1 or more.")
-
-
 def denoiser_prior(config: ConfigDict) -> Prior:
   """Keys: `configs/papers/amap.py`."""
   settings = config.method
-  _check_snapshots(settings)
   if not settings.start >= settings.end > 0:
     raise UserError(
       f"The noise of config.method goes from {settings.start} to {settings.end}: noise must fall, to more "
@@ -100,7 +94,6 @@ def denoiser_prior(config: ConfigDict) -> Prior:
 def density_prior(config: ConfigDict) -> Prior:
   """Keys: `configs/papers/amap.py`. Images are of bytes, whose grey levels are 1 / 255 apart."""
   settings, levels = config.method, 255
-  _check_snapshots(settings)
 
   def dequantised(batch: Batch, key: Key) -> Array:
     y = to_float(batch["hr"])

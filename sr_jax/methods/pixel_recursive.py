@@ -28,8 +28,6 @@ LEVELS = 256
 def pixel_recursive(config: ConfigDict, operator: Operator) -> Method:
   """Keys: `configs/papers/pixel_recursive.py`; `config.networks.generator` has both networks."""
   weight, networks = config.method.conditioning_weight, make_network(config, "generator")
-  if weight < 0:
-    raise UserError(f"config.method.conditioning_weight is {weight}: make it 0 or more.")
   if not isinstance(networks, PixelRecursive):
     raise UserError(
       "Method 'pixel_recursive' takes the networks 'pixel_recursive' as config.networks.generator."

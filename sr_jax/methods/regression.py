@@ -1,6 +1,7 @@
 """Regression: the conditional mean (MSE) or median (MAE) of the high-resolution images.
 
-Objective: E || y - f(x) ||_p, p = 2 or 1; Eq. 1 of Amortised MAP Inference (Sonderby et al., 2017).
+Objective: E mean_i |y_i - f(x)_i|^p over pixels and colours i, p = 2 or 1; Eq. 1 of Amortised MAP Inference
+(Sonderby et al., 2017).
 The baseline of all five papers; generator SRResNet (Ledig et al., 2017) or any other with its latent at zero.
 """
 

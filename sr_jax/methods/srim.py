@@ -85,9 +85,6 @@ def srim(config: ConfigDict, operator: Operator) -> Method:
   """Keys: `configs/papers/srim.py`; `config.train.batch` is the pool's size."""
   settings, size = config.method, config.train.batch
   rows, m = settings.minibatch, settings.candidates
-  positive = ("minibatch", "candidates", "chunk", "inner_rounds")
-  if wrong := [name for name in positive if settings[name] < 1]:
-    raise UserError(f"config.method.{wrong[0]} is {settings[wrong[0]]}: make it 1 or more.")
   if size % rows or m % settings.chunk:
     raise UserError(
       f"config.train.batch ({size}) must be a multiple of config.method.minibatch ({rows}), and "

@@ -78,11 +78,9 @@ def varsr(config: ConfigDict, operator: Operator) -> Method:
     return image, losses.kl(q, p), stats  # Eq. 7
 
   def perceptual(state: State, image: Array, y: Array) -> Array:
-    """Mean squared distances of VGG-19's layers, summed over the layers -> [B]."""
+    """Squared distances of VGG-19's layers, as `method.features.distance` says, summed over them -> [B]."""
     ours, theirs = (features.parts(state.params, v)[1:] for v in (image, y))
-    return sum(
-      (jnp.mean((a - b) ** 2, (1, 2, 3)) for a, b in zip(ours, theirs, strict=True)), jnp.zeros(len(y))
-    )
+    return features.squared_distance(jnp.ones(len(ours)), ours, theirs) if ours else jnp.zeros(len(y))
 
   def first(key: Key, batch: Batch) -> State:
     x, y = operator.lr(batch), to_float(batch["hr"])

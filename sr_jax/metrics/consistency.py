@@ -7,11 +7,11 @@ sample is unclipped unless the name says 8bit: clipping moves it off {y : Ay = x
 import jax.numpy as jnp
 
 from sr_jax import losses
+from sr_jax.losses import PIXELS
 from sr_jax.metrics.protocol import Array, Batch, Protocol, decibels
 from sr_jax.ops.colour import quantise
 
 FLOOR = 1e-15  # of the mean squared error: 150 dB, where float32 itself ends
-PIXELS = (-3, -2, -1)
 
 
 def lr_psnr(samples: Array, batch: Batch, protocol: Protocol) -> Array:

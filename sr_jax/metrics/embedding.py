@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from sr_jax.errors import UserError, find
+from sr_jax.errors import UserError, find_function
 from sr_jax.metrics.protocol import Array, Batch, Protocol, as_saved
 from sr_jax.networks.weights import read_arrays
 
@@ -21,9 +21,7 @@ def read_embedding(settings: ConfigDict) -> jax.tree_util.Partial:
       "The metric embedding sees by a network that you give: name it in config.eval.embedding.function as "
       "module:function, (arrays of the file, RGB or grey images [B, H, W, C] in [0, 1]) -> [B, D]."
     )
-  function = find({}, keys.function, "config.eval.embedding.function")
-  if not callable(function):
-    raise UserError(f"config.eval.embedding.function is {keys.function!r}, which is no function: correct it.")
+  function = find_function({}, keys.function, "config.eval.embedding.function")
   without = "take embedding out of config.eval.metrics"
   arrays = read_arrays(keys.file, "config.eval.embedding.file", keys.sha256, without)
   return jax.tree_util.Partial(function, arrays)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sr_jax.errors import UserError
+from sr_jax.losses import PIXELS
 from sr_jax.metrics.protocol import Array, Batch, Protocol, as_saved, as_saved_luma, crop, decibels
 from sr_jax.ops import swiss_roll
 
@@ -18,7 +19,6 @@ WINDOW = 11  # pixels across the Gaussian of SSIM
 SIGMA = 1.5  # of it
 # Of the five scales of MS-SSIM, from fine to coarse.
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-PIXELS = (-3, -2, -1)
 
 
 def psnr(samples: Array, batch: Batch, protocol: Protocol) -> Array:

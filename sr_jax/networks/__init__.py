@@ -22,7 +22,7 @@ from flax import linen as nn
 from flax.errors import ScopeParamShapeError
 from ml_collections import ConfigDict
 
-from sr_jax.errors import UserError, choose, find
+from sr_jax.errors import UserError, check_choice, choose, find_function
 from sr_jax.networks.conditioning import Conditioning, TanhResidual
 from sr_jax.networks.convnet import ConvNet, Denoiser, Discriminator
 from sr_jax.networks.critic import Classifier, Critic
@@ -61,7 +61,7 @@ def make_network(config: ConfigDict, role: str) -> Any:
   """
   settings = config.networks[role].to_dict()
   name = settings.pop("name")
-  network = find(NETWORKS, name, f"config.networks.{role}.name")
+  network = find_function(NETWORKS, name, f"config.networks.{role}.name")
   run = {
     "factor": tuple(config.operator.factor),
     "channels": config.data.channels,
@@ -92,7 +92,7 @@ def make_generator(config: ConfigDict) -> Any:
     )
   if config.consistency != "learned":
     return net
-  choose({"trained": 0, "random": 0}, config.projection.start, "config.projection.start")
+  check_choice(("trained", "random"), config.projection.start, "config.projection.start")
   if config.projection.kernel < 1 or config.projection.kernel % 2 == 0:
     raise UserError(f"config.projection.kernel is {config.projection.kernel}: take an odd size.")
   return LearnedProjection(net, make_operator(config), **config.projection)
@@ -125,7 +125,8 @@ def eval_pass(net: nn.Module, params: Any, stats: Any, *args: Any, method: str |
   except ScopeParamShapeError as error:
     raise UserError(
       f"The network {type(net).__name__} has a layer that sees the whole image and was trained on images of "
-      "another size: give it images of that size, or train it with config.data.crop set to theirs."
+      "another size: give it images of that size, train it with config.data.crop set to theirs, or, if only "
+      "the losses of test images need it, set config.eval.losses=False."
     ) from error
 
 

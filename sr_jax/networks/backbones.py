@@ -13,6 +13,9 @@ from flax import linen as nn
 from flax import struct
 from jax import Array, lax
 
+from sr_jax.networks.layers import NHWC
+from sr_jax.networks.weights import convolution
+
 # Of SqueezeNet: torchvision's numbers of the Fire modules; a pooling precedes those that are first in their
 # tuple. LPIPS looks after the first convolution and after TAPS.
 FIRES = ((3, 4), (6, 7), (9, 10, 11, 12))
@@ -52,26 +55,14 @@ def make_backbone(net: str, arrays: Mapping[str, np.ndarray]) -> Backbone:
   Raises:
     KeyError: a layer is missing.
   """
-  return Backbone(
-    net,
-    {
-      layer: {
-        "kernel": np.asarray(arrays[f"{layer}.weight"], np.float32).transpose(2, 3, 1, 0),
-        "bias": np.asarray(arrays[f"{layer}.bias"], np.float32),
-      }
-      for layer in BACKBONES[net].layers
-    },
-  )
+  return Backbone(net, {layer: convolution(arrays, layer) for layer in BACKBONES[net].layers})
 
 
 def _conv(params: Params, layer: str, h: Array, stride: int = 1, pad: int = 0) -> Array:
   """A convolution and its ReLU."""
   kernel, bias = params[layer]["kernel"], params[layer]["bias"]
   pads = ((pad, pad), (pad, pad))
-  numbers = ("NHWC", "HWIO", "NHWC")
-  h = lax.conv_general_dilated(
-    h, kernel, (stride, stride), pads, dimension_numbers=numbers, precision="highest"
-  )
+  h = lax.conv_general_dilated(h, kernel, (stride, stride), pads, dimension_numbers=NHWC, precision="highest")
   return nn.relu(h + bias)
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from sr_jax.errors import choose
+from sr_jax.errors import check_choice
 from sr_jax.networks.layers import check_norm, conv_norm_act, recomputed
 from sr_jax.networks.shuffle import space_to_depth
 
@@ -43,7 +43,7 @@ class Critic(nn.Module):
   norm: str
 
   def __post_init__(self) -> None:
-    choose({"instance": 0, "none": 0}, self.norm, "norm of a critic")
+    check_choice(("instance", "none"), self.norm, "norm of a critic")
     super().__post_init__()
 
   @nn.compact

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from sr_jax.errors import UserError, choose
+from sr_jax.errors import UserError, check_choice, choose
 from sr_jax.networks.vgg import PADDINGS, load_vgg, random_vgg, vgg_features
 
 Array = jax.Array
@@ -64,7 +64,7 @@ def make_features(settings: ConfigDict, channels: int) -> FeatureSpace:
   Raises:
     UserError: a value that is not allowed, or layers of VGG-19 without its weights.
   """
-  choose({"sum": 0, "mean": 0}, settings.distance, "config.method.features.distance")
+  check_choice(("sum", "mean"), settings.distance, "config.method.features.distance")
   choose(PADDINGS, settings.padding, "config.method.features.padding")
   layers = tuple(settings.layers)
   if layers and not settings.file:

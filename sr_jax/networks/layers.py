@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from sr_jax.errors import UserError, choose
+from sr_jax.errors import UserError, check_choice
 
 Array = jax.Array
 
@@ -29,12 +29,13 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
   "swish": nn.swish,
   "tanh": nn.tanh,
 }
-NORMS = {"batch": 0, "instance": 0, "none": 0}
+NORMS = ("batch", "instance", "none")
+NHWC = ("NHWC", "HWIO", "NHWC")  # of `lax.conv_general_dilated`: images, kernel, result
 
 
 def check_norm(norm: str) -> None:
   """Refuse a normalisation that does not exist."""
-  choose(NORMS, norm, "norm of a network")
+  check_choice(NORMS, norm, "norm of a network")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 from flax import linen as nn
 
 from sr_jax.errors import UserError
-from sr_jax.networks.layers import check_norm, conv_norm_act, recomputed
+from sr_jax.networks.layers import NHWC, check_norm, conv_norm_act, recomputed
 from sr_jax.networks.mcgsm import MCGSM
 
 Array = jax.Array
@@ -86,9 +86,8 @@ class MaskedConv(nn.Module):
     if self.kernel == (1, 1):  # a product's gradient is several times faster on a CPU than a convolution's
       y = x @ kernel[0, 0]
     else:
-      y = jax.lax.conv_general_dilated(
-        x, kernel, (1, 1), ((up, 0), (side, right)), dimension_numbers=("NHWC", "HWIO", "NHWC")
-      )
+      pads = ((up, 0), (side, right))
+      y = jax.lax.conv_general_dilated(x, kernel, (1, 1), pads, dimension_numbers=NHWC)
     if self.use_bias:
       y += self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
     return y

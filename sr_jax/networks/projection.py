@@ -17,6 +17,7 @@ import optax
 from flax import linen as nn
 
 from sr_jax.errors import UserError
+from sr_jax.networks.layers import NHWC
 from sr_jax.networks.shuffle import depth_to_space
 from sr_jax.ops import Operator
 
@@ -32,9 +33,8 @@ def apply_kernels(kernels: Array, x: Array, factor: tuple[int, int]) -> Array:
   (b, h, w, c), reach = x.shape, kernels.shape[0] // 2
   planes = x.transpose(0, 3, 1, 2).reshape(b * c, h, w, 1)
   planes = jnp.pad(planes, ((0, 0), (reach, reach), (reach, reach), (0, 0)), mode="edge")
-  layout, highest = ("NHWC", "HWIO", "NHWC"), jax.lax.Precision.HIGHEST
   planes = jax.lax.conv_general_dilated(
-    planes, kernels, (1, 1), "VALID", dimension_numbers=layout, precision=highest
+    planes, kernels, (1, 1), "VALID", dimension_numbers=NHWC, precision=jax.lax.Precision.HIGHEST
   )
   planes = depth_to_space(planes, factor)
   return planes.reshape(b, c, *planes.shape[1:3]).transpose(0, 2, 3, 1)

@@ -24,7 +24,7 @@ def depth_to_space(x: Array, factor: tuple[int, int]) -> Array:
 
 
 def space_to_depth(y: Array, factor: tuple[int, int]) -> Array:
-  """The inverse: [B, fy * h, fx * w, C] -> [B, h, w, fy * fx * C]."""
+  """The inverse: [B, fy * h, fx * w, C] -> [B, h, w, fy * fx * C]; UserError where blocks do not fit."""
   (b, height, width, c), (fy, fx) = y.shape, factor
   if min(fy, fx) < 1 or height % fy or width % fx:
     raise UserError(f"Blocks of {fy}x{fx} do not divide an image of {height}x{width}: choose another `fold`.")

@@ -18,7 +18,10 @@ Array = jax.Array
 
 
 class SubNetwork(nn.Module):
-  """`layers` convolutions and a sigmoid; the skip image is joined to the input of all but the first."""
+  """`layers` convolutions and a sigmoid; the skip image is joined to the input of all but the first.
+
+  h [B, H, W, C'], skip [B, H, W, C] -> [B, H, W, channels] in (0, 1).
+  """
 
   width: int
   layers: int

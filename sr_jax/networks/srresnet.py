@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from sr_jax.errors import UserError, choose
+from sr_jax.errors import UserError, check_choice
 from sr_jax.networks.layers import check_norm, conv_norm_act, noise_plane, recomputed
 from sr_jax.networks.shuffle import depth_to_space, enlargements
 from sr_jax.ops.resize import reach as resize_reach
@@ -69,7 +69,7 @@ class SRResNet(nn.Module):
 
   def __post_init__(self) -> None:
     check_norm(self.norm)
-    choose({"shuffle": 0, "direct": 0}, self.tail, "tail of the network srresnet")
+    check_choice(("shuffle", "direct"), self.tail, "tail of the network srresnet")
     if self.latent_size and self.noise_channels:
       raise UserError("The network srresnet has latent_size and noise_channels: set one of them to 0.")
     super().__post_init__()

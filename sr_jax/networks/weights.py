@@ -1,6 +1,7 @@
 """Weight files of frozen networks."""
 
 import hashlib
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -31,3 +32,13 @@ def read_arrays(path: str, key: str, sha256: str, way_out: str = "") -> dict[str
     return read_npz(file)
   except (OSError, ValueError) as error:
     raise UserError(f"{file} is no .npz file of arrays: convert the weights to one.") from error
+
+
+def convolution(arrays: Mapping[str, np.ndarray], layer: str) -> dict[str, np.ndarray]:
+  """A convolution that PyTorch saved, kernel OIHW, as Flax keeps one: kernel HWIO and bias [O], float32.
+
+  Raises:
+    KeyError: `arrays` has no such layer.
+  """
+  kernel, bias = (np.asarray(arrays[f"{layer}.{name}"], np.float32) for name in ("weight", "bias"))
+  return {"kernel": kernel.transpose(2, 3, 1, 0), "bias": bias}

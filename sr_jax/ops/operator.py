@@ -12,14 +12,14 @@ import numpy as np
 from jax import Array
 from ml_collections import ConfigDict
 
-from sr_jax.errors import UserError, choose, find
+from sr_jax.errors import UserError, check_choice, find_function
 from sr_jax.ops import colour
 from sr_jax.ops.resize import BORDERS, KERNELS, apply_columns, apply_rows, resize_matrix
 
 SIDE = 64  # of an input that is larger than every kernel
-ROUNDINGS = {"none": 0, "once": 0, "twice": 0}
+ROUNDINGS = ("none", "once", "twice")
 # "learned": the network projects its output itself (networks/projection.py).
-CONSISTENCIES = {"none": 0, "project": 0, "learned": 0}
+CONSISTENCIES = ("none", "project", "learned")
 
 
 @lru_cache(maxsize=256)
@@ -64,10 +64,10 @@ class Operator:
   antialias: bool = True
 
   def __post_init__(self):
-    find(KERNELS, self.kernel, "config.operator.kernel")
-    choose(BORDERS, self.border, "config.operator.border")
-    choose(ROUNDINGS, self.rounding, "config.operator.rounding")
-    choose(CONSISTENCIES, self.consistency, "config.consistency")
+    find_function(KERNELS, self.kernel, "config.operator.kernel")
+    check_choice(BORDERS, self.border, "config.operator.border")
+    check_choice(ROUNDINGS, self.rounding, "config.operator.rounding")
+    check_choice(CONSISTENCIES, self.consistency, "config.consistency")
     if len(self.factor) != 2 or not all(isinstance(f, int) and f >= 1 for f in self.factor):
       raise UserError(
         f"config.operator.factor is {self.factor!r} but must be two whole numbers of 1 or more."

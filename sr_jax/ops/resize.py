@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from sr_jax.errors import UserError, choose, find
+from sr_jax.errors import UserError, check_choice, find_function
 
 GAUSSIAN_TAPS = 9
 GAUSSIAN_SIGMA = 1.5  # standard deviation in pixels of the large image
@@ -70,7 +70,7 @@ KERNELS: dict[str, Kernel] = {
   "area": _interpolation(_box, 1),
   "gaussian": _gaussian,
 }
-BORDERS = {"replicate": 0, "symmetric": 0, "renormalise": 0}
+BORDERS = ("replicate", "symmetric", "renormalise")
 
 
 def reach(factor: int, kernel: str) -> Fraction:
@@ -102,11 +102,12 @@ def resize_matrix(
       cubic's four taps and overlooks what lies between, as many older papers did.
 
   Raises:
-    UserError: an unknown kernel or border, or a kernel that is no interpolation without antialiasing.
+    UserError: an unknown kernel or border, one of your own that fails, or a kernel that is no interpolation
+      without antialiasing.
     ValueError: a gaussian whose stride is no integer.
   """
-  taps = find(KERNELS, kernel, "config.operator.kernel")
-  choose(BORDERS, border, "config.operator.border")
+  taps = find_function(KERNELS, kernel, "config.operator.kernel")
+  check_choice(BORDERS, border, "config.operator.border")
   if not antialias and kernel not in ("bicubic", "bilinear"):
     raise UserError(
       f"config.operator.antialias is False, but the kernel {kernel!r} is no interpolation: choose bicubic."
@@ -114,7 +115,17 @@ def resize_matrix(
   if n_in == n_out:
     matrix = np.eye(n_in)
   else:
-    position, weight = taps(n_in, n_out) if antialias else taps(n_in, n_out, antialias=False)
+    try:
+      position, weight = taps(n_in, n_out) if antialias else taps(n_in, n_out, antialias=False)
+      if not len(position) == len(weight) == n_out or np.shape(position) != np.shape(weight):
+        raise ValueError(f"positions {np.shape(position)}, weights {np.shape(weight)}")
+    except Exception as error:
+      if kernel in KERNELS:
+        raise
+      raise UserError(
+        f"config.operator.kernel {kernel!r} gives no {n_out} pixels of {n_in} ({error}): return positions "
+        f"and weights, both [{n_out}, taps]."
+      ) from error
     if border == "replicate":
       source = np.clip(position, 0, n_in - 1)
     elif border == "symmetric":

@@ -53,9 +53,14 @@ def shared_images(
 def deviation(images: Sequence[Mapping[str, np.ndarray]]) -> tuple[list[np.ndarray], float]:
   """Standard deviation of each image's samples, mean over the channels, [H, W, 1] in [0, 1], and its white.
 
-  White is the 99th percentile over all images, because the largest would leave the rest black.
+  It is that of the metric `std`, divided by n - 1; one sample has none: 0. White is the 99th percentile over
+  all images, because the largest would leave the rest black.
   """
-  spreads = [np.std(np.clip(row["samples"], 0, 1), axis=0).mean(axis=-1, keepdims=True) for row in images]
+
+  def spread(samples: np.ndarray) -> np.ndarray:
+    return np.std(np.clip(samples, 0, 1), axis=0, ddof=min(len(samples) - 1, 1)).mean(axis=-1, keepdims=True)
+
+  spreads = [spread(row["samples"]) for row in images]
   return spreads, float(np.percentile(np.concatenate([spread.ravel() for spread in spreads]), 99))
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import math
 import os
 import time
@@ -19,6 +20,8 @@ from sr_jax import files
 from sr_jax.errors import Diverged, UserError
 from sr_jax.method import Metrics
 from sr_jax.report.tables import finite
+
+log = logging.getLogger(__name__)
 
 PROFILED = 10  # rounds
 FLUSH = 10  # seconds between two flushes of the TensorBoard files, which a bucket sees later (`files.PAUSE`)
@@ -102,25 +105,38 @@ class Writer:
 
 
 class Profile:
-  """A profile of some rounds in `workdir`/profile, from `first` on; 0: none. `check` as for `Writer`."""
+  """A profile of some rounds in `workdir`/profile, from `first` on; 0: none. `check` as for `Writer`.
+
+  It ends with the block if the training ends before it.
+  """
 
   def __init__(self, workdir: str | os.PathLike, first: int, check: Callable[[], None] | None = None):
     self._folder, self._first, self._check = files.as_path(workdir) / "profile", first, check
     self._running = contextlib.ExitStack()
     self._last = 0  # round, once it has begun
+    self._trained = False
+
+  def __enter__(self) -> "Profile":
+    return self
+
+  def __exit__(self, *exception: object) -> None:
+    self._running.close()
+    if self._first and self._trained and not self._last:
+      log.warning("No profile was made: round %d was not among those of this training.", self._first)
 
   def before(self, step: int) -> None:
     """Begins with round `step` if that is the first."""
+    self._trained = True
     if step == self._first:
       self._last = step + PROFILED - 1
       here, _ = self._running.enter_context(files.growing(self._folder, check=self._check))
       profiler.start(str(here))
+      self._running.callback(profiler.stop)
 
   def after(self, step: int, state: Any) -> None:
     """Ends with round `step`, once its `state` is there, if that is the last."""
     if step == self._last:
       jax.block_until_ready(state)
-      profiler.stop()
       self._running.close()
 
 
