@@ -2,10 +2,11 @@
 # SLURM:
 #   launch/slurm.sh --dry-run --nodes=2 --gpus-per-node=8 --time=12:00:00 -- train --config NAME --workdir FOLDER
 #
-# Options before "--" are sbatch's (--partition, --account, ...). One process for each GPU of
-# --gpus-per-node, which is what JAX expects on SLURM; without it, one for each node. Of a sweep every trial that is
-# not finished is a task of a job array, --array=%N of them at once. Two minutes before the time limit, and when it is preempted, a job saves
-# and goes back into the queue, as it does after a fault of a machine, --max-restarts times (20); scancel ends it.
+# Options before "--" are sbatch's (--partition, --account, ...). One process for each GPU of --gpus-per-node, which
+# is what JAX expects on SLURM; without it, one for each node. Of a sweep every trial that is not finished is a task
+# of a job array, with --array=%N N of them at once. Two minutes before the time limit, and when it is preempted, a
+# job saves and goes back into the queue, as it does after a fault of a machine, --max-restarts times (20); scancel
+# ends it.
 #
 # Data, and --workdir unless that is gs://BUCKET/FOLDER: folders that all nodes see, such as the cluster's NFS or
 # Lustre. Run it with the environment of sr-jax active: sbatch hands it on.

@@ -113,11 +113,13 @@ def test_regression_descends_on_the_error_that_it_is_named_after(name, distance)
   operator = make_operator(config)
   method = make_method(config, operator)
   batch = {"hr": jnp.asarray(swiss_roll.draw(np.random.default_rng(0), 40))}
-  state = method.init(jax.random.key(0), batch)
+  state = jax.jit(method.init)(jax.random.key(0), batch)
   y = method.sample(state, operator.lr(batch), jax.random.key(0), n=1)[0]
   errors = distance(np.asarray(y - batch["hr"])).mean(axis=(1, 2, 3))
-  np.testing.assert_allclose(method.objective(state, batch, jax.random.key(0))[name], errors, rtol=1e-5)
-  loss = method.step(state, batch, jax.random.key(0))[1]["loss"]
+  np.testing.assert_allclose(
+    jax.jit(method.objective)(state, batch, jax.random.key(0))[name], errors, rtol=1e-5
+  )
+  loss = jax.jit(method.step)(state, batch, jax.random.key(0))[1]["loss"]
   np.testing.assert_allclose(loss, errors.mean(), rtol=1e-5)
 
 
@@ -159,7 +161,7 @@ def test_a_trained_discriminator_estimates_the_log_ratio_that_the_generator_desc
   method = make_method(config, operator)
   # y = 0 everywhere, so that x = 0, G(x) = (d, -d), and with noise p = N(0, I), q = N((d, -d), I).
   batch = {"hr": jnp.zeros((1024, 1, 2, 1)), "index": jnp.arange(1024)}
-  state = method.init(jax.random.key(0), batch)
+  state = jax.jit(method.init)(jax.random.key(0), batch)
   outputs = jnp.array([0.7, -0.7])  # the last layer's bias is the only leaf of that shape
   generator = jax.tree.map(lambda v: outputs if v.shape == (2,) else v, state.params["generator"])
   state = state.replace(params=state.params | {"generator": generator})
@@ -169,7 +171,7 @@ def test_a_trained_discriminator_estimates_the_log_ratio_that_the_generator_desc
   y = method.sample(state, operator.lr(batch), jax.random.key(0), n=1)[0]
   np.testing.assert_allclose(y[0].ravel(), [0.7, -0.7], atol=0.02)
   # log q / p at the point itself is |d|^2 / 2 = 0.49.
-  log_ratio = method.objective(state, batch, jax.random.key(0))["log_ratio"]
+  log_ratio = jax.jit(method.objective)(state, batch, jax.random.key(0))["log_ratio"]
   assert abs(float(log_ratio.mean()) - 0.49) < 0.1
   assert abs(float(metrics["loss"]) - 0.49) < 0.25  # KL[q || p], of noisy images
 
@@ -205,8 +207,8 @@ def test_the_discriminator_judges_the_centre_of_larger_images():
   config.train.batch = 4
   method = make_method(config, make_operator(config))
   batch = {size: {"hr": jnp.zeros((4, size, size, 3), jnp.uint8)} for size in (16, 24)}
-  state = method.init(jax.random.key(0), batch[16])
-  for value in method.objective(state, batch[24], jax.random.key(0)).values():
+  state = jax.jit(method.init)(jax.random.key(0), batch[16])
+  for value in jax.jit(method.objective)(state, batch[24], jax.random.key(0)).values():
     assert value.shape == (4,)
 
 
@@ -223,14 +225,14 @@ def test_soft_consistency_is_the_mean_absolute_error_in_low_resolution(variant):
   for weight in (0.0, 10.0):
     config.method.soft_weight = weight
     method = make_method(config, operator)
-    state = method.init(jax.random.key(0), batch)
+    state = jax.jit(method.init)(jax.random.key(0), batch)
     _, losses[weight] = jax.jit(partial(run_round, method))(state, batch, jax.random.key(0))
   np.testing.assert_allclose(losses[10.0]["loss"] - losses[0.0]["loss"], 10 * losses[0.0]["lr_l1"], rtol=1e-4)
   x = operator.lr(batch)
   y = method.sample(state, x, jax.random.key(0), n=1)[0]
   # One update of the discriminator a round: its only part is the whole batch.
   np.testing.assert_allclose(losses[0.0]["lr_l1"], np.abs(y.mean(axis=2) - x[:, :, 0]).mean(), rtol=1e-4)
-  objective = method.objective(state, batch, jax.random.key(0))["lr_l1"]
+  objective = jax.jit(method.objective)(state, batch, jax.random.key(0))["lr_l1"]
   np.testing.assert_allclose(objective, np.abs(y.mean(axis=2) - x[:, :, 0])[:, 0, 0], rtol=1e-5)
 
 
@@ -279,7 +281,7 @@ def test_a_generator_is_guided_by_the_coarsest_snapshot_first_and_the_finest_las
   assert np.all(np.diff(denoiser_prior(config).sigmas) < 0)
   method = make_method(config, make_operator(config))
   batch = {"hr": jnp.ones((8, 1, 2, 1))}
-  state = method.init(jax.random.key(0), batch)
+  state = jax.jit(method.init)(jax.random.key(0), batch)
 
   def at(step: int, changed: int | None = None) -> State:
     """Before round `step`, perhaps with other weights in one snapshot."""
@@ -290,7 +292,7 @@ def test_a_generator_is_guided_by_the_coarsest_snapshot_first_and_the_finest_las
     return state.replace(step=jnp.int32(step), params=state.params | {"snapshots": snapshots})
 
   def loss(state: State) -> float:
-    return float(method.step(state, batch, jax.random.key(1))[1]["loss"])
+    return float(jax.jit(method.step)(state, batch, jax.random.key(1))[1]["loss"])
 
   for step, guide in ((0, 0), (1, 0), (2, 1), (3, 1)):
     assert loss(at(step, guide)) != loss(at(step))
@@ -304,7 +306,7 @@ def test_a_denoiser_trained_on_a_gaussian_points_along_its_score():
   config = denoiser_config((32, 32), 400, start=1.0, end=1.0)
   method = make_method(config, make_operator(config))
   draw = jax.random.normal(jax.random.key(9), (400, 256, 1, 2, 1))
-  state = method.init(jax.random.key(0), {"hr": draw[0]})
+  state = jax.jit(method.init)(jax.random.key(0), {"hr": draw[0]})
   step = jax.jit(partial(run_round, method))
   for i in range(400):
     state, _ = step(state, {"hr": draw[i]}, jax.random.key(i))
@@ -328,9 +330,9 @@ def test_a_priors_training_loss_is_the_mean_of_its_objective():
   config = denoiser_config()
   method = make_method(config, make_operator(config))
   batch = {"hr": jax.random.normal(jax.random.key(3), (8, 1, 2, 1))}
-  state = method.init(jax.random.key(0), batch)
-  _, metrics = method.step(state, batch, jax.random.key(1))
-  losses = method.objective(state, batch, jax.random.key(1))["denoising_mse"]
+  state = jax.jit(method.init)(jax.random.key(0), batch)
+  _, metrics = jax.jit(method.step)(state, batch, jax.random.key(1))
+  losses = jax.jit(method.objective)(state, batch, jax.random.key(1))["denoising_mse"]
   np.testing.assert_allclose(metrics["loss"], losses.mean(), rtol=1e-5)
 
 
@@ -338,7 +340,7 @@ def test_a_snapshot_is_the_network_at_the_end_of_its_part_of_the_rounds():
   config = denoiser_config((4,), start=2.0, end=0.5, snapshots=2)
   method = make_method(config, make_operator(config))
   batch = {"hr": jnp.ones((8, 1, 2, 1))}
-  state = method.init(jax.random.key(0), batch)
+  state = jax.jit(method.init)(jax.random.key(0), batch)
   step, at = jax.jit(partial(run_round, method)), []
   for i in range(6):
     state, _ = step(state, batch, jax.random.key(i))

@@ -25,17 +25,27 @@ from sr_jax.train import train
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-  """Pixel recursive super-resolution of ten images of 16x16."""
+  """Pixel recursive super-resolution of ten images of 8x8."""
   folder = small_runs.write_images(tmp_path_factory.mktemp("evaluate") / "images", 10)
   config = small_runs.tiny("pixel_recursive")
   config.consistency = "none"
   config.operator.update({"factor": (2, 2), "rounding": "none"})
   for source in (config.data, config.eval.data):
-    source.update({"name": "folder", "dir": str(folder), "resize": (16, 16)})
+    source.update({"name": "folder", "dir": str(folder), "resize": (8, 8)})
   config.data.crop = ()
   config.eval.update({"metrics": ("psnr", "lr_mse"), "baselines": ("bicubic", "nearest"), "border": 0})
   config.eval.update({"samples": 1, "batch": 4, "images": 2, "temperatures": (1.0, 0.5, 0.0), "judge": True})
   return config
+
+
+def regression(config):
+  """One round of a method that compiles fast, on the same images."""
+  small = small_runs.tiny("regression")
+  for key in ("operator", "data", "eval"):
+    small[key].update(config[key])
+  small.train.rounds = 1
+  small.eval.update({"baselines": ("bicubic",), "temperatures": (1.0,), "judge": False})
+  return small
 
 
 def images(config) -> np.ndarray:
@@ -48,7 +58,7 @@ def test_a_training_image_is_its_own_nearest_and_further_samples_are_further_awa
   lr = operator.A(to_float(hr))
   draw = jax.jit(nearest(operator, config), static_argnums=2)
   found = np.asarray(draw(lr[:3], jax.random.key(0), 4))
-  assert found.shape == (4, 3, 16, 16, 3)
+  assert found.shape == (4, 3, 8, 8, 3)
   np.testing.assert_allclose(found[0], hr[:3] / 255, atol=1e-6)
   low = np.asarray(to_float(jnp.round(lr * 255).astype(jnp.uint8)))
   for i in range(3):
@@ -57,7 +67,7 @@ def test_a_training_image_is_its_own_nearest_and_further_samples_are_further_awa
   with pytest.raises(UserError, match="10 training images"):
     draw(lr[:1], jax.random.key(0), 11)
   with pytest.raises(UserError, match="evaluate images of that size"):
-    draw(lr[:1, :4], jax.random.key(0), 1)
+    draw(lr[:1, :2], jax.random.key(0), 1)
 
 
 def test_nearest_needs_images_of_one_size_and_of_bytes(config, tmp_path):
@@ -97,8 +107,8 @@ def test_every_temperature_has_a_row_by_the_papers_name(report):
   assert rows["nearest"]["psnr"] == pytest.approx(100)
   # Two images with a line of text below each, in a column for each row of the table, beside input and truth.
   with Image.open(folder / "evaluation" / "rows.png") as image:
-    assert image.height > 2 * (16 + 10)
-    assert image.width > (2 + len(rows)) * 16
+    assert image.height > 2 * (8 + 10)
+    assert image.width > (2 + len(rows)) * 8
 
 
 def test_a_model_judges_what_every_row_draws_and_the_truth_is_the_objective(report):
@@ -124,27 +134,27 @@ def test_each_image_is_judged(report, config):
   )
   values = [image["sample_loss_bits_per_dim"] for image in found]
   assert np.ptp(values) > 0
+  objective = jax.jit(run.method.objective)
   for image, value in zip(found, values, strict=True):
     drawn = np.round(image["samples"] * 255).astype(np.uint8)
-    alone = run.method.objective(run.state, {"hr": drawn, "lr": image["input"][None]}, jax.random.key(0))
+    alone = objective(run.state, {"hr": drawn, "lr": image["input"][None]}, jax.random.key(0))
     assert float(alone["bits_per_dim"][0]) == pytest.approx(float(value), rel=1e-3)
 
 
 def test_a_run_is_measured_beside_another_and_nearest_neighbours_are_checked_before(config, tmp_path):
-  small = config.copy_and_resolve_references()
-  small.train.update({"rounds": 1, "batch": 8})
+  small = regression(config)
   train(small, tmp_path / "other")
-  small.eval.update({"beside": (str(tmp_path / "other"),), "temperatures": (0.5,), "baselines": ()})
+  small.eval.update({"beside": (str(tmp_path / "other"),), "baselines": ()})
   check_evaluation(small, Sources())
   found = evaluate.evaluate_run(load_run(tmp_path / "other", small), tmp_path)
-  assert list(found.rows) == ["other", "pixel_recursive, tau = 2"]
+  assert list(found.rows) == ["other", "regression"]
   # Folders of one name, and of another row's, are told apart.
-  folders = [str(tmp_path / name) for name in ("a/other", "b/other", "bicubic", "pixel_recursive")]
+  folders = [str(tmp_path / name) for name in ("a/other", "b/other", "bicubic", "regression")]
   for folder in folders:
     shutil.copytree(tmp_path / "other", folder)
-  small.eval.update({"beside": tuple(folders), "baselines": ("bicubic",), "judge": False})
+  small.eval.update({"beside": tuple(folders), "baselines": ("bicubic",)})
   found = evaluate.evaluate_run(load_run(tmp_path / "other", small), tmp_path)
-  assert list(found.rows) == ["bicubic", *folders, "pixel_recursive, tau = 2"]
+  assert list(found.rows) == ["bicubic", *folders, "regression"]
   small.consistency = "project"  # what a network's output goes through does not matter
   check_evaluation(small, Sources())
   small.operator.factor = (4, 4)
@@ -161,7 +171,7 @@ def test_losses_are_columns_beside_the_metrics_of_their_name(config, tmp_path):
   small.networks.generator.update({"width": 6, "blocks": 1})
   small.data.update(config.data.to_dict())
   small.eval.data.update(config.eval.data.to_dict())
-  small.eval.update({"metrics": ("mse",), "baselines": (), "samples": 5})
+  small.eval.update({"metrics": ("mse",), "baselines": (), "samples": 5, "border": 2})
   operator = make_operator(small)
   method = make_method(small, operator)
   state = jax.jit(method.init)(jax.random.key(0), {"hr": images(config)[:4]})
@@ -183,10 +193,7 @@ def test_temperatures_are_checked(config):
 def test_an_evaluation_that_ends_while_it_writes_leaves_none_that_looks_finished(
   config, tmp_path, monkeypatch
 ):
-  small = config.copy_and_resolve_references()
-  small.train.update({"rounds": 1, "batch": 8})
-  small.eval.update({"baselines": ("bicubic",), "temperatures": (0.5,), "judge": False})
-  run = train(small, tmp_path)
+  run = train(regression(config), tmp_path)
   evaluate.evaluate_run(run, tmp_path)
   assert evaluate.read_report(run.config, tmp_path)
   run.config.eval.limit = 3

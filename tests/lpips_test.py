@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
-from scipy.signal import correlate2d
+from numpy.lib.stride_tricks import sliding_window_view
 
 import small_runs
 from sr_jax.configs import base
@@ -59,11 +59,9 @@ def conv(weights, x, layer, pad=0, stride=1):
   """A convolution and its ReLU, plane by plane: [C, H, W] -> [O, h, w]."""
   kernels, biases = weights[f"{layer}.weight"], weights[f"{layer}.bias"]
   x = np.pad(x, ((0, 0), (pad, pad), (pad, pad)))
-  out = [
-    sum(correlate2d(plane, k, "valid") for plane, k in zip(x, kernel, strict=True)) + bias
-    for kernel, bias in zip(kernels, biases, strict=True)
-  ]
-  return np.maximum(np.stack(out)[:, ::stride, ::stride], 0)
+  windows = sliding_window_view(x, kernels.shape[2:], axis=(1, 2))
+  out = np.tensordot(kernels, windows, axes=((1, 2, 3), (0, 3, 4))) + biases[:, None, None]
+  return np.maximum(out[:, ::stride, ::stride], 0)
 
 
 def pool(x, side, rounded=np.floor):

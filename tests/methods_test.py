@@ -327,7 +327,8 @@ def test_an_average_follows_the_weights_and_is_what_draws():
   config.average = 0.5
   operator = make_operator(config)
   method, plain = make_method(config, operator), made("srmap")[0]
-  state, step = method.init(jax.random.key(0), batch()), jax.jit(functools.partial(run_round, method))
+  state = jax.jit(method.init)(jax.random.key(0), batch())
+  step = jax.jit(functools.partial(run_round, method))
   expected = state.params
   assert state.aux.params.keys() == state.opt.keys()
   for number in range(8):
@@ -341,9 +342,9 @@ def test_an_average_follows_the_weights_and_is_what_draws():
   draw = jax.jit(method.sample, static_argnames="n")(state, x, jax.random.key(0), n=2)
   swapped = state.replace(params=state.aux.params, aux=state.aux.own)
   np.testing.assert_allclose(draw, sampler("srmap")(swapped, x, jax.random.key(0), n=2), atol=1e-6)
-  unaveraged = plain.init(jax.random.key(0), batch())
+  unaveraged = jax.jit(plain.init)(jax.random.key(0), batch())
   after, _ = jax.jit(functools.partial(run_round, plain))(unaveraged, batch(), jax.random.key(0))
-  ours, _ = step(method.init(jax.random.key(0), batch()), batch(), jax.random.key(0))
+  ours, _ = step(jax.jit(method.init)(jax.random.key(0), batch()), batch(), jax.random.key(0))
   jax.tree.map(close, ours.params, after.params)
 
 
@@ -352,7 +353,8 @@ def test_an_average_draws_with_the_averages_of_its_batch_statistics_too():
   config.average = 0.9
   operator = make_operator(config)
   method = make_method(config, operator)
-  state, step = method.init(jax.random.key(0), batch()), jax.jit(functools.partial(run_round, method))
+  state = jax.jit(method.init)(jax.random.key(0), batch())
+  step = jax.jit(functools.partial(run_round, method))
   for number in range(4):
     state, _ = step(state, batch(number), jax.random.key(number))
   params, stats = drawing_networks(state)
@@ -367,7 +369,7 @@ def test_networks_from_elsewhere_are_where_an_average_begins_and_an_averaged_run
   config = tiny("regression")
   config.average = 0.9
   method = make_method(config, make_operator(config))
-  state = method.init(jax.random.key(0), batch())
+  state = jax.jit(method.init)(jax.random.key(0), batch())
   given = run("regression", 3)
   begun = graft.put(state, (given.params, given.stats))
   assert equal((begun.aux.params, begun.aux.stats), (given.params, given.stats))

@@ -54,7 +54,8 @@ def test_its_critic_is_trained_apart_and_the_adversarial_weight_reaches_the_gene
   for weight in (0.0, 0.05):
     config.method.adversarial_weight = weight
     method = make_method(config, operator)
-    _, metrics = jax.jit(method.step)(method.init(jax.random.key(0), batch), batch, jax.random.key(1))
+    state = jax.jit(method.init)(jax.random.key(0), batch)
+    _, metrics = jax.jit(method.step)(state, batch, jax.random.key(1))
     gradients.append(metrics["gradient_norm"])
     assert {"critic_loss", "critic_penalty", "moments", "adversarial"} <= set(metrics)
   assert gradients[0] != gradients[1]
