@@ -92,7 +92,7 @@ def test_images_are_those_of_the_evaluation_one_shown_at_a_time_the_truth_last(t
   assert [hidden for *_, hidden in images] == [False] + [True] * 7
   np.testing.assert_array_equal(pixels(images[1]), np.floor(image["samples"][1] * 255 + 0.5))
   np.testing.assert_array_equal(pixels(images[-1]), np.floor(image["truth"] * 255 + 0.5))
-  deviation = image["samples"].std(0).mean(-1)
+  deviation = image["samples"].std(0, ddof=1).mean(-1)
   white = np.percentile(deviation, 99)
   assert names[6:] == [f"deviation, white {255 * white:.3g}", "truth"]
   np.testing.assert_allclose(pixels(images[6]), (deviation / white).clip(0, 1) * 255, atol=0.51)
