@@ -2,8 +2,8 @@
 
   sr-jax train --config amap:affgan --workdir runs/amap
 
-On the embedded photographs with the grass network; not run to the end. Variants: mse, mae, affmse and with
-the learned A+ affmse_fixed_trained, affmse_fixed_random, affmse_trainable_trained, affmse_trainable_random;
+On the embedded photographs with the grass network; not run to the end. Variants: mse, mae, affmse,
+affmse_fixed_trained, affmse_fixed_random, affmse_trainable_trained, affmse_trainable_random (the learned A+),
 affgan, softgan, stochastic, affdg, softdg, affll.
 """
 
