@@ -171,11 +171,11 @@ def run_trial(run: Planned, reports: Mapping[str, Report], sources: Sources, com
   except Busy:
     raise
   except Exception as error:
-    _keep(run, f"{type(error).__name__}: {error}")
+    _keep_failure(run, f"{type(error).__name__}: {error}")
     raise
 
 
-def _keep(run: Planned, reason: str) -> None:
+def _keep_failure(run: Planned, reason: str) -> None:
   """Why a trial failed, in its folder."""
   with contextlib.suppress(Exception):  # what ended the trial may refuse this too
     files.make(run.folder)
@@ -245,7 +245,7 @@ def run_programs(
   ):
     while running or (waiting and not told):
       for slot in range(jobs) if not told else ():
-        unfinished = {_place(run.folder) for run in (*waiting, *(one for one, _ in running.values()))}
+        unfinished = {_absolute(run.folder) for run in (*waiting, *(one for one, _ in running.values()))}
         ready = [run for run in waiting if not unfinished & _needed(run)]
         if slot not in running and ready:
           run = ready[0]
@@ -275,13 +275,13 @@ def run_programs(
           del running[slot]
           log.info("Trial %s ends with exit code %d.", run.entry.id, program.returncode)
           if program.returncode < 0 and not told:
-            _keep(run, f"Killed: signal {-program.returncode} ended its program.")
+            _keep_failure(run, f"Killed: signal {-program.returncode} ended its program.")
   return not told
 
 
 def with_needed(chosen: Iterable[Planned], runs: Iterable[Planned]) -> list[Planned]:
   """Trials of a sweep, and before each those of the sweep that it needs."""
-  by_folder = {_place(run.folder): run for run in runs}
+  by_folder = {_absolute(run.folder): run for run in runs}
   seen: set[str] = set()
   found: list[Planned] = []
 
@@ -302,10 +302,10 @@ def _needed(run: Planned) -> set[str]:
   """The folders of other runs that a trial needs, for its networks or its evaluation, as absolute paths."""
   config = run.config
   named = {config.eval.classifier, *config.eval.beside, *(graft.parse(e)[1] for e in config.init_from)}
-  return {_place(folder) for folder in named if folder} - {_place(run.folder)}
+  return {_absolute(folder) for folder in named if folder} - {_absolute(run.folder)}
 
 
-def _place(folder: str | Path) -> str:
+def _absolute(folder: str | Path) -> str:
   return str(files.absolute(folder, "A run's folder"))
 
 

@@ -13,8 +13,8 @@ from flax import linen as nn
 from flax import struct
 from jax import Array, lax
 
-from sr_jax.networks.layers import NHWC
-from sr_jax.networks.weights import convolution
+from sr_jax.networks.layers import CONV_LAYOUT
+from sr_jax.networks.weights import flax_convolution
 
 # Of SqueezeNet: torchvision's numbers of the Fire modules; a pooling precedes those that are first in their
 # tuple. LPIPS looks after the first convolution and after TAPS.
@@ -55,14 +55,16 @@ def make_backbone(net: str, arrays: Mapping[str, np.ndarray]) -> Backbone:
   Raises:
     KeyError: a layer is missing.
   """
-  return Backbone(net, {layer: convolution(arrays, layer) for layer in BACKBONES[net].layers})
+  return Backbone(net, {layer: flax_convolution(arrays, layer) for layer in BACKBONES[net].layers})
 
 
 def _conv(params: Params, layer: str, h: Array, stride: int = 1, pad: int = 0) -> Array:
   """A convolution and its ReLU."""
   kernel, bias = params[layer]["kernel"], params[layer]["bias"]
   pads = ((pad, pad), (pad, pad))
-  h = lax.conv_general_dilated(h, kernel, (stride, stride), pads, dimension_numbers=NHWC, precision="highest")
+  h = lax.conv_general_dilated(
+    h, kernel, (stride, stride), pads, dimension_numbers=CONV_LAYOUT, precision="highest"
+  )
   return nn.relu(h + bias)
 
 

@@ -30,7 +30,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
   "tanh": nn.tanh,
 }
 NORMS = ("batch", "instance", "none")
-NHWC = ("NHWC", "HWIO", "NHWC")  # of `lax.conv_general_dilated`: images, kernel, result
+CONV_LAYOUT = ("NHWC", "HWIO", "NHWC")  # of `lax.conv_general_dilated`: images, kernel, result
 
 
 def check_norm(norm: str) -> None:

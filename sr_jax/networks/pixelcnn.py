@@ -8,7 +8,7 @@ import numpy as np
 from flax import linen as nn
 
 from sr_jax.errors import UserError
-from sr_jax.networks.layers import NHWC, check_norm, conv_norm_act, recomputed
+from sr_jax.networks.layers import CONV_LAYOUT, check_norm, conv_norm_act, recomputed
 from sr_jax.networks.mcgsm import MCGSM
 
 Array = jax.Array
@@ -87,7 +87,7 @@ class MaskedConv(nn.Module):
       y = x @ kernel[0, 0]
     else:
       pads = ((up, 0), (side, right))
-      y = jax.lax.conv_general_dilated(x, kernel, (1, 1), pads, dimension_numbers=NHWC)
+      y = jax.lax.conv_general_dilated(x, kernel, (1, 1), pads, dimension_numbers=CONV_LAYOUT)
     if self.use_bias:
       y += self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
     return y

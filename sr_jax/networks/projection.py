@@ -17,7 +17,7 @@ import optax
 from flax import linen as nn
 
 from sr_jax.errors import UserError
-from sr_jax.networks.layers import NHWC
+from sr_jax.networks.layers import CONV_LAYOUT
 from sr_jax.networks.shuffle import depth_to_space
 from sr_jax.ops import Operator
 
@@ -34,7 +34,7 @@ def apply_kernels(kernels: Array, x: Array, factor: tuple[int, int]) -> Array:
   planes = x.transpose(0, 3, 1, 2).reshape(b * c, h, w, 1)
   planes = jnp.pad(planes, ((0, 0), (reach, reach), (reach, reach), (0, 0)), mode="edge")
   planes = jax.lax.conv_general_dilated(
-    planes, kernels, (1, 1), "VALID", dimension_numbers=NHWC, precision=jax.lax.Precision.HIGHEST
+    planes, kernels, (1, 1), "VALID", dimension_numbers=CONV_LAYOUT, precision=jax.lax.Precision.HIGHEST
   )
   planes = depth_to_space(planes, factor)
   return planes.reshape(b, c, *planes.shape[1:3]).transpose(0, 2, 3, 1)

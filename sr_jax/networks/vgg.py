@@ -12,8 +12,8 @@ from flax import linen as nn
 from jax import Array, lax, random
 
 from sr_jax.errors import UserError, choose
-from sr_jax.networks.layers import NHWC
-from sr_jax.networks.weights import convolution, read_arrays
+from sr_jax.networks.layers import CONV_LAYOUT
+from sr_jax.networks.weights import flax_convolution, read_arrays
 
 CONVOLUTIONS = (2, 2, 4, 4, 4)  # per block; blocks end in a 2x2 max-pool
 BLOCK = {f"conv{b + 1}_{i + 1}": b for b, count in enumerate(CONVOLUTIONS) for i in range(count)}
@@ -58,7 +58,7 @@ def _read(arrays: Mapping[str, np.ndarray], file: str, layers: Sequence[str]) ->
     preprocess = {"kernel": kernel, "bias": -IMAGENET_MEAN / IMAGENET_STD}
   elif "0.weight" in arrays and arrays["0.weight"].shape == (3, 3, 1, 1):
     prefix, first, step = "", 2, 3  # padding, convolution, ReLU
-    preprocess = convolution(arrays, "0")
+    preprocess = flax_convolution(arrays, "0")
   else:
     raise UserError(
       f"{file} has neither 'features.0.weight' nor a 1x1 '0.weight': it is no known VGG-19 file."
@@ -69,7 +69,7 @@ def _read(arrays: Mapping[str, np.ndarray], file: str, layers: Sequence[str]) ->
     key = f"{prefix}{first + step * number + BLOCK[layer]}"  # every block before adds its pooling
     if f"{key}.weight" not in arrays or f"{key}.bias" not in arrays:
       raise UserError(f"{file} does not hold the layer {layer} ('{key}.weight' and '{key}.bias').")
-    params[layer] = convolution(arrays, key)
+    params[layer] = flax_convolution(arrays, key)
   return params
 
 
@@ -128,4 +128,7 @@ def _deepest(layers: Sequence[str]) -> int:
 
 
 def _convolve(x: Array, layer: Mapping[str, Array]) -> Array:
-  return lax.conv_general_dilated(x, layer["kernel"], (1, 1), "VALID", dimension_numbers=NHWC) + layer["bias"]
+  return (
+    lax.conv_general_dilated(x, layer["kernel"], (1, 1), "VALID", dimension_numbers=CONV_LAYOUT)
+    + layer["bias"]
+  )

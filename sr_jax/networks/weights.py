@@ -34,8 +34,8 @@ def read_arrays(path: str, key: str, sha256: str, way_out: str = "") -> dict[str
     raise UserError(f"{file} is no .npz file of arrays: convert the weights to one.") from error
 
 
-def convolution(arrays: Mapping[str, np.ndarray], layer: str) -> dict[str, np.ndarray]:
-  """A convolution that PyTorch saved, kernel OIHW, as Flax keeps one: kernel HWIO and bias [O], float32.
+def flax_convolution(arrays: Mapping[str, np.ndarray], layer: str) -> dict[str, np.ndarray]:
+  """A convolution under PyTorch's names, kernel OIHW, as Flax keeps one: kernel HWIO and bias [O], float32.
 
   Raises:
     KeyError: `arrays` has no such layer.

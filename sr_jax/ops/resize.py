@@ -81,6 +81,23 @@ def reach(factor: int, kernel: str) -> Fraction:
   return Fraction(factor // 2, factor) + {"bilinear": 0, "bicubic": 1}[kernel]
 
 
+def _taps(name: str, n_in: int, n_out: int, antialias: bool) -> tuple[np.ndarray, np.ndarray]:
+  """What the kernel of that name returns; raises UserError where one of somebody else's package fails."""
+  kernel = find_function(KERNELS, name, "config.operator.kernel")
+  if name in KERNELS:
+    return kernel(n_in, n_out) if antialias else kernel(n_in, n_out, antialias=False)
+  try:
+    position, weight = map(np.asarray, kernel(n_in, n_out))
+    if position.ndim != 2 or not position.shape == weight.shape == (n_out, position.shape[1]):
+      raise ValueError(f"positions {position.shape}, weights {weight.shape}")
+  except Exception as error:
+    raise UserError(
+      f"config.operator.kernel {name!r} gives no {n_out} pixels of {n_in} ({error}): return positions and "
+      f"weights, both [{n_out}, taps]."
+    ) from error
+  return position, weight
+
+
 @lru_cache(maxsize=256)
 def resize_matrix(
   n_in: int, n_out: int, kernel: str = "bicubic", border: str = "replicate", antialias: bool = True
@@ -106,7 +123,7 @@ def resize_matrix(
       without antialiasing.
     ValueError: a gaussian whose stride is no integer.
   """
-  taps = find_function(KERNELS, kernel, "config.operator.kernel")
+  find_function(KERNELS, kernel, "config.operator.kernel")
   check_choice(BORDERS, border, "config.operator.border")
   if not antialias and kernel not in ("bicubic", "bilinear"):
     raise UserError(
@@ -115,17 +132,7 @@ def resize_matrix(
   if n_in == n_out:
     matrix = np.eye(n_in)
   else:
-    try:
-      position, weight = taps(n_in, n_out) if antialias else taps(n_in, n_out, antialias=False)
-      if not len(position) == len(weight) == n_out or np.shape(position) != np.shape(weight):
-        raise ValueError(f"positions {np.shape(position)}, weights {np.shape(weight)}")
-    except Exception as error:
-      if kernel in KERNELS:
-        raise
-      raise UserError(
-        f"config.operator.kernel {kernel!r} gives no {n_out} pixels of {n_in} ({error}): return positions "
-        f"and weights, both [{n_out}, taps]."
-      ) from error
+    position, weight = _taps(kernel, n_in, n_out, antialias)
     if border == "replicate":
       source = np.clip(position, 0, n_in - 1)
     elif border == "symmetric":
