@@ -98,9 +98,11 @@ def evaluate(
       alive(times=SLOW)
       done += 1
       batch = parallel.put_local(host_batch, mesh)
-      drawn, x, values, seen = _measure(
-        sampler, objective, judge, classify, batch, weights, samples, settings.seed, operator, protocol, names
-      )
+      drawn, x, values = _draw(sampler, objective, judge, batch, samples, settings.seed, operator)
+      seen: dict[str, Any] = {}
+      if sampler:
+        measured, seen = _measure(drawn, x, batch, classify, weights, protocol, names)
+        values |= measured
       # On the host: eager reductions of sharded arrays are programs of their own on all devices, and on a
       # CPU with several of them such programs wait for each other for ever.
       drawn, x, values, seen = jax.device_get((drawn, x, values, seen))
@@ -140,22 +142,18 @@ def evaluate(
   return Measured({name: means[name] for name in ordered}, images, found, places, fingerprints)
 
 
-@partial(jax.jit, static_argnames=("n", "seed", "operator", "protocol", "names"))
-def _measure(
+@partial(jax.jit, static_argnames=("n", "seed", "operator"))
+def _draw(
   sampler: Sampler | None,
   objective: Objective | None,
   judge: Objective | None,
-  classify: Classify | None,
   batch: dict[str, jax.Array],
-  weights: dict[str, Any],
   n: int,
   seed: int,
   operator: Operator,
-  protocol: metrics.Protocol,
-  names: tuple[str, ...],
-) -> tuple[jax.Array, jax.Array, dict[str, jax.Array], dict[str, jax.Array]]:
-  """Samples [n, B, H, W, C], inputs [B, h, w, C], metrics [B] and features [1 + n, B, D] of one batch."""
-  x, y = operator.lr(batch), to_float(batch["hr"])
+) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
+  """Samples [n, B, H, W, C], inputs [B, h, w, C] and losses [B] of one batch."""
+  x = operator.lr(batch)
 
   def of_one(row: dict[str, jax.Array], lr: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
     key = jax.random.fold_in(jax.random.key(seed), row["index"])
@@ -170,8 +168,22 @@ def _measure(
     return drawn, {name: value[0] for name, value in losses.items()}
 
   drawn, losses = jax.vmap(of_one, out_axes=(1, 0))(batch, x)
-  given = (names, drawn, {"hr": y, "lr": x}, protocol, weights)
-  measured = metrics.measure(*given) if sampler else {}
-  if classify and sampler:
-    measured |= class_metrics(jax.lax.map(classify, quantise(drawn)), batch["label"])
-  return drawn, x, losses | measured, metrics.features(*given) if sampler else {}
+  return drawn, x, losses
+
+
+@partial(jax.jit, static_argnames=("protocol", "names"))
+def _measure(
+  drawn: jax.Array,
+  x: jax.Array,
+  batch: dict[str, jax.Array],
+  classify: Classify | None,
+  weights: dict[str, Any],
+  protocol: metrics.Protocol,
+  names: tuple[str, ...],
+) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+  """Metrics [B] and features [1 + n, B, D]; a program of its own, so that all rows of a table share it."""
+  given = (names, drawn, {"hr": to_float(batch["hr"]), "lr": x}, protocol, weights)
+  values = metrics.measure(*given)
+  if classify:
+    values |= class_metrics(jax.lax.map(classify, quantise(drawn)), batch["label"])
+  return values, metrics.features(*given)

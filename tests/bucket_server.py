@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from gcp_storage_emulator import server
 from gcp_storage_emulator.exceptions import NotFound
+from gcp_storage_emulator.storage import Storage
 
 REFUSALS = {
   "forbidden": (403, "somebody does not have storage.objects.list access to the bucket."),
@@ -67,6 +68,8 @@ def _generation(handler: server.RequestHandler, bucket: str, name: str) -> str:
 
 if __name__ == "__main__":
   server.Router, server.Response = Router, Response
+  # At every change it would write the index of all objects, which nothing reads again.
+  Storage._write_config_to_file = lambda self: None
   emulator = server.create_server("127.0.0.1", 0, in_memory=True, default_bucket="bucket")
   emulator.start()
   print(emulator._api._httpd.server_port, flush=True)

@@ -15,6 +15,7 @@ import small_runs
 from sr_jax import cli, commands
 from sr_jax import config as configs
 from sr_jax.config import check
+from sr_jax.configs import base
 from sr_jax.errors import UserError
 from sr_jax.images import MAX_PIXELS
 from sr_jax.methods import make_method
@@ -39,6 +40,8 @@ def trained(tmp_path_factory):
     f"--config={CONFIG}",
     f"--config.data.dir={images}",
     f"--config.eval.data.dir={images}",
+    f"--config.eval.metrics={base.get_config('srim').eval.metrics}",
+    "--config.eval.baselines=('bicubic','pinv')",
   ]
   assert cli.main([*words, f"--workdir={workdir}"]) == 0
   return images, workdir

@@ -10,6 +10,7 @@ from PIL import Image
 
 import small_runs
 from sr_jax import cli
+from sr_jax.configs import base
 from sr_jax.evaluate import read_report
 from sr_jax.run import load_run
 
@@ -42,6 +43,7 @@ def test_an_old_run_is_measured_as_it_was(saved, tmp_path, capsys):
 def test_an_old_run_counts_as_finished_and_one_of_other_keys_does_not(saved):
   config = small_runs.get_config()
   config.networks.generator.width, config.train.rounds, config.train.keep = 4, 8, 1
+  config.eval.update({key: base.get_config("srim").eval[key] for key in ("metrics", "baselines")})
   (saved[0] / "evaluation" / "images.npz").touch()  # too large for a fixture
   report = read_report(config, saved[0])
   assert report
