@@ -3,6 +3,8 @@
 import json
 import shutil
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -10,6 +12,9 @@ from PIL import Image
 
 import small_runs
 from sr_jax import cli
+from sr_jax.data import open_source
+from sr_jax.measurement import evaluate
+from sr_jax.run import load_run
 
 
 class Stripes(tfds.core.GeneratorBasedBuilder):
@@ -96,6 +101,23 @@ def test_what_it_sees_in_the_samples_of_every_row_becomes_columns(runs, capsys):
   # Most stripes, four pixels wide, survive a reduction by four.
   assert table["pinv"]["class_best"] > 0.6
   capsys.readouterr()
+
+
+def test_it_sees_samples_of_8_bits(runs):
+  run = load_run(runs / "classifier")
+  source = open_source(run.config.eval.data)
+
+  def between_two_grey_levels(lr, key, n):
+    return jnp.full((n, len(lr), 16, 16, 3), 76.4 / 255)
+
+  def classify(images):
+    """The probability of either class is 1 for images of bytes, else 0."""
+    whole = jnp.abs(255 * images - jnp.round(255 * images)).max(axis=(1, 2, 3)) < 1e-3
+    return jnp.repeat(whole[:, None], 2, axis=1).astype(jnp.float32)
+
+  sampler, classify = map(jax.tree_util.Partial, (between_two_grey_levels, classify))
+  found = evaluate(sampler, source, run.config, run.operator, samples=2, classify=classify)
+  assert found.means["class_probability"] == 1
 
 
 def test_a_run_that_is_no_classifier_raises_a_user_error(runs, tmp_path, capsys):
