@@ -243,13 +243,15 @@ def watchdog(seconds: float) -> Iterator[Callable[..., None]]:
         faulthandler.dump_traceback()
         end(TRY_AGAIN, reason)
 
-  threading.Thread(target=watch, daemon=True).start()
+  watching = threading.Thread(target=watch, daemon=True)
+  watching.start()
   _watching.append(alive)
   try:
     yield alive
   finally:
     _watching.clear()
     over.set()
+    watching.join()  # it may be about to end this process
     faulthandler.cancel_dump_traceback_later()
 
 

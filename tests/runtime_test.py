@@ -255,8 +255,13 @@ def test_a_file_may_be_seen_late(tmp_path):
 
 def test_a_watchdog_within_another_is_that_one(monkeypatch):
   monkeypatch.setattr(processes, "_job", lambda: (None, 0, 2))
-  ended = []
-  monkeypatch.setattr(processes, "end", lambda *reason: ended.append(reason))
+  ended, before = [], threading.active_count()
+
+  def end(*reason):
+    ended.append(reason)
+    time.sleep(0.5)
+
+  monkeypatch.setattr(processes, "end", end)
   with processes.watchdog(0.4) as alive:
     alive()
     with processes.watchdog(0.4) as inner:
@@ -266,6 +271,7 @@ def test_a_watchdog_within_another_is_that_one(monkeypatch):
     assert not ended
     time.sleep(0.8)
   assert ended
+  assert threading.active_count() == before  # nothing is left that could end the process later
 
 
 def test_nobody_watches_a_single_process():
