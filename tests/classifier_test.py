@@ -110,13 +110,13 @@ def test_it_sees_samples_of_8_bits(runs):
   def between_two_grey_levels(lr, key, n):
     return jnp.full((n, len(lr), 16, 16, 3), 76.4 / 255)
 
-  def classify(images):
-    """The probability of either class is 1 for images of bytes, else 0."""
+  def probability_of_bytes(images):
+    """1 for either class if the images are whole grey levels, else 0."""
     whole = jnp.abs(255 * images - jnp.round(255 * images)).max(axis=(1, 2, 3)) < 1e-3
     return jnp.repeat(whole[:, None], 2, axis=1).astype(jnp.float32)
 
-  sampler, classify = map(jax.tree_util.Partial, (between_two_grey_levels, classify))
-  found = evaluate(sampler, source, run.config, run.operator, samples=2, classify=classify)
+  sampler, judge = map(jax.tree_util.Partial, (between_two_grey_levels, probability_of_bytes))
+  found = evaluate(sampler, source, run.config, run.operator, samples=2, classify=judge)
   assert found.means["class_probability"] == 1
 
 

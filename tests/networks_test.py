@@ -45,9 +45,15 @@ def test_every_stage_of_srim_sees_the_input_itself_and_its_own_latent():
   net, x = network("srim", factor=(8, 8), width=4, layers=3, kernel=3), image(1, 4, 4, 3)
   latent = normal_latent(net, x, KEY)
   params, stats = init(net, KEY, x, latent)
-  stage = lambda s, x: eval_pass(net, params, stats, s, x, previous[s], latent[s], method="stage")  # noqa: E731
-  outputs = lambda latent: eval_pass(net, params, stats, x, latent, method="outputs")  # noqa: E731
-  previous, given = [x, image(1, 8, 8, 3), image(1, 16, 16, 3)], outputs(latent)
+  previous = [x, image(1, 8, 8, 3), image(1, 16, 16, 3)]
+
+  def stage(s, x):
+    return eval_pass(net, params, stats, s, x, previous[s], latent[s], method="stage")
+
+  def outputs(latent):
+    return eval_pass(net, params, stats, x, latent, method="outputs")
+
+  given = outputs(latent)
   for s in range(3):
     assert not np.allclose(stage(s, 1 - x), stage(s, x), atol=1e-4), "the skip is of the input"
     other = outputs([part + 1.0 if i == s else part for i, part in enumerate(latent)])

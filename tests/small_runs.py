@@ -96,7 +96,7 @@ def get_config():
   config.data.update({"name": "folder", "dir": "$SR_JAX_TRAIN_DIR", "crop": (16, 16)})
   config.eval.data.update({"name": "folder", "dir": "$SR_JAX_TRAIN_DIR"})
   config.eval.update({"samples": 3, "border": 2, "images": 2, "batch": 4})
-  # A program for each row and each metric: here a part of them is enough.
+  # These compile fast; a test that is about tables asks for what it needs.
   config.eval.update({"metrics": ("psnr", "lr_psnr", "std"), "baselines": ()})
   config.train.update({"batch": 8, "rounds": 20, "log_every": 5, "checkpoint_every": 4})
   return config

@@ -34,7 +34,7 @@ def config_of(name: str, **keys):
   config.networks.generator.update({"residual": True, "noise_channels": 2, "noise_scale": 1.0})
   config.operator.update({"kernel": "area", "factor": (2, 2), "rounding": "none"})
   config.data.update({"channels": 1, "crop": (4, 4)})
-  config.train.update({"batch": POOL, "rounds": 500})
+  config.train.update({"batch": POOL, "rounds": 800})
   config.optim.generator.learning_rate = 1e-2
   if name == "srim":
     config.method.features.layers = ()
@@ -70,7 +70,7 @@ def mode_of_samples(config, n: int) -> np.ndarray:
 
 def test_samples_cover_both_modes_where_regression_gives_their_mean():
   srim = mode_of_samples(config_of("srim"), 200)
-  assert np.mean(np.abs(np.abs(srim) - 1) < 0.5) > 0.7  # nearer to a mode than to the mean
+  assert np.mean(np.abs(np.abs(srim) - 1) < 0.4) > 0.8
   assert 0.25 < np.mean(srim > 0) < 0.75
   regression = mode_of_samples(config_of("regression"), 1)
   assert np.abs(regression).max() < 0.1
@@ -151,7 +151,7 @@ def test_in_the_warm_up_nothing_is_chosen_and_latents_are_zero(first_state):
       state, _ = step(state, batch)
     ends.append(state)
   assert not np.any(ends[0].aux.choice)
-  close = functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-6)
+  close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)  # two programs round apart
   jax.tree.map(close, ends[0].params, ends[1].params)
   # No gradient reaches the weights of a latent that is zero: it goes on changing images as it did at first.
   method, _, batch, operator = make(config_of("srim"))
