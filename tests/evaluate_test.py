@@ -124,6 +124,22 @@ def test_a_model_judges_what_every_row_draws_and_the_truth_is_the_objective(repo
   assert judged[-1] < truth
 
 
+def test_every_image_is_drawn_with_a_key_of_its_own_whatever_the_batch(config):
+  config = regression(config)
+  source, operator = open_source(config.eval.data), make_operator(config)
+
+  def noise(lr, key, n):
+    return jax.random.uniform(key, (n, len(lr), 8, 8, 3))
+
+  drawn = []
+  for size in (4, 1):
+    config.eval.batch = size
+    found = measurement.evaluate(jax.tree_util.Partial(noise), source, config, operator, samples=2)
+    drawn.append([image["samples"] for image in found.images])
+  np.testing.assert_array_equal(*drawn)
+  assert not np.any(np.isclose(drawn[0][0], drawn[0][1], atol=1e-6))
+
+
 def test_each_image_is_judged(report, config):
   rows, run = report[0].rows, report[2]
   own = jax.tree_util.Partial(run.method.objective, run.state)

@@ -1,6 +1,7 @@
 """One conformance suite over every entry of METHODS: what the loop and the evaluator rely on."""
 
 import functools
+import re
 
 import jax
 import jax.flatten_util
@@ -260,7 +261,9 @@ def test_bfloat16_keeps_float32_parameters_and_is_close_to_float32(name):
   )
   after, _ = jax.eval_shape(functools.partial(run_round, method), state, batch(), round_key(0))
   assert jax.tree.map(lambda v: v.dtype, after) == jax.tree.map(lambda v: v.dtype, state)
-  loss = loss_alone(method)(state, batch(), round_key(0))
+  program = loss_alone(method).lower(state, batch(), round_key(0))
+  assert re.search("convolution.*xbf16>", program.as_text())
+  loss = program.compile()(state, batch(), round_key(0))
   _, step, data = programs(name)
   exact = step(run(name, 0), data, round_key(0))[1]["loss"]
   assert float(loss) == pytest.approx(float(exact), rel=0.1, abs=0.1)
