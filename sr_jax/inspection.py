@@ -58,9 +58,9 @@ def config(arguments: argparse.Namespace, overrides: list[str]) -> int:
     return 0
   refuse(overrides, "config without NAME")
   for name in configs.names():
-    text = " ".join((configs.load_module(name)["__doc__"] or "").split())
-    variants = re.search(r"Variants(?: as in \w+|: [^.;]+)", re.sub(r" \([^)]*\)", "", text))
-    print(f"{name}\n  {text.partition('. ')[0].rstrip('.')}." + (f" {variants[0]}." if variants else ""))
+    header = configs.load_module(name)["__doc__"] or ""
+    variants = re.findall(r"Variants[: ].*?\.(?=\s|$)", header, re.DOTALL)[:1]
+    print(f"{name}\n ", header.partition("\n")[0], *" ".join(variants).split())
   return 0
 
 

@@ -111,6 +111,8 @@ def test_show_and_diff_tell_what_a_run_is_and_config_lists_and_prints(trained, t
   assert cli.main(["config"]) == 0
   listed = capsys.readouterr().out
   assert "Variants: srim, regression" in listed
+  assert "stochastic (appendix F); affmse_fixed_random, affmse_trainable_trained" in listed
+  assert "own loss: Eq. 8 and Eq. 7. Variants as in prsr_celeba" in listed
   assert all(f"{name}\n" in listed for name in CONFIGS)
 
 
