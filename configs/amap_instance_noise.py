@@ -3,8 +3,8 @@
   sr-jax sweep --config amap_instance_noise --workdir runs/instance_noise
 
 Variants as in amap_swiss_roll, whose own anneal is exponential. Two cores, 16 runs of about a minute. To
-expect, nats above the MAP value: none unstable, 0.9 to 5.2; linear 1.4, to 0 1.5; constant loss 0.8;
-amap_swiss_roll's exponential 0.9.
+expect, nats above the MAP value: without noise 0.9 to 5.2, for training is unstable; linear 1.4; linear to 0
+1.5; constant loss 0.8; amap_swiss_roll's exponential 0.9.
 """
 
 from collections.abc import Iterator

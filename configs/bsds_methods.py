@@ -1,7 +1,7 @@
 """The methods that suit photographs beside each other, with one network and from one start; tested on bsd100.
 
   export SR_JAX_TRAIN_DIR=bsds400:t91 SR_JAX_TEST_DIR=bsd100/hr SR_JAX_TEST_LR_DIR=bsd100/lr
-  export SR_JAX_VGG19=vgg19.npz                  # conv1_1 to conv2_2
+  export SR_JAX_VGG19=vgg19.npz        # normalised weights, conv1_1 to conv2_2: docs/metrics.md, Weight files
   sr-jax sweep --config bsds_methods --workdir runs/bsds --config.eval.limit=25 --config.eval.samples=5 \\
       --config.eval.lpips.backbone=squeezenet1_1.npz --config.eval.lpips.heads=lpips_linear.npz
 
@@ -55,7 +55,8 @@ def _affgan(config: ConfigDict) -> None:
     config.optim[role] = gan.optim[like]
   config.networks.discriminator.update({**gan.networks.critic})
   config.average = gan.average
-  # The images begin close to real ones: noise would hide the difference. The paper has it on the plane alone.
+  # With the paper's noise of 0.1 this critic's loss stayed at log 4: the images begin close to real ones, and
+  # the noise hides the difference.
   config.method.noise.start = 0.0
 
 

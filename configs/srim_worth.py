@@ -1,13 +1,13 @@
 """What IMLE is worth: regression beside SRIM in two networks and two feature spaces, then single factors.
 
   export SR_JAX_TRAIN_DIR=bsds400:t91 SR_JAX_TEST_DIR=bsd100/hr SR_JAX_TEST_LR_DIR=bsd100/lr
-  export SR_JAX_VGG19=vgg19.npz                  # conv1_1 to conv2_2
+  export SR_JAX_VGG19=vgg19.npz        # normalised weights, conv1_1 to conv2_2: docs/metrics.md, Weight files
   sr-jax sweep --config srim_worth --workdir runs/worth --config.eval.limit=25 \\
       --config.eval.lpips.backbone=squeezenet1_1.npz --config.eval.lpips.heads=lpips_linear.npz
 
 Variants: NETWORK_OBJECTIVE_PHI of srresnet (srim_demo's) or two_stage (section 2.5's network, narrower), srim
 or regression (the latent is 0 throughout), pixels or conv2_2; and NETWORK_start, a longer regression on
-pixels, from which each trial of the sweep goes on, that on pixels too. On a shared core 1 to 8 minutes a
+pixels, from which each trial of the sweep but "from scratch" goes on. On a shared core 1 to 8 minutes a
 trial of srresnet, 4 to 15 of two_stage. To expect of srresnet on 25 images of bsd100, LPIPS (SqueezeNet's)
 and PSNR: regression .269 and 25.04 dB on pixels, .267 and 24.46 with conv2_2; srim .262 and 24.82, .251 and
 24.56; with two shuffles and conv2_2 .236 and 24.81, srim .237 and 24.75. For ten times the crops, 1 to 2

@@ -33,8 +33,11 @@ def get_config(variant: str = "srmap") -> ConfigDict:
   config.eval.data.update(
     {"name": "folder", "split": "test", "dir": "$SR_JAX_TEST_DIR", "lr_dir": "$SR_JAX_TEST_LR_DIR"}
   )
-  consistency = ("lr_psnr", "lr_psnr_8bit", "lr_l1")
-  config.eval.metrics = ("psnr", "psnr_y", "ssim_y", "lpips", "lpips_diversity", *consistency, "std")
+  config.operator.border = "replicate"  # as the given low-resolution images
+  config.eval.border, config.eval.lpips.net = 4, "squeeze"
+  perceptual = ("lpips", "lpips_spatial", "lpips_diversity")
+  consistency = ("lr_psnr", "lr_psnr_8bit", "lr_psnr_truth", "lr_l1")
+  config.eval.metrics = ("psnr", "psnr_y", "ssim_y", *perceptual, *consistency, "std")
   rounds = L1_ROUNDS if variant == "l1" else GAN_ROUNDS
   config.train.update({"batch": 16, "rounds": rounds, "log_every": 100, "checkpoint_every": 1000})
   for optim in config.optim.values():

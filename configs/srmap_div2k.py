@@ -16,6 +16,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from sr_jax.configs import base
+from sr_jax.configs.papers.srmap import L1_ROUNDS
 from sr_jax.errors import check_choice
 
 
@@ -28,8 +29,12 @@ def get_config(variant: str = "srmap") -> ConfigDict:
     source.update({"name": "div2k/bicubic_x4", "split": split})
   # The 800 images are kept decoded: a pod takes crops faster than hosts decode (docs/plan.md).
   config.data.update({"crop": (192, 192), "turn": True, "cache_mb": 7000})
-  config.eval.update({"batch": 1})
-  config.train.update({"batch": 64, "rounds": 200_000, "checkpoint_every": 1000})
+  # As in NTIRE 2021: no border is cut, LPIPS is AlexNet's, images are reduced with mirrored borders.
+  config.eval.update({"batch": 1, "border": 0})
+  config.eval.lpips.net = "alex"
+  config.operator.border = "symmetric"
+  rounds = L1_ROUNDS if variant == "l1" else 200_000
+  config.train.update({"batch": 64, "rounds": rounds, "checkpoint_every": 1000})
   # 1,000 batches an epoch, halved after 200 epochs, which is the end of the paper's runs.
   for optim in config.optim.values():
     optim.update({"schedule": "halve", "halve_at": (200_000,)})
@@ -40,4 +45,5 @@ def get_config(variant: str = "srmap") -> ConfigDict:
 
 def sweep() -> Iterator[tuple[str, str, dict[str, Any]]]:
   for row in ("L1", "SRMAP"):
-    yield row, row.lower(), {"eval.metrics": ("psnr", "psnr_y", "ssim_y", "lpips", "lr_psnr", "lr_psnr_8bit")}
+    metrics = ("psnr", "psnr_y", "ssim_y", "lpips_spatial", "lr_psnr", "lr_psnr_truth")
+    yield row, row.lower(), {"eval.metrics": metrics}

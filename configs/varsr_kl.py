@@ -3,10 +3,11 @@
   sr-jax prepare mnist_idx --from FOLDER_OF_IDX_FILES
   sr-jax sweep --config varsr_kl --workdir runs/varsr_kl
 
-Inputs by four taps (varsr_mnist:varsr-aliased), which leave the digit in doubt. One H100 that 15 trainings
-share, 3 minutes a trial; two cores, 8 for 1,000 of the 2,500 rounds of two at once (--jobs 2). To expect:
-with a weight of 0.01 13.7 nats, best of five 17.89 dB; with 0.03 5.2 nats, 18.07 dB; with 1 the latent is not
-used (0.008 nats, 17.49 dB); with 0 samples mean nothing (11.31 dB). The deterministic network has 17.61 dB.
+Variants as in varsr_mnist; the sweep is of varsr-aliased, whose inputs leave the digit in doubt. One H100
+that 15 trainings share, 3 minutes a trial; two cores, 8 for 1,000 of the 2,500 rounds of two at once
+(--jobs 2). To expect: with a weight of 0.01 13.7 nats, best of five 17.89 dB; with 0.03 5.2 nats, 18.07 dB;
+with 1 the latent is not used (0.008 nats, 17.49 dB); with 0 samples mean nothing (11.31 dB). The
+deterministic network has 17.61 dB.
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Plate characters 2 wide and 4 high to 8x16: Tables 3 to 5 of VarSR, on a folder for each character.
+"""Plate characters 4x2 to 16x8 (rows by columns): Tables 3 to 5 of VarSR, on a folder for each character.
 
   sr-jax prepare plate_chars --from FOLDER_OF_FOLDERS
   sr-jax train --config digit_classifier:plates --workdir runs/plate_classifier

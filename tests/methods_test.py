@@ -112,6 +112,10 @@ def test_sampling_is_deterministic_in_its_key_and_its_spread_is_that_of_the_temp
   assert stochastic == (name in STOCHASTIC) == (not made(name)[0].deterministic)
   cold = draw(state, x, jax.random.key(0), n=2, temperature=0.0)
   assert equal(cold[0], cold[1])
+  if latents := made(name)[0].latents:
+    mean, half, whole = (latents.draw(state, x, jax.random.key(0), t) for t in (0.0, 0.5, 1.0))
+    for low, middle, high in zip(*map(jax.tree.leaves, (mean, half, whole)), strict=True):
+      np.testing.assert_allclose(middle - low, (high - low) / 2, atol=1e-6)
 
 
 @every_method
@@ -201,6 +205,8 @@ def test_the_objective_is_one_finite_number_per_example_and_falls_in_training(na
   after = objective(run(name, 40), data, jax.random.key(0))
   for key, value in before.items():
     assert value.shape == (BATCH,)
+    assert np.isfinite(value).all()
+    assert np.isfinite(after[key]).all()
     assert key in ("lr_l1", "kl") or after[key].mean() < value.mean()
 
 
@@ -238,7 +244,7 @@ def test_the_projection_is_part_of_training(name):
 
 
 @every_method
-def test_metrics_are_means_over_the_number_of_images_that_they_name(name):
+def test_metrics_name_the_number_of_images_that_a_round_learned_from(name):
   _, step, data = programs(name)
   state, counts = run(name, 0), []
   for number in range(ROUNDS):

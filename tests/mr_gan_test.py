@@ -46,7 +46,7 @@ def test_of_two_plausible_truths_samples_get_the_mean_and_the_deviation():
   assert best < min(loss(0.4, 0.5), loss(0.6, 0.5), loss(0.5, 0.45), loss(0.5, 0.55))
 
 
-def test_its_critic_is_trained_apart_and_the_adversarial_weight_reaches_the_generator():
+def test_the_adversarial_weight_reaches_the_generator():
   config = small_runs.tiny("mr_gan")
   operator = make_operator(config)
   batch = {"hr": np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), dtype=np.uint8)}

@@ -66,6 +66,33 @@ def test_srim_refuses_a_factor_that_is_no_power_of_two():
     network("srim", (1, 2)).latent((4, 4, 3))
 
 
+def test_a_latent_by_film_scales_and_shifts_each_feature_map_and_a_tiled_one_shifts_alone():
+  x, z = jnp.stack([jnp.zeros((4, 4, 3)), jax.random.uniform(KEY, (4, 4, 3))]), jnp.ones((2, 1))
+  keys = {"width": 2, "blocks": 0, "outer_kernel": 1, "latent_size": 1}
+  moved = {}
+  for entry in ("film", "concatenate"):
+    net = network("srresnet", latent_entry=entry, **keys)
+    params, stats = init(net, KEY, x, z)
+    params["Conv_0"]["bias"] = jnp.ones(2)
+
+    def entered(kernel, net=net, params=params, stats=stats):
+      """What the first PReLU, here the identity, gives out: h [2, 4, 4, 2]."""
+      own = params | {"Dense_0": {"kernel": kernel}, "PReLU_0": {"negative_slope": jnp.ones(())}}
+      _, seen = net.apply(
+        {"params": own, "batch_stats": stats}, x, z, train=False, capture_intermediates=True
+      )
+      return seen["intermediates"]["PReLU_0"]["__call__"][0]
+
+    shape = params["Dense_0"]["kernel"].shape
+    plain = entered(jnp.zeros(shape))
+    moved[entry] = entered(jnp.arange(1.0, 1 + shape[1])[None]), plain
+  (film, plain), (tiled, before) = moved["film"], moved["concatenate"]
+  np.testing.assert_allclose(film, plain * jnp.array([2.0, 3.0]) + jnp.array([3.0, 4.0]), rtol=1e-5)
+  np.testing.assert_allclose(tiled, before + jnp.array([1.0, 2.0]), rtol=1e-5)
+  with pytest.raises(UserError, match="latent_entry"):
+    network("srresnet", latent_entry="film", noise_channels=1)
+
+
 @pytest.mark.parametrize("factor", [(1, 2), (2, 2), (3, 3), (4, 4)])
 @pytest.mark.parametrize("tail", ["shuffle", "direct"])
 def test_srresnet_enlarges_by_any_factor_and_starts_at_bicubic_when_residual(factor, tail):

@@ -194,7 +194,7 @@ def test_the_strength_of_the_noise_is_reported():
   assert metrics["noise_weight"] > 0
 
 
-def test_the_full_size_has_the_papers_number_of_parameters():
+def test_the_papers_sizes_make_81_million_parameters():
   net = network("srmap")
   x = jnp.zeros((1, 8, 8, 3))
   shapes = jax.eval_shape(lambda: init(net, KEY, x, zero_latent(net, x)))[0]

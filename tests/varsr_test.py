@@ -148,15 +148,14 @@ def test_kl_trains_both_encoders_and_a_run_without_adversary_has_no_critic(train
   assert fresh.params.keys() == fresh.opt.keys() == {"generator", "posterior", "prior"}
 
 
-def test_nothing_drawn_depends_on_the_high_resolution_image(trained):
+def test_samples_are_of_the_prior_and_reconstructions_of_the_posterior(trained):
   method, operator, state, _ = trained
   x = operator.lr(images())
-
-  def drawn(hr):
-    return method.sample(state, operator.lr({"hr": hr, "lr": x}), KEY, n=2).sum()
-
-  assert not np.any(jax.grad(drawn)(to_float(images()["hr"])))
-  # Its reconstruction does: the posterior sees it.
+  mean, log_variance = method.latents.prior(state, x)
+  drawn = jax.vmap(lambda key: method.latents.draw(state, x, key, 1.0))(jax.random.split(KEY, 2000))  # Eq. 4
+  np.testing.assert_allclose(drawn.mean(0), mean, atol=0.15)
+  np.testing.assert_allclose(drawn.std(0), jnp.exp(log_variance / 2), rtol=0.1)
+  # The posterior sees the high-resolution image.
   other = images()["hr"][::-1].copy()
   losses_of = [method.objective(state, {"hr": hr, "lr": x}, KEY)["kl"] for hr in (images()["hr"], other)]
   assert not np.allclose(*losses_of)
@@ -220,13 +219,20 @@ def test_encoders_of_another_size_than_the_generators_latent_raise_a_user_error(
     make_method(config, make_operator(config))
 
 
-def test_instance_normalisation_is_of_each_map_and_leaves_single_pixels_as_they_are():
+def test_instance_normalisation_is_of_each_map_of_each_image_and_leaves_single_pixels_as_they_are():
   net = network("encoder", width=3, layers=1, latent_size=2, fold=(1, 1), norm="instance")
-  y = jax.random.uniform(KEY, (2, 1, 1, 3))
-  params, stats = init(net, KEY, y)
-  assert "InstanceNorm_0" not in params
+  assert "InstanceNorm_0" not in init(net, KEY, jax.random.uniform(KEY, (2, 1, 1, 3)))[0]
   wide = jax.random.uniform(KEY, (2, 4, 4, 3))
-  alone = [train_pass(net, init(net, KEY, wide)[0], {}, wide[i : i + 1])[0] for i in range(2)]
-  both = train_pass(net, init(net, KEY, wide)[0], {}, wide)[0]
-  np.testing.assert_allclose(jnp.concatenate([a[0] for a in alone]), both[0], atol=1e-6)
+  params, stats = init(net, KEY, wide)
   assert not stats
+  dense = params["Dense_0"]  # which starts at zero
+  params["Dense_0"] = dense | {"kernel": jax.random.normal(KEY, dense["kernel"].shape)}
+
+  def means(images, scales=(1.0, 1.0, 1.0)):
+    scaled = params | {"Conv_0": {name: leaf * jnp.array(scales) for name, leaf in params["Conv_0"].items()}}
+    return train_pass(net, scaled, {}, images)[0][0]
+
+  both = means(wide)
+  assert np.abs(both[0] - both[1]).max() > 0.1
+  np.testing.assert_allclose(jnp.concatenate([means(wide[:1]), means(wide[1:])]), both, atol=1e-5)
+  np.testing.assert_allclose(means(wide, (3.0, 1.0, 0.5)), both, atol=1e-2)  # but for the epsilon

@@ -2,9 +2,12 @@
 
 _BSDS = "BSDS500 and T91 instead of {}, a test set of your own."
 _FACES = "9,500 faces, 64x64 centres of half-size images, 256 others measured."
+_MIRRORED = "Training images are mirrored at random; the paper does not say so."
+_AMAP_OURS = "Batch, rate, b1 and length are ours, as the paper gives none."
 _VARSR_DIGITS = (
   "Inputs by the cubic of four taps, as the paper's probably were: else nothing about a digit is left open.",
-  "The pixel stage alone, 2,500 rounds of 64 by Adam at 1e-3; PRSR of eight layers of 32 feature maps.",
+  "SRResNet of four blocks of 48 feature maps, without normalisation, instead of a U-net.",
+  "2,500 rounds of 64 by Adam at 1e-3, as many with the critic, a smaller one; PRSR of eight layers of 32.",
 )
 
 CONDITIONS: dict[str, tuple[str, ...]] = {
@@ -19,7 +22,11 @@ CONDITIONS: dict[str, tuple[str, ...]] = {
     "phi is the pixels alone, m = 8; the output is projected; 3,200 of 8,000 rounds are without latents.",
     "Luma of BT.601, 4 pixels of border cut.",
   ),
-  "srim_imagenet": ("The paper's sizes; what it does not give is its authors' later choice.",),
+  "srim_imagenet": (
+    "The paper's sizes; |S|, m, M and b are its authors' later choice.",
+    "Rate and length are ours (those of the variant port are theirs).",
+    _MIRRORED,
+  ),
   "amap_swiss_roll": (
     "Rates, noise and nonlinearity are ours, as the paper gives none.",
     "The density is the limit of the paper's estimate: compare distances to MAP.",
@@ -28,18 +35,30 @@ CONDITIONS: dict[str, tuple[str, ...]] = {
     _FACES,
     "Networks of 64 feature maps, 3,000 to 4,000 rounds of 16, 1,200 for Figure 2.",
     "The GANs begin from a network trained for 1,200 rounds on the squared error.",
+    "Instance noise from .1 to 0, which the paper has for ImageNet.",
+    _MIRRORED,
   ),
-  "amap_celeba": ("The paper's networks; batch, rate, length and soft weight are ours, it gives none.",),
+  "amap_celeba": (
+    "The paper's networks; the soft weight is ours. Instance noise from .1 to 0, which it has for ImageNet.",
+    _AMAP_OURS,
+    _MIRRORED,
+  ),
   "amap_grass_cpu": (
     "Patches of your own photographs, 1,000 to 3,000 rounds of 16.",
     "Denoiser and density of 64 and 32 feature maps; the noise of AffDG stops at 0.05.",
+    "Instance noise from .1 to 0, which the paper has for ImageNet.",
+    _MIRRORED,
   ),
-  "amap_grass": ("The paper's networks; batch, rate and length are ours, it gives none.",),
+  "amap_grass": (
+    "The paper's networks. Instance noise from .1 to 0, which it has for ImageNet.",
+    _AMAP_OURS,
+    _MIRRORED,
+  ),
   "bsds_methods": (
     _BSDS.format("ImageNet"),
     "SRMAP's networks, small, trained with L1 first; then on crops of 64x64, without instance noise.",
   ),
-  "amap_imagenet": ("The paper's networks; batch, rate and length are ours, it gives none.",),
+  "amap_imagenet": ("The paper's networks and instance noise.", _AMAP_OURS, _MIRRORED),
   "prsr_mnist_corners": (
     "Black and white digits, 1,500 rounds of 32; a prior of 6 layers of 16 feature maps, the first of 31x31.",
     "PixelCNN is trained by Eq. 7 alone.",
@@ -48,15 +67,17 @@ CONDITIONS: dict[str, tuple[str, ...]] = {
     _FACES,
     "Two conditioning blocks, a prior of 8 layers of 32 feature maps, 2,000 rounds of 16 by Adam.",
   ),
-  "prsr_celeba": ("The paper's networks and rounds, on a folder of aligned images.",),
+  "prsr_celeba": ("The paper's networks and rounds, on a folder of aligned images.", _MIRRORED),
   "prsr_bedrooms_cpu": (
     "A folder of bedrooms, the last 60 measured, instead of LSUN's 3 million.",
     "Networks as in prsr_celeba_cpu, 500 rounds of 16.",
   ),
-  "prsr_bedrooms": ("The paper's networks and rounds.",),
+  "prsr_bedrooms": ("The paper's networks and rounds.", _MIRRORED),
   "varsr_celeba": (
     "9,500 faces, 64x64 centres of half-size images, instead of 100,000; 500 others measured.",
-    "Networks of 48 feature maps, 6,000 rounds of 32, Adam at 5e-4; 2,000 rounds with the critic.",
+    "Networks of 48 feature maps without normalisation, a critic of half the width of SRGAN's discriminator.",
+    "6,000 rounds of 32, Adam at 5e-4; 2,000 rounds with the critic.",
+    _MIRRORED,
   ),
   "varsr_plates": (
     "Another set of plate characters, digits' networks and rounds, KL weight .05.",
@@ -68,5 +89,5 @@ CONDITIONS: dict[str, tuple[str, ...]] = {
     "4 pixels of border cut.",
     "Networks of an eighth of the width and a quarter of the blocks, 6,000 and 3,000 rounds of 16.",
   ),
-  "srmap_div2k": ("The paper's sizes; alpha, gamma and the GAN's rate are ours, it gives none.",),
+  "srmap_div2k": ("The paper's sizes; alpha, gamma and the GAN's rate are ours, as it gives none.",),
 }

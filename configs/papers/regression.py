@@ -22,6 +22,7 @@ NETWORKS = {
     "noise_channels": 0,  # Gaussian channels at the input's resolution, for implicit models
     "noise_scale": 0.1,  # of the initial weights from the latent, 1: as large as those from the input
     "residual": False,  # add the bicubic enlargement, so that the network learns the difference
-    "latent_size": 0,  # of a vector tiled over space (VarSR), instead of Gaussian channels; 0: none
+    "latent_size": 0,  # of a vector (VarSR), instead of Gaussian channels; 0: none
+    "latent_entry": "concatenate",  # that vector tiled over space | film: it scales and shifts feature maps
   },
 }

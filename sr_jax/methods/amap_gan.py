@@ -4,10 +4,9 @@ Objective (Eq. 10): D minimises -E log D(y) - E log(1 - D(G(x))), G minimises -E
 which is -E of D's logit and descends on KL[q_G || p_Y] (appendix A). With `consistency` "project" it is
 AffGAN; with "none" and a `soft_weight` SoftGAN, G then also minimises MAE(x, A G(x)). A generator with noise
 channels is the stochastic AffGAN of appendix F, which minimises E_x KL[q(y | x) || p(y | x)] (Eq. 47).
-Deviations: the generator learns from the discriminator's last minibatch, with noise of its own. The paper
-tells of instance noise (section 3.2.1, appendix C) on the Swiss roll alone; here its default is 0.1, falling
-to 0, so faces, grass and ImageNet have it too unless `noise` says otherwise. Keys whose default is the
-paper's: `discriminator_updates` other than 1 and the "exponential" anneal.
+Deviations: the generator learns from the discriminator's last minibatch, with noise of its own. Instance
+noise (section 3.2.1, appendix C) falls by default from 0.1 to 0, as on the paper's ImageNet (appendix D); the
+paper does not say whether faces, grass and the Swiss roll had it.
 
 The noise, of standard deviation sigma, is added to real and generated images alike. A round is some updates
 of D, each on a minibatch of its own, and one of G.

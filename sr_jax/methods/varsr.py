@@ -4,7 +4,8 @@ A posterior q(z | I_H) and a prior p(z | I_L), diagonal Gaussians from one kind 
 generator G(I_L, z). Trained with z ~ q, drawn from with z ~ p (Eq. 4). Objective (Eq. 9): the pixel loss (Eq.
 6), KL(q || p) (Eq. 7), which trains both encoders, a perceptual loss, and the score of a WGAN-GP critic (Eq.
 8). A first stage trains without the critic (section 4.2). A generator without a latent has no encoders:
-SRResNet, and with the critic SRGAN, the paper's baselines.
+SRResNet, and with the critic the rows called SRGAN. The paper's baseline of that name may have had SRGAN's
+own discriminator and loss.
 Deviations: the paper does not give the perceptual weight (here SRGAN's), how often the critic is updated
 (here once a round) and how the KL is summed (here averaged over D, as docs/design.md explains).
 """

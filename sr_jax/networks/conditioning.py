@@ -3,8 +3,9 @@
 ResNet blocks, and between them a transposed convolution of stride 2 and a ReLU for every doubling, 32 feature
 maps throughout, after a 1x1 convolution of the input. `Conditioning` ends in the logits A_i(x) of Eq. 6;
 `TanhResidual`, the regression that the paper compares with (section 5), in three channels, tanh, and the
-bicubic enlargement. Keys: `configs/papers/pixel_recursive.py`. Deviation: the logits are linear, where
-section 5 suggests that a ReLU ends the network.
+bicubic enlargement. Keys: `configs/papers/pixel_recursive.py`. Section 5 suggests that a ReLU ends the
+network: here it ends the last block, before the logits, which are linear, because a ReLU on logits would stop
+the gradient of every value that is less probable than another.
 """
 
 from collections.abc import Sequence

@@ -17,8 +17,9 @@ Array = jax.Array
 def reduce_by_two(module: nn.Module, h: Array, widths: Sequence[int], norm: str, train: bool) -> Array:
   """[B, H, W, .] -> [B, H / 2^k, W / 2^k, widths[-1]] in k steps, within a module's `nn.compact` method.
 
-  SRGAN's discriminator in outline. What halves the resolution is `space_to_depth` and a 2x2 convolution,
-  whose second derivative a CPU computes several times faster than that of a strided convolution.
+  SRGAN's discriminator in outline. Unlike there, the first convolution is normalised too, and what halves the
+  resolution is `space_to_depth` and a 2x2 convolution, whose second derivative a CPU computes several times
+  faster than that of a strided convolution.
   """
 
   def halve(h: Array, width: int) -> Array:

@@ -40,6 +40,7 @@ class SRResNet(nn.Module):
   noise_scale: float
   residual: bool
   latent_size: int
+  latent_entry: str
 
   def latent(self, lr_shape: Sequence[int]) -> Any:
     """A vector, or noise at the resolution of an input [h, w, C]."""
@@ -70,8 +71,14 @@ class SRResNet(nn.Module):
   def __post_init__(self) -> None:
     check_norm(self.norm)
     check_choice(("shuffle", "direct"), self.tail, "tail of the network srresnet")
+    check_choice(("concatenate", "film"), self.latent_entry, "latent_entry of the network srresnet")
     if self.latent_size and self.noise_channels:
       raise UserError("The network srresnet has latent_size and noise_channels: set one of them to 0.")
+    if self.noise_channels and self.latent_entry == "film":
+      raise UserError(
+        "The network srresnet has latent_entry=film, which is for a vector, and noise_channels: set one to "
+        "concatenate or the other to 0."
+      )
     super().__post_init__()
 
   @nn.compact
@@ -85,11 +92,17 @@ class SRResNet(nn.Module):
     h = conv(self.width, self.outer_kernel)(x.astype(self.dtype))
     if self.latent_size or self.noise_channels:
       # The latent enters through weights of its own that may start small: an implicit model first learns the
-      # mean, and noise at full strength would undo it. A vector is tiled over space: a 1x1 convolution.
+      # mean, and noise at full strength would undo it. A vector tiled over space and concatenated is a 1x1
+      # convolution; FiLM (Perez et al., 2018) scales and shifts each feature map by it.
       small = nn.initializers.variance_scaling(self.noise_scale**2, "fan_in", "truncated_normal")
       own: dict[str, Any] = {"use_bias": False, "kernel_init": small}
       z = latent.astype(self.dtype)
-      if self.latent_size:
+      if self.latent_entry == "film":
+        factor, shift = jnp.split(
+          nn.Dense(2 * self.width, dtype=self.dtype, **own)(z)[:, None, None], 2, axis=-1
+        )
+        h = h * (1 + factor) + shift
+      elif self.latent_size:
         h += nn.Dense(self.width, dtype=self.dtype, **own)(z)[:, None, None]
       else:
         h += conv(self.width, self.outer_kernel, **own)(z)
