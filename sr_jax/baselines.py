@@ -72,7 +72,8 @@ def nearest(operator: Operator, config: ConfigDict) -> Sampler:
   Raises:
     UserError: the training images have several sizes, or are not of bytes.
   """
-  source = open_source(config.data)
+  # Nothing is kept: the training has a cache of its own, and of these images few are read again.
+  source = open_source(ConfigDict(config.data.to_dict() | {"cache_mb": 0}))
   reduce = jax.jit(lambda batch: to_uint8(operator.lr(batch)))
   inputs: list[np.ndarray] = []
   numbers: list[np.ndarray] = []

@@ -142,12 +142,12 @@ class Checkpoints:
     if self.create and refusal.what and not isinstance(error, UserError):
       raise UserError(
         f"The training in {self.folder.parent} cannot go on ({refusal.what}); "
-        f"{self._in_words(self._last())}: {refusal.mend}, and the same command goes on."
+        f"{self._in_words(self.last())}: {refusal.mend}, and the same command goes on."
       ) from error
     if kind is None:
       raise error
 
-  def _last(self) -> int:
+  def last(self) -> int:
     """The round of the newest checkpoint once all are written; 0 without one, or if none can be reached."""
     with suppress(Exception):  # of a save that failed; closing tells it
       self.manager.wait_until_finished()
@@ -173,7 +173,7 @@ class Checkpoints:
     try:
       yield
     except Diverged as error:
-      last, way = self._last(), "start again."
+      last, way = self.last(), "start again."
       if last:
         entries = ", ".join(repr(f"{role}={self.folder.parent}") for role in state.params)
         way = f'go on from there in another --workdir with --config.init_from="({entries},)".'
@@ -237,6 +237,11 @@ class Checkpoints:
       if about is None:
         return None
       self._check_fit(about, target, config, free)
+      if free is not None and step > config.train.rounds:
+        raise UserError(
+          f"{self.folder} holds a run of {step} rounds, but config.train.rounds is {config.train.rounds}: "
+          "give at least as many, or another --workdir."
+        )
       try:
         args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
         state = self.manager.restore(step, args=args)["state"]
@@ -254,11 +259,14 @@ class Checkpoints:
       raise UserError(self._none_whole())
     return state
 
-  def go_on_from(self, step: int) -> None:
-    """Delete what is newer than the checkpoint `step`: Orbax saves nothing older than what is there."""
-    for newer in self._steps():
-      if newer > step:
-        self.manager.delete(newer)
+  def newer_than(self, step: int) -> list[int]:
+    """The checkpoints after the checkpoint `step`, which are damaged if that is the newest whole one."""
+    return [newer for newer in self._steps() if newer > step]
+
+  def delete(self, steps: Sequence[int]) -> None:
+    """Delete checkpoints: Orbax saves nothing older than what is there. All processes must give the same."""
+    for step in steps:
+      self.manager.delete(step)
 
   def _none_whole(self) -> str:
     """What to do without a whole checkpoint, for a training that goes on or for a reader."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import sr_jax
 from sr_jax import config as configs
 from sr_jax.errors import STOPPED, UserError, printable, tell
-from sr_jax.files import check_writable, make
+from sr_jax.files import absolute, check_writable, make
 from sr_jax.inspection import refuse
 
 log = logging.getLogger(__name__)
@@ -83,14 +83,16 @@ def evaluate(arguments: argparse.Namespace, overrides: list[str]) -> int:
   join(arguments.distributed)
   from sr_jax import processes
   from sr_jax.evaluate import evaluate_run
-  from sr_jax.run import load_run, saved_config
+  from sr_jax.run import load_run, refuse_run, saved_config
   from sr_jax.soundness import digest
   from sr_jax.stages import Sources, check_evaluation, facts
 
   begin()
+  out = arguments.out or arguments.workdir
+  if absolute(out, "--out") != absolute(arguments.workdir, "--workdir"):
+    refuse_run(out)
   config = configs.override(saved_config(arguments.workdir), overrides)
   run, sources = load_run(arguments.workdir, config), Sources()
-  out = arguments.out or arguments.workdir
   check_evaluation(config, sources, out, "--out" if arguments.out else "--workdir")
   test = sources(config.eval.data, "config.eval.data")
   if arguments.distributed:

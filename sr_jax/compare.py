@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sr_jax import config as configs
-from sr_jax.errors import UserError, choose, printable
+from sr_jax.errors import UserError, check_choice, printable
 from sr_jax.files import as_path, name_of
 from sr_jax.images import SAME_IMAGE
 from sr_jax.metrics import METRICS, Metric, columns
@@ -119,7 +119,8 @@ def compare(folders: Sequence[str], metric: str = "", count: int = 5, seed: int 
     raise UserError(
       f"{first.name} and the others have no metric in common: evaluate them with the same ones."
     )
-  metric = choose({c: c for c in shared[kinds[0]]}, metric or shared[kinds[0]][0], "--metric")
+  metric = metric or shared[kinds[0]][0]
+  check_choice(shared[kinds[0]], metric, "--metric")
   headings = {c: c + ARROWS[shown[c].better if c in shown else ""] for kind in kinds for c in shared[kind]}
   means: dict[str, dict[str, float]] = {}
   differing = [["", *headings.values()]]

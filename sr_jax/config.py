@@ -16,7 +16,7 @@ from ml_collections import ConfigDict, config_flags
 
 from sr_jax.configs import base
 from sr_jax.configs.papers import METHODS, NETWORKS
-from sr_jax.errors import UserError, choose
+from sr_jax.errors import UserError, check_choice
 from sr_jax.ranges import check_values
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ def load_module(name: str) -> dict[str, Any]:
     UserError: there is none.
   """
   if not name.endswith(".py"):
-    name = choose({n: n for n in names()}, name, "--config")
+    check_choice(names(), name, "--config")
     return vars(importlib.import_module(f"sr_jax.configs.{name}"))
   if not Path(name).is_file():
     raise UserError(f"--config {name} is no file: give a config's name or the path of a Python file.")
@@ -110,13 +110,13 @@ def _check_key(config: ConfigDict, key: str) -> None:
   """Refuse a key that the config has not, naming the nearest one."""
   node, path = config, "config"
   for part in key.split("."):
-    known = {k: k for k in node} if isinstance(node, ConfigDict) else {}
+    known = list(node) if isinstance(node, ConfigDict) else []
     if not known:
       what = (
         "has no keys" if isinstance(node, ConfigDict) else f"is a value, not a section: set --{path}=VALUE"
       )
       raise UserError(f"{path} {what}.")
-    choose(known, part, f"key of {path}")
+    check_choice(known, part, f"key of {path}")
     node, path = node[part], f"{path}.{part}"
   if isinstance(node, ConfigDict) and node:
     raise UserError(f"{path} is a section: set its keys, such as --{path}.{next(iter(node))}=VALUE.")

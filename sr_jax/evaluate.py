@@ -23,7 +23,7 @@ from sr_jax.images import clear_samples
 from sr_jax.measurement import Images, evaluate
 from sr_jax.metrics import columns, sets_note
 from sr_jax.report.grids import comparison_grid, image_grid, save_images
-from sr_jax.report.tables import PER_IMAGE, rows_of, write_per_image, write_report
+from sr_jax.report.tables import clear_report, rows_of, write_per_image, write_report
 from sr_jax.run import Run, load_classifier, load_run
 from sr_jax.tiles import MEMORY, Budget
 
@@ -166,9 +166,7 @@ def evaluate_run(
     "single": single,
     "eval": json.loads(settings.to_json()),
   }
-  # Of an evaluation that was here: without the images, which are written last, this one is not yet finished.
-  for earlier in ("images.npz", PER_IMAGE, "best.md", "best.json"):
-    (folder / earlier).unlink(missing_ok=True)
+  clear_report(folder)  # without the images, which are written last, this one is not yet finished
   text = write_report(folder, "table", table, meta, columns(settings.metrics))
   write_per_image(folder, [Path(source.name(int(i))).name for i in found.places], each, found.fingerprints)
   image_grid(images, folder / "samples.png")
@@ -204,7 +202,8 @@ def read_report(config: ConfigDict, workdir: str | Path) -> Report | None:
     trained = json.loads((folder / "config.json").read_text()) | {"eval": meta["eval"]}
     # Both completed: a newer version has more keys.
     ours, theirs = (configs.complete(c) for c in (config, configs.from_json(json.dumps(trained))))
-    if configs.differences(theirs, ours, configs.MEASURING):
+    # What a resumed training may change, it may have been told since; how long it is, the table says.
+    if configs.differences(theirs, ours, [key for key in configs.RESUMING if key != "stages"]):
       return None
     wanted = ours.eval.to_dict() | {"baselines": tuple(baselines)}
     images = folder / "evaluation" / "images.npz"  # written last

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sr_jax import files
-from sr_jax.errors import UserError
+from sr_jax.errors import TryAgain, UserError
 
 NAME = "ledger.json"
 LONGEST = 200  # bytes of a trial's name, its folder's: file systems take 255
@@ -78,8 +78,14 @@ def number_trials(trials: Iterable[Trial], workdir: str | Path) -> list[Entry]:
 
 
 def write(entries: Iterable[Entry], workdir: str | Path) -> None:
-  """Add the entries that the ledger in `workdir` lacks."""
-  known = _read(workdir)
+  """Add the entries that the ledger in `workdir` lacks.
+
+  Raises:
+    TryAgain: another program has added other trials since they were numbered.
+  """
+  known, entries = _read(workdir), list(entries)
+  if any(known[e.number : e.number + 1] not in ([], [_line(e.id, e.trial)]) for e in entries):
+    raise TryAgain(f"Another program has just added trials to {workdir}: start again.")
   lines = known + [_line(e.id, e.trial) for e in entries if e.number >= len(known)]
   if lines != known:
     folder = files.as_path(workdir)

@@ -11,7 +11,7 @@ from sr_jax import files
 from sr_jax.configs.papers.conditions import CONDITIONS
 from sr_jax.configs.papers.figures import FIGURES, Figure
 from sr_jax.configs.papers.tables import TABLES, Column, Row, Table
-from sr_jax.errors import UserError, choose
+from sr_jax.errors import UserError, check_choice, choose
 from sr_jax.ops.operator import Operator, make_operator
 from sr_jax.report.figures import draw
 from sr_jax.report.tables import finite, markdown
@@ -29,7 +29,9 @@ def overview(paper: str = "") -> str:
   Raises:
     UserError: there is no such paper.
   """
-  papers = [_paper(paper)] if paper else TABLES
+  if paper:
+    check_choice(TABLES, paper, "PAPER")
+  papers = [paper] if paper else TABLES
   return "\n".join(
     f"{name} {key}\n  {entry.title}. Configs: {', '.join(entry.configs)}."
     for name in papers
@@ -43,13 +45,11 @@ def find(paper: str, name: str, config: str = "") -> tuple[Table | Figure, str]:
   Raises:
     UserError: there is no such paper, table or figure, or `config` does not make it.
   """
-  entry = choose(_entries(_paper(paper)), name, "NAME")
-  names = {key: key for key in entry.configs}
-  return entry, choose(names, config or next(iter(names)), "--config")
-
-
-def _paper(name: str) -> str:
-  return choose({paper: paper for paper in TABLES}, name, "PAPER")
+  check_choice(TABLES, paper, "PAPER")
+  entry = choose(_entries(paper), name, "NAME")
+  config = config or entry.configs[0]
+  check_choice(entry.configs, config, "--config")
+  return entry, config
 
 
 def _entries(paper: str) -> dict[str, Table | Figure]:

@@ -13,6 +13,7 @@ from sr_jax import parallel
 from sr_jax.baselines import Sampler
 from sr_jax.checkpoint import Checkpoints
 from sr_jax.errors import UserError
+from sr_jax.files import as_path
 from sr_jax.method import Method, State
 from sr_jax.methods import make_method
 from sr_jax.ops import Operator, make_operator
@@ -76,17 +77,26 @@ def load_classifier(folder: str) -> Callable[[jax.Array], jax.Array]:
   Raises:
     UserError: it is no run of a classifier, or one whose training was stopped: it would misjudge.
   """
+  check_finished(folder, f"config.eval.classifier is {folder}")
   run = load_run(folder)
   if run.method.classify is None:
     raise UserError(f"config.eval.classifier is {folder}, but that run is no classifier: leave it empty.")
-  done, rounds = int(run.state.step), run.config.train.rounds
-  if done < rounds:
-    raise UserError(
-      f"config.eval.classifier is {folder}, whose training stopped after round {done} of {rounds}: train it "
-      "to its end."
-    )
   # A pytree: its weights are arguments of the programs that use it.
   return jax.tree_util.Partial(run.method.classify, run.state)
+
+
+def refuse_run(out: str | Path) -> None:
+  """Refuse the folder of a run for another evaluation than its own; raises UserError."""
+  if (as_path(out) / "checkpoints").exists():
+    raise UserError(f"--out {out} is a run's, whose own evaluation would be lost: give another folder.")
+
+
+def check_finished(workdir: str | Path, what: str) -> None:
+  """Refuse a run that has not done all rounds of its config; raises UserError, which begins with `what`."""
+  with Checkpoints(workdir) as checkpoints:
+    rounds, done = checkpoints.latest()[0].train.rounds, checkpoints.last()
+  if done < rounds:
+    raise UserError(f"{what}, whose training stopped after round {done} of {rounds}: train it to its end.")
 
 
 def saved_config(workdir: str | Path) -> ConfigDict:

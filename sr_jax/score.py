@@ -25,7 +25,8 @@ from sr_jax.metrics.lpips import lpips_maps, read_lpips
 from sr_jax.metrics.protocol import Array
 from sr_jax.ops import make_operator, to_float
 from sr_jax.ops.colour import LUMA
-from sr_jax.report.tables import report_text, rows_of, write_per_image, write_report
+from sr_jax.report.tables import clear_report, report_text, rows_of, write_per_image, write_report
+from sr_jax.run import refuse_run
 
 PASSES = 45  # dB of lr_psnr_truth that the challenge asks for
 # Of the config, what a score depends on.
@@ -67,8 +68,7 @@ def score(folder: str | Path, config: ConfigDict, out: str | Path = "", command:
   """
   if out:
     check_writable(as_path(out) / "evaluation", "--out")
-    if (as_path(out) / "checkpoints").exists():
-      raise UserError(f"--out {out} is a run's, whose own evaluation would be lost: give another folder.")
+    refuse_run(out)
   config = config.copy_and_resolve_references()
   settings, operator = config.eval, make_operator(config)
   choose(LUMA, settings.luma, "config.eval.luma")
@@ -127,6 +127,7 @@ def score(folder: str | Path, config: ConfigDict, out: str | Path = "", command:
   text = report_text("table", rows, meta, shown) + "\n" + report_text("best", firsts, {}, shown)
   if out:
     target = as_path(out) / "evaluation"
+    clear_report(target)
     write_report(target, "table", rows, meta, shown)
     write_report(target, "best", firsts, {"command": command}, shown)
     write_per_image(target, [truth.name for truth in truths], rows_of(title, n, values), fingerprints)

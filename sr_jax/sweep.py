@@ -18,6 +18,7 @@ from sr_jax import files, graft, parallel, processes
 from sr_jax.data.sources import Source
 from sr_jax.errors import (
   MENDS,
+  STOPPED,
   TRY_AGAIN,
   Busy,
   Diverged,
@@ -31,7 +32,7 @@ from sr_jax.evaluate import Report, conditions_of, evaluate_run, make_watch, rea
 from sr_jax.ledger import Entry, Trial, number_trials
 from sr_jax.method import State
 from sr_jax.metrics import columns
-from sr_jax.run import Run
+from sr_jax.run import Run, check_finished
 from sr_jax.stages import Sources, check_evaluation, check_stages, facts, plan_stages
 from sr_jax.train import train
 
@@ -165,6 +166,7 @@ def run_trial(run: Planned, reports: Mapping[str, Report], sources: Sources, com
   config.eval.baselines = tuple(name for name in config.eval.baselines if short_name(name) in wanted)
   (run.folder / FAILURE).unlink(missing_ok=True)
   try:
+    _check_needed(run)
     check_evaluation(config, sources)  # again, now that earlier trials are there
     report = train_and_evaluate(config, run.folder, sources, command)[1]
     return report and report._replace(images=[], conditions=conditions_of(run.config))
@@ -173,6 +175,14 @@ def run_trial(run: Planned, reports: Mapping[str, Report], sources: Sources, com
   except Exception as error:
     _keep_failure(run, f"{type(error).__name__}: {error}")
     raise
+
+
+def _check_needed(run: Planned) -> None:
+  """Refuse to take from another trial of the sweep what it has not learned to its end."""
+  for name in _needed(run):
+    folder = files.as_path(name)
+    if str(folder.parent) == str(files.absolute(run.folder, "A run's folder").parent) and folder.exists():
+      check_finished(folder, f"The trial {run.entry.id} needs the trial {folder.name}")
 
 
 def _keep_failure(run: Planned, reason: str) -> None:
@@ -274,8 +284,11 @@ def run_programs(
         if program.poll() is not None:
           del running[slot]
           log.info("Trial %s ends with exit code %d.", run.entry.id, program.returncode)
-          if program.returncode < 0 and not told:
-            _keep_failure(run, f"Killed: signal {-program.returncode} ended its program.")
+          code = program.returncode
+          if code < 0 and not told:
+            _keep_failure(run, f"Killed: signal {-code} ended its program.")
+          elif code not in (0, STOPPED, TRY_AGAIN) and not failure(run):
+            _keep_failure(run, f"Its program ended with exit code {code}: see {logs[run.entry.id]}.")
   return not told
 
 

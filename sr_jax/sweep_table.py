@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sr_jax import files
-from sr_jax.errors import UserError, choose, short_name
+from sr_jax.errors import UserError, check_choice, short_name
 from sr_jax.evaluate import Report
 from sr_jax.metrics import METRICS, columns
 from sr_jax.report.grids import comparison_grid, read_images, samples_grid, shared_images
@@ -86,7 +86,9 @@ def _tabulate(runs: list[Planned], workdir: Path, command: str, metric: str) -> 
       spreads[row] = {c: float(v.std(ddof=1)) for c, v in numbers.items()}
       table[f"{row}, +- over {len(trials)}"] = spreads[row]
   names = list(dict.fromkeys(c for values in means.values() for c in values))
-  metric = choose({name: name for name in names}, metric, "--table") if metric else next(iter(names), "")
+  if metric:
+    check_choice(names, metric, "--table")
+  metric = metric or next(iter(names), "")
   missing = [(run, found) for run in runs if (found := state(run, reports)) != "finished"]
   diverged = [run.entry.trial.row for run, found in missing if found == "diverged"]
   for row in dict.fromkeys(diverged):

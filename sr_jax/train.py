@@ -99,9 +99,9 @@ def train(
       state = graft.put(state, (params, stats))
       log.info("Parameters:\n%s", parameter_overview.get_parameter_overview(state.params))
     begin, rounds = int(state.step), config.train.rounds
-    # A file system that is late shows them other checkpoints.
-    agree({"the round of the newest whole checkpoint": begin}, kind=TryAgain)
-    checkpoints.go_on_from(begin)
+    damaged = checkpoints.newer_than(begin)  # of which a file system that is late shows some processes others
+    agree({"the newest whole checkpoint": begin, "the damaged ones after it": damaged}, kind=TryAgain)
+    checkpoints.delete(damaged)
     part = begin_part(as_path(workdir), begin, summary(images))
     if begin:
       log.info("Resuming after round %d of %d.", begin, rounds)

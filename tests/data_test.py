@@ -92,6 +92,7 @@ def test_a_frame_cuts_the_centre_and_resizes_it(images):
   hr = data.open_source(config(images, centre=(4, 2)))[3]["hr"]
   assert hr[..., 1].tolist() == [[r, r] for r in range(4, 8)]
   assert hr[..., 2].tolist() == [[4, 5]] * 4
+  assert hr.base is None  # a view would keep the whole image in the cache
   # Without a centre, the largest part of that shape: a square of 12x10 is 10x10.
   hr = data.open_source(config(images, resize=(5, 5)))[3]["hr"]
   assert hr.shape == (5, 5, 3)
@@ -583,6 +584,7 @@ def test_mnist_corners_has_each_digit_at_half_its_size_in_one_corner_left_as_oft
       data.open_source(config(tmp_path, name=f"mnist_corners{name}", split=split, channels=1))
       for name in ("", "/binary")
     )
+    assert binary.name(3) == f"record 3 of mnist_corners:binary, split {split}"
     for i in range(len(source)):
       record = source[i]
       np.testing.assert_array_equal(binary[i]["hr"], np.where(record["hr"] >= 128, 255, 0))

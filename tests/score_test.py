@@ -72,7 +72,11 @@ def test_equal_samples_and_perfect_ones_have_no_diversity():
 
 def test_a_folder_is_scored_as_the_arrays_are_by_place_or_by_name(folders, tmp_path, capsys):
   config = scoring.default_config()
+  old = tmp_path / "places" / "evaluation" / "samples.png"  # of what was evaluated there before
+  old.parent.mkdir(parents=True)
+  old.touch()
   assert score(folders / "places", folders / "truth", f"--out={tmp_path / 'places'}") == 0
+  assert not old.exists()
   text = capsys.readouterr().out
   assert score(folders / "names", folders / "truth", f"--out={tmp_path / 'names'}") == 0
   capsys.readouterr()
@@ -201,6 +205,8 @@ def test_other_mistakes_raise_one_sentence(folders, tmp_path, capsys):
 def test_a_run_keeps_its_own_evaluation(folders, tmp_path, capsys):
   (tmp_path / "checkpoints").mkdir()
   assert score(folders / "places", folders / "truth", f"--out={tmp_path}") == 2
+  assert "is a run's" in capsys.readouterr().err
+  assert cli.main(["evaluate", f"--workdir={tmp_path / 'other'}", f"--out={tmp_path}"]) == 2
   assert "is a run's" in capsys.readouterr().err
   assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
 

@@ -16,7 +16,7 @@ from PIL import Image
 import small_runs
 from sr_jax import cli, ledger, parallel, sweep, sweep_commands, sweep_table
 from sr_jax import config as configs
-from sr_jax.errors import STOPPED, UserError
+from sr_jax.errors import STOPPED, TryAgain, UserError
 from sr_jax.evaluate import Report, conditions_of
 from sr_jax.files import locked
 from sr_jax.ledger import Trial
@@ -104,6 +104,11 @@ def test_several_at_once_give_the_same_table_and_do_nothing_twice(config, whole,
   assert {path: path.stat().st_mtime_ns for path in kept} == kept
   assert {path: path.read_text() for path in logs} == logs
   assert len(logs) == 2
+  capsys.readouterr()
+  assert (
+    run(config, tmp_path, "--list", "--config.train.log_every=1") == 0
+  )  # nothing that was trained otherwise
+  assert capsys.readouterr().out.count("\tfinished\n") == 3
 
 
 def test_a_trial_that_failed_is_named_and_run_again_alone(config, whole, tmp_path, capsys, monkeypatch):
@@ -170,11 +175,13 @@ def test_a_trial_needs_others_by_any_path_but_not_itself(tmp_path, config, monke
     sweep.run_programs([first, second], {}, ["sweep", "words"], jobs=2)
 
 
-def test_a_trial_whose_program_is_killed_has_failed(tmp_path, config, monkeypatch):
-  runs = three_programs("case $5 in --trial=1) kill -9 $$ ;; esac", tmp_path, config, monkeypatch)
+def test_a_trial_whose_program_is_killed_or_cannot_begin_has_failed(tmp_path, config, monkeypatch):
+  script = "case $5 in --trial=1) kill -9 $$ ;; --trial=2) exit 3 ;; esac"
+  runs = three_programs(script, tmp_path, config, monkeypatch)
   assert sweep.run_programs(runs, {}, ["sweep", "words"], jobs=2)
-  assert [sweep.state(run, {}) for run in runs] == ["not begun", "failed", "not begun"]
+  assert [sweep.state(run, {}) for run in runs] == ["not begun", "failed", "failed"]
   assert sweep.failure(runs[1]) == "Killed: signal 9 ended its program."
+  assert sweep.failure(runs[2]) == "Its program ended with exit code 3: see row_seed=2.log."
 
 
 def test_sigterm_stops_all_programs_and_starts_no_more(tmp_path, config, monkeypatch):
@@ -205,6 +212,14 @@ def test_numbers_and_ids_stay_when_trials_join_and_leave(tmp_path):
     *("MSE", "MAE", "MAE_2", "MSE_seed=1")
   ]
   assert ledger.number_trials(first, tmp_path)[1][:2] == (1, "MAE")
+
+
+def test_trials_that_two_programs_add_at_once_are_not_lost(tmp_path):
+  ours, theirs = (ledger.number_trials([Trial(row)], tmp_path) for row in ("ours", "theirs"))
+  ledger.write(theirs, tmp_path)
+  with pytest.raises(TryAgain, match="Another program has just added trials"):
+    ledger.write(ours, tmp_path)
+  assert [line["id"] for line in json.loads((tmp_path / "ledger.json").read_text())] == ["theirs"]
 
 
 @pytest.mark.parametrize("row", ["..", ".", "x" * 300])
@@ -320,6 +335,12 @@ def sweep():
   assert run(str(path), tmp_path / "runs", "--config.optim.generator.learning_rate=0.0") == 0
   a, b = (load_run(tmp_path / "runs" / name).state.params["generator"] for name in ("first", "second"))
   jax.tree.map(np.testing.assert_array_equal, a, b)
+  shutil.rmtree(tmp_path / "runs" / "first" / "checkpoints" / "4")  # as if it were at round 2
+  shutil.rmtree(tmp_path / "runs" / "second")
+  capsys.readouterr()
+  assert run(str(path), tmp_path / "runs", "--trial=1") == 2
+  assert "needs the trial first, whose training stopped after round 2 of 4" in capsys.readouterr().err
+  assert not (tmp_path / "runs" / "second" / "checkpoints").exists()
   path.write_text(text.replace("{workdir}/first", "{workdir}/nobody"))
   capsys.readouterr()
   assert run(str(path), tmp_path / "others") == 2

@@ -256,6 +256,10 @@ def test_a_run_does_not_go_on_under_another_config(uninterrupted):
     UserError, match=r"config\.optim\.generator\.learning_rate is 0\.0001 there and 0\.001 here"
   ):
     train(config.lock(), uninterrupted[0])
+  config = small_runs.get_config()
+  config.train.rounds = 19
+  with pytest.raises(UserError, match=r"a run of 20 rounds, but config\.train\.rounds is 19"):
+    train(config.lock(), uninterrupted[0])
 
 
 def test_a_damaged_checkpoint_of_a_later_round_does_not_stop_saving(uninterrupted, tmp_path):

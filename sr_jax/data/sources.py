@@ -227,7 +227,8 @@ class Tfds:
     return record
 
   def name(self, i: int) -> str:
-    return f"record {i} of {self.dataset}, split {self.split}"
+    # Without a slash, behind which a name would be that of a file.
+    return f"record {i} of {self.dataset.replace('/', ':')}, split {self.split}"
 
 
 def summary(source: Source) -> str:
@@ -292,7 +293,8 @@ class Framed:
     if height < rows or width < columns:
       raise CorruptRecord(self.name(i), f"{height}x{width} is smaller than its centre of {rows}x{columns}")
     top, left = (height - rows) // 2, (width - columns) // 2
-    hr = hr[top : top + rows, left : left + columns]
+    # A copy, because a view would keep all of the image in memory.
+    hr = hr[top : top + rows, left : left + columns].copy()
     if self.resize:
       image = Image.fromarray(hr[..., 0] if hr.shape[-1] == 1 else hr)
       resized = image.resize((self.resize[1], self.resize[0]), Image.Resampling.BICUBIC)

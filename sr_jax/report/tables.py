@@ -4,6 +4,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -75,6 +76,12 @@ def rows_of(title: str, samples: int, values: Mapping[str, T]) -> dict[str, dict
     if samples > 1 or not kind:
       rows.setdefault(titles[kind], {})[name] = value
   return rows
+
+
+def clear_report(folder: Path) -> None:
+  """Delete what an earlier evaluation or score left in a run's folder `evaluation`."""
+  for name in ("images.npz", PER_IMAGE, "best.md", "best.json", "samples.png", "rows.png"):
+    (folder / name).unlink(missing_ok=True)
 
 
 def write_report(
