@@ -62,6 +62,12 @@ def run(name: str, rounds: int, seed: int = 0) -> State:
   return state
 
 
+def fresh(name: str, method: Method) -> State:
+  """`run(name, 0)` with the optimisers of a `method` of plain descent, whose state is zeros."""
+  opt = jax.eval_shape(method.init, jax.random.key(0), batch()).opt
+  return run(name, 0).replace(opt=jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), opt))
+
+
 def loss_alone(method: Method):
   """The loss of a round, compiled without what only moves the networks."""
   return jax.jit(lambda *arguments: run_round(method, *arguments)[1]["loss"])
@@ -178,8 +184,8 @@ def test_one_device_equals_four(name):
   for count in (1, 4):
     mesh = parallel.make_mesh(jax.devices()[:count])
     data = parallel.put_batch(batch(), mesh)
-    state = parallel.compile_init(method, mesh, 0)(data)
-    start = jax.device_get(state)
+    start = jax.device_get(fresh(name, method))
+    state = jax.device_put(start, parallel.replicated(mesh))
     step = parallel.compile_step(method, mesh, 0).lower(state, data).compile()
     assert "collective-permute" not in step.as_text()  # images stay where they are
     for _ in range(ROUNDS):
@@ -353,11 +359,11 @@ def test_adam_is_that_of_its_paper():
 
 def test_an_average_follows_the_weights_and_is_what_draws():
   """Against the recursion by hand; training itself goes on as without it."""
-  config = plain_descent("srmap")
+  config = plain_descent("amap_gan")
   config.average = 0.5
   operator = make_operator(config)
-  method, plain = make_method(config, operator), make_method(plain_descent("srmap"), operator)
-  state = jax.jit(method.init)(jax.random.key(0), batch())
+  method, plain = make_method(config, operator), make_method(plain_descent("amap_gan"), operator)
+  begun = state = jax.jit(method.init)(parallel.keys(0)[0], batch())
   step = jax.jit(functools.partial(run_round, method))
   expected = state.params
   assert state.aux.params.keys() == state.opt.keys()
@@ -370,11 +376,12 @@ def test_an_average_follows_the_weights_and_is_what_draws():
   assert not equal(state.aux.params, state.params)
   x = operator.lr(batch())
   draw = jax.jit(method.sample, static_argnames="n")(state, x, jax.random.key(0), n=2)
-  swapped = state.replace(params=state.aux.params, aux=state.aux.own)
-  np.testing.assert_allclose(draw, sampler("srmap")(swapped, x, jax.random.key(0), n=2), atol=1e-6)
-  unaveraged = jax.jit(plain.init)(jax.random.key(0), batch())
-  after, _ = jax.jit(functools.partial(run_round, plain))(unaveraged, batch(), jax.random.key(0))
-  ours, _ = step(jax.jit(method.init)(jax.random.key(0), batch()), batch(), jax.random.key(0))
+  swapped = state.replace(params=state.aux.params, stats=state.aux.stats, aux=state.aux.own)
+  np.testing.assert_allclose(draw, sampler("amap_gan")(swapped, x, jax.random.key(0), n=2), atol=1e-6)
+  after, _ = jax.jit(functools.partial(run_round, plain))(
+    fresh("amap_gan", plain), batch(), jax.random.key(0)
+  )
+  ours, _ = step(begun, batch(), jax.random.key(0))
   jax.tree.map(close, ours.params, after.params)
 
 
