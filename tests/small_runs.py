@@ -136,6 +136,8 @@ def tiny(name: str):
     config.method.update({"minibatch": 4, "inner_rounds": 3, "candidates": 4, "chunk": 2})
     # A frozen network, narrow and with its placeholder weights: the file is not read here.
     config.method.features.update({"file": "vgg.npz", "width": 2, "layers": ("conv2_2",)})
+  if name in ("varsr", "mr_gan"):
+    config.networks.generator.norm = "batch"  # with which images can be made in tiles
   if name == "mr_gan":
     config.method.samples = 3
     config.networks.generator.latent_size = 4

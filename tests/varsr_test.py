@@ -207,6 +207,7 @@ def test_without_a_latent_it_is_regression():
   state = jax.jit(method.init)(KEY, images())
   assert state.params.keys() == {"generator"}
   plain = tiny("regression")
+  plain.networks.generator, plain.optim.generator = config.networks.generator, config.optim.generator
   regression = make_method(plain, operator)
   found = [jax.jit(one.step)(state, images(), KEY)[1]["loss"] for one in (method, regression)]
   np.testing.assert_allclose(*found, rtol=1e-6)
