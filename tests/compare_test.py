@@ -86,8 +86,10 @@ def test_means_differences_and_the_images_that_differ_most_are_told(runs):
   assert compare(runs, count=2) == text
 
 
-def test_a_fingerprint_tells_compression_from_rounding():
-  pixels = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
+@pytest.mark.parametrize("side", [48, 1200])
+def test_a_fingerprint_tells_compression_and_single_grey_levels_from_rounding(side):
+  rng = np.random.default_rng(0)
+  pixels = rng.integers(0, 255, (side, side, 3), dtype=np.uint8)
   file = io.BytesIO()
   Image.fromarray(pixels).save(file, "JPEG", quality=95)
   compressed = np.asarray(Image.open(file))
@@ -95,6 +97,9 @@ def test_a_fingerprint_tells_compression_from_rounding():
   assert abs(fingerprint(floats + np.float32(1e-7)) - own) < SAME_IMAGE
   assert abs(fingerprint(compressed) - own) > 10 * SAME_IMAGE
   assert abs(fingerprint(pixels[::-1]) - own) > 10 * SAME_IMAGE
+  # By a single grey level here and there; a few of such changes may leave the number as it is.
+  others = [fingerprint(pixels + (rng.random(pixels.shape) < 0.5)) for _ in range(5)]
+  assert np.median(np.abs(np.array(others) - own)) > 2 * SAME_IMAGE
 
 
 @pytest.mark.parametrize("kind", ["truth", "input"])
