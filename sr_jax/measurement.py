@@ -103,10 +103,13 @@ def evaluate(
       if sampler:
         measured, seen = _measure(drawn, x, batch, classify, weights, protocol, names)
         values |= measured
+      real = host_batch["mask"]
+      kept = np.flatnonzero(real)[: settings.images - len(images) if sampler else 0]
+      if not save and not len(kept):
+        drawn = None
       # On the host: eager reductions of sharded arrays are programs of their own on all devices, and on a
       # CPU with several of them such programs wait for each other for ever.
       drawn, x, values, seen = jax.device_get((drawn, x, values, seen))
-      real = host_batch["mask"]
       numbers = host_batch["index"][real]
       places[numbers] = 1
       for name, shown in (("truth", host_batch["hr"]), ("input", x)):
@@ -120,7 +123,7 @@ def evaluate(
       if save and sampler:
         for number, one in zip(numbers, np.moveaxis(drawn, 1, 0)[real], strict=True):
           save_samples(save, int(number), one)
-      for i in np.flatnonzero(real)[: settings.images - len(images) if sampler else 0]:
+      for i in kept:
         truth = np.asarray(to_float(host_batch["hr"][i]))
         judged = {name: value[i] for name, value in values.items() if name.startswith("sample_")}
         arrays = {"place": host_batch["index"][i], "input": x[i], "samples": drawn[:, i], "truth": truth}
