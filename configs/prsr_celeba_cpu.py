@@ -14,7 +14,7 @@ and SSIM 0.617 (and 3 more of an H200, docs/results.md, 3.24 bits, 18.5 dB and 0
 
 For Figure 5, several samples of an input, and Figure 6, with the regression:
 
-  sr-jax reproduce prsr figure5 --workdir runs/prsr_celeba_cpu --config.eval.samples=4 \\
+  sr-jax reproduce prsr figure5 --workdir runs/prsr_celeba_cpu --config.eval.samples=5 \\
       --config.eval.temperatures="(0.833,)"
   sr-jax reproduce prsr figure6 --workdir runs/prsr_celeba_cpu \\
       --config.eval.beside="('runs/prsr_celeba_cpu/Regression',)"
