@@ -4,8 +4,8 @@
   sr-jax sweep --config amap_celeba_cpu --workdir runs/celeba
 
 Variants as in amap_celeba. Two cores, 10 to 20 minutes for MSE and AffMSE, 25 for each GAN, 1 to 2 for each
-run of Figure 2 (measured while they shared the cores). To expect on 256 faces, SSIM and PSNR: MSE 0.752, 24.44
-dB; AffMSE 0.780, 24.95; SoftGAN 0.505, 19.15; AffGAN 0.580, 21.36.
+run of Figure 2 (measured while they shared the cores). To expect on 256 faces, SSIM and PSNR: MSE 0.752,
+24.44 dB; AffMSE 0.780, 24.95; SoftGAN 0.505, 19.15; AffGAN 0.580, 21.36.
 """
 
 from collections.abc import Iterator

@@ -5,8 +5,8 @@
   sr-jax train --config srim_bsds --workdir runs/srim_bsds
 
 Variants: srim, regression (the same network without its noise; not run yet). Two cores, 1 hour. To expect on
-bsd100: Y-PSNR 26.92 dB for a single sample, 27.00 dB for the mean of 10, bicubic 25.96 (before the cosine became
-5 % longer). Beyond srim_demo: a deeper network, larger crops and a longer run.
+bsd100: Y-PSNR 26.92 dB for a single sample, 27.00 dB for the mean of 10, bicubic 25.96 (before the cosine
+became 5 % longer). Beyond srim_demo: a deeper network, larger crops and a longer run.
 """
 
 from ml_collections import ConfigDict
