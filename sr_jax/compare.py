@@ -111,8 +111,8 @@ def compare(folders: Sequence[str], metric: str = "", count: int = 5, seed: int 
   alike = all(e.samples == first.samples for e in others)
   left_out = set() if alike else {*OF_SETS, *(name for name, one in shown.items() if not one.better)}
   shared = {
-    kind: [c for c in values if c not in left_out and all(c in e.rows.get(kind, {}) for e in others)]
-    for kind, values in first.rows.items()
+    kind: [c for c in _row(first, kind) if c not in left_out and all(c in _row(e, kind) for e in others)]
+    for kind in dict.fromkeys(kind for e in found for kind in e.rows)
   }
   kinds = [kind for kind, names in shared.items() if names]
   if not kinds:
@@ -125,16 +125,18 @@ def compare(folders: Sequence[str], metric: str = "", count: int = 5, seed: int 
   means: dict[str, dict[str, float]] = {}
   differing = [["", *headings.values()]]
   for kind in kinds:
-    numbers = [np.stack([e.rows[kind][c] for c in shared[kind]], axis=-1) for e in found]
+    numbers = [np.stack([_row(e, kind)[c] for c in shared[kind]], axis=-1) for e in found]
     for e, values in zip(found, numbers, strict=True):
-      means[e.name + kind] = dict(zip(shared[kind], map(float, values.mean(axis=0)), strict=True))
+      if kind in e.rows:
+        means[e.name + kind] = dict(zip(shared[kind], map(float, values.mean(axis=0)), strict=True))
     for e, values in zip(others, numbers[1:], strict=True):
       mean, low, high = paired(values - numbers[0], seed)
       cells = {
         name: _interval(*ends, shown.get(name))
         for name, ends in zip(shared[kind], zip(mean, low, high, strict=True), strict=True)
       }
-      differing.append([e.name + kind, *(cells.get(c, "") for c in headings)])
+      title = e.name + kind if kind in e.rows else f"{e.name}, to {first.name}{kind}"
+      differing.append([title, *(cells.get(c, "") for c in headings)])
   return "\n".join(
     [
       f"# Means over {len(first.images)} images\n",
@@ -144,6 +146,11 @@ def compare(folders: Sequence[str], metric: str = "", count: int = 5, seed: int 
       *_most(first, others, kinds[0], metric, count),
     ]
   )
+
+
+def _row(e: Evaluation, kind: str) -> dict[str, np.ndarray]:
+  """The row of that kind; of an evaluation with one sample, which is its own best and mean, that sample's."""
+  return e.rows.get(kind, e.rows[""] if e.rows.keys() == {""} else {})
 
 
 def _at_first_temperature(e: Evaluation) -> Evaluation:

@@ -71,6 +71,20 @@ def test_the_interval_of_a_known_shift_covers_it_has_the_right_width_and_is_dete
   assert paired(theirs - ours, seed=trial + 1) != (mean, low, high)
 
 
+def test_one_sample_is_compared_with_the_best_and_the_mean_of_many(tmp_path):
+  best, mean = PSNR + CHANGE, PSNR - CHANGE
+  many = {"": {"psnr": PSNR}, ", best of 3": {"psnr": best}, ", mean of 3": {"psnr": mean}}
+  one = write(tmp_path / "one", {"": {"psnr": PSNR}})
+  several = write(tmp_path / "many", many)
+  means, differences, _ = compare([one, several]).split("\n# ")
+  assert re.findall(r"^\| (\w+)", means, re.MULTILINE) == ["one", "many", "many", "many"]
+  for name, sign in ((", best of 3", 1), (", mean of 3", -1)):
+    assert f"| many{name} | {sign * CHANGE.mean():+.2f} [" in differences
+  assert f"| one, to many, mean of 3 | {CHANGE.mean():+.2f} [" in compare([several, one])
+  other = write(tmp_path / "other", {"": {"psnr": PSNR}, ", mean of 5": {"psnr": PSNR}})
+  assert "mean of" not in compare([several, other])
+
+
 def test_means_differences_and_the_images_that_differ_most_are_told(runs):
   text = compare(runs, count=2)
   means, differences, most = text.split("\n# ")
