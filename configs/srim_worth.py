@@ -12,9 +12,9 @@ trial of srresnet, 4 to 15 of two_stage. To expect of srresnet on 25 images of b
 and PSNR: regression .269 and 25.04 dB on pixels, .267 and 24.46 with conv2_2; srim .262 and 24.82, .251 and
 24.56; with two shuffles and conv2_2 .236 and 24.81, srim .237 and 24.75. For ten times the crops, 1 to 2
 minutes a trial on a shared H200, 37 on two cores, two_stage with conv2_2 has .260 and 25.41 by regression,
-.237 and 24.85 by srim, .248 and 24.80 by flat srim; trained a second time, on two shared cores (three hours),
-srim has .259 and 24.75, the mean of five of its samples .229 and 25.14, and with
---config.eval.temperatures="(0.5,)" a sample .220 and 24.85:
+.237 and 24.85 by srim, .248 and 24.80 by flat srim; trained a second time, on shared cores (three hours for
+srim), .257 and 25.40 by regression, .259 and 24.75 by srim, the mean of five of its samples .229 and 25.14,
+and with --config.eval.temperatures="(0.5,)" a sample .220 and 24.85:
 
   sr-jax train --config srim_worth:VARIANT --workdir RUN \\
       --config.init_from="('generator=runs/worth/two-stage-start',)" --config.train.rounds=3000 \\
