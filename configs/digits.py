@@ -3,8 +3,9 @@
   sr-jax sweep --config digits --workdir runs/digits
 
 Variants: classifier (the judge of the others' samples), regression, srim, affgan (stochastic, Amortised MAP's
-appendix F), prsr, varsr, srmap (with a term that asks two samples to differ). 7.6 minutes of processor time.
-To expect: regression 14.4 dB, SRIM's best of 5 14.5; 2.6 to 3.1 classes among five samples; PRSR 1.73 bits.
+appendix F), prsr, varsr, srmap (with a term that asks two samples to differ). Two idle cores, 9 min
+37 s. To expect: regression 14.4 dB, SRIM's best of 5 14.1 to 14.5; 2.6 to 3.1 classes among five samples;
+PRSR 1.73 bits.
 """
 
 from collections.abc import Callable, Iterator
