@@ -100,7 +100,7 @@ def train(
       log.info("Parameters:\n%s", parameter_overview.get_parameter_overview(state.params))
     begin, rounds = int(state.step), config.train.rounds
     damaged = checkpoints.newer_than(begin)  # of which a file system that is late shows some processes others
-    agree({"the newest whole checkpoint": begin, "the damaged ones after it": damaged}, kind=TryAgain)
+    agree({"the round of the newest whole checkpoint": begin, "damaged newer ones": damaged}, kind=TryAgain)
     checkpoints.delete(damaged)
     part = begin_part(as_path(workdir), begin, summary(images))
     if begin:
