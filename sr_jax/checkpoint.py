@@ -3,11 +3,8 @@
 One that is damaged anywhere (`soundness.py`) is passed over for the one before it.
 """
 
-import errno
-import functools
 import json
 import logging
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -15,62 +12,19 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
-import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
 from sr_jax import bucket
 from sr_jax import config as configs
-from sr_jax.errors import MENDS, SEE_PEERS, Diverged, UserError, explain
+from sr_jax.errors import SEE_PEERS, Diverged, UserError, explain
 from sr_jax.files import absolute, check_writable, in_bucket, locked, make, missing, remove_tree
 from sr_jax.method import Batch, State
+from sr_jax.orbax_manager import LOOKS, Manager, looked, refuse_outage
 from sr_jax.soundness import digest, is_unfinished, not_finite, seal, shapes, unseal, whole_steps
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-LOOKS = 5  # how often a reader looks for a whole checkpoint, while a training beside it deletes what it saw
-# One that is gone is found by JAX's heartbeat, one that is stuck by our watchdog: Orbax would give up a save
-# only when a clock jumps.
-PATIENCE = 2_000_000  # seconds
-
-
-def _looked(look: Callable[[], T]) -> T:
-  """What Orbax finds in a folder, while a training there deletes what it is looking at."""
-  for _ in range(LOOKS):
-    with suppress(FileNotFoundError):
-      return look()
-    time.sleep(0.1)
-  return look()
-
-
-def _refuse_outage(error: Exception) -> None:
-  """Raise what the machine kept out of reach, such as for want of file handles: that is not damaged.
-
-  What a disk cannot read (EIO) may be, and a damaged file may ask for any memory (ENOMEM).
-  """
-  refusal = explain(error)
-  of_machine = refusal.passes or refusal.mend in MENDS.values()
-  if of_machine and refusal.mend not in (MENDS[errno.EIO], MENDS[errno.ENOMEM]):
-    raise error
-
-
-@functools.cache
-def _drop_late_work() -> None:
-  """Let Python not print the reads and writes that Orbax leaves behind when one fails, a traceback each."""
-  previous = sys.unraisablehook
-
-  def hook(found: Any) -> None:
-    if "Event loop is closed" not in str(found.exc_value) and "_read_array_index" not in repr(found.object):
-      previous(found)
-
-  sys.unraisablehook = hook
-
-
-class _Manager(ocp.CheckpointManager):
-  def reached_preemption(self, step: int) -> bool:
-    """Never: the loop asks JAX for signals, and another's question would move the round that JAX names."""
-    return False
 
 
 class Checkpoints:
@@ -111,10 +65,7 @@ class Checkpoints:
         ) from error
     elif not self.folder.is_dir():
       raise UserError(f"--workdir {workdir} holds no checkpoints: give the folder of a trained run.")
-    _drop_late_work()
-    patient = ocp.options.AsyncOptions(timeout_secs=PATIENCE, create_directories_asynchronously=False)
-    options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=False, async_options=patient)
-    self.manager = _looked(lambda: _Manager(self.folder, options=options))
+    self.manager = looked(lambda: Manager(self.folder, keep))
 
   def __enter__(self) -> "Checkpoints":
     return self
@@ -201,11 +152,9 @@ class Checkpoints:
         "sha256": digest(state),
       }
     )
-    items = ocp.args.Composite(state=ocp.args.StandardSave(state), about=ocp.args.JsonSave(about))
     if self.check_lock:
       self.check_lock()
-    if not self.manager.save(step, args=items):
-      raise RuntimeError(f"Orbax did not save step {step} in {self.folder}.")
+    self.manager.write(step, state, about)
 
   def latest(self) -> tuple[ConfigDict, dict[str, jax.ShapeDtypeStruct]]:
     """The resolved config of the newest checkpoint and the abstract batch it was trained on.
@@ -236,17 +185,11 @@ class Checkpoints:
       about = self._about(step)
       if about is None:
         return None
-      self._check_fit(about, target, config, free)
-      if free is not None and step > config.train.rounds:
-        raise UserError(
-          f"{self.folder} holds a run of {step} rounds, but config.train.rounds is {config.train.rounds}: "
-          "give at least as many, or another --workdir."
-        )
+      self._check_fit(step, about, target, config, free)
       try:
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
-        state = self.manager.restore(step, args=args)["state"]
+        state = self.manager.read_state(step, target)
       except Exception as error:  # a damaged file raises whatever its reader raises, down to Exception itself
-        _refuse_outage(error)
+        refuse_outage(error)
         self._pass_over(step, f"cannot be read ({type(error).__name__})")
         return None
       if digest(state) != about["sha256"]:
@@ -280,9 +223,9 @@ class Checkpoints:
     )
 
   def _check_fit(
-    self, about: dict[str, Any], target: State, config: ConfigDict, free: Sequence[str] | None
+    self, step: int, about: dict[str, Any], target: State, config: ConfigDict, free: Sequence[str] | None
   ) -> None:
-    """Refuse a checkpoint of another method, of other shapes or, to train on, of another run."""
+    """Refuse one of another method, of other shapes or, to train on, of another run or of too many rounds."""
     advice = "choose another --workdir or the run's own config."
     saved = self._config(about)
     if saved.method.name != config.method.name:
@@ -298,6 +241,11 @@ class Checkpoints:
     for path, (theirs, ours) in pairs.items():
       raise UserError(
         f"{self.folder} does not fit the config: {path} is {theirs} there and {ours} here; {advice}"
+      )
+    if free is not None and step > config.train.rounds:
+      raise UserError(
+        f"{self.folder} holds a run of {step} rounds, but config.train.rounds is {config.train.rounds}: give "
+        "at least as many, or another --workdir."
       )
 
   def _config(self, about: dict[str, Any]) -> ConfigDict:
@@ -329,7 +277,7 @@ class Checkpoints:
     """What `read` makes of the newest checkpoint of which it makes anything."""
     for _ in range(LOOKS):
       steps = self._steps()
-      _looked(self.manager.reload)
+      looked(self.manager.reload)
       for step in steps:
         if (found := read(step)) is not None:
           return found
@@ -341,10 +289,9 @@ class Checkpoints:
   def _about(self, step: int) -> dict[str, Any] | None:
     """What was saved beside the state; None, with a warning, if it is incomplete or damaged."""
     try:
-      about = self.manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))["about"]
-      return unseal(about)
+      return unseal(self.manager.read_about(step))
     except Exception as error:  # as in `restore`
-      _refuse_outage(error)
+      refuse_outage(error)
       reason = error if isinstance(error, ValueError) else type(error).__name__
       self._pass_over(step, f"is incomplete or damaged ({reason})")
       return None

@@ -59,8 +59,10 @@ def config(arguments: argparse.Namespace, overrides: list[str]) -> int:
   refuse(overrides, "config without NAME")
   for name in configs.names():
     header = configs.load_module(name)["__doc__"] or ""
-    variants = re.findall(r"Variants[: ].*?\.(?=\s|$)", header, re.DOTALL)[:1]
-    print(f"{name}\n ", header.partition("\n")[0], *" ".join(variants).split())
+    text = header.partition("\n")[0]
+    if variants := re.search(r"Variants[: ].*?\.(?=\s|$)", header, re.DOTALL):
+      text += f" {' '.join(variants[0].split())}"
+    print(f"{name}\n  {text}")
   return 0
 
 

@@ -179,9 +179,9 @@ def run_trial(run: Planned, reports: Mapping[str, Report], sources: Sources, com
 
 def _check_needed(run: Planned) -> None:
   """Refuse to take from another trial of the sweep what it has not learned to its end."""
-  for name in _needed(run):
-    folder = files.as_path(name)
-    if str(folder.parent) == str(files.absolute(run.folder, "A run's folder").parent) and folder.exists():
+  here = files.as_path(_absolute(run.folder)).parent
+  for folder in map(files.as_path, _needed(run)):
+    if folder.parent == here and folder.exists():
       check_finished(folder, f"The trial {run.entry.id} needs the trial {folder.name}")
 
 

@@ -21,7 +21,7 @@ FLOORS = [
   {"measurement"},
   {"baselines", "report", "tiles"},
   {"parallel", "processes", "checkpoint", "versions", "data", "metrics", "methods"},
-  {"soundness"},
+  {"orbax_manager", "soundness"},
   {"config", "images", "method", "networks"},
   {"losses"},
   {"ops", "ledger", "configs", "ranges", "hlo", "targets"},
