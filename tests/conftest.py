@@ -14,6 +14,8 @@ os.environ["XLA_FLAGS"] = (
   " --xla_backend_optimization_level=0"
   # XLA's older code generator for fused operations compiles in less than half the time.
   " --xla_cpu_use_fusion_emitters=false"
+  # One piece of machine code instead of 32 for so many threads: the tests' processes have all cores already.
+  " --xla_cpu_parallel_codegen_split_count=1"
 )
 # Shared with the programs that tests start.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
