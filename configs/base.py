@@ -44,7 +44,7 @@ SOURCE = {
   "dir": "",
   "channels": 3,  # 3: RGB, 1: grey
   "min_bytes": 0,  # encoded images with fewer bytes are left out
-  "centre": (),  # rows and columns cut from the middle; (): as much as has the shape of `resize`
+  "centre": (),  # rows and columns cut from the middle; (): the largest part of the aspect ratio of `resize`
   "resize": (),  # rows and columns to which that is resized; (): as it is
   "stretch": False,  # without a centre: resize all of the image, whatever its shape
 }
@@ -70,7 +70,7 @@ def get_config(
       "remat": False,
       # Images that batch normalisation in training takes together, 0: all of a batch, over all devices.
       "ghost_batch": 0,
-      # Decay in a round of an exponential average of the trained networks' weights, which draws; 0: none.
+      # Decay per round of an exponential moving average of the weights, used for sampling; 0: none.
       "average": 0.0,
       # none | project: the output is projected onto {y : Ay = x} | learned: by the network, with its own A+
       "consistency": "none",
@@ -87,7 +87,7 @@ def get_config(
         "factor": (4, 4),  # rows, columns
         "antialias": True,  # False: bicubic by four taps however much it shrinks, as in many older papers
         "border": "replicate",  # replicate (older MATLAB) | symmetric (newer) | renormalise (PIL)
-        # How test inputs are rounded: none | once (to 8 bits) | twice (after rows and after columns, MATLAB)
+        # How inputs are rounded, in training too: none | once (to 8 bits) | twice (after each axis, MATLAB)
         "rounding": "twice",
       },
       "data": {
@@ -107,8 +107,8 @@ def get_config(
         "data": {**SOURCE, "split": "test", "lr_dir": ""},
         "limit": 0,  # evaluate only this many images, 0: all
         "samples": 10,  # per image
-        # A row of the table each: 1 is the model, larger is more diverse. 0 is greedy decoding of a pixel
-        # recursive model, and the image of the latent 0 of other generators.
+        # Each has its row in the table: 1 is the model, larger is more diverse. 0 is greedy decoding of a
+        # pixel recursive model; other generators get the latent's mean (0, or VarSR's learned prior mean).
         "temperatures": (1.0,),
         "seed": 0,
         "batch": 8,  # images of one size evaluated together
@@ -137,8 +137,8 @@ def get_config(
         # Folders of other runs with the same operator; each is a row of single samples.
         "beside": (),
         "losses": True,  # the method's own losses on the test set, as columns "loss_..."
-        # The same of the images that every row draws, in columns "sample_loss_...": what the model itself
-        # thinks of them and of the baselines'.
+        # The same losses with each row's images, the baselines' too, in the place of the truth: columns
+        # "sample_loss_...".
         "judge": False,
         "images": 4,  # rows of the image grid
       },
@@ -149,7 +149,7 @@ def get_config(
         "checkpoint_every": 5_000,  # rounds between two checkpoints
         "keep": 2,  # checkpoints kept
         "eval_every": 0,  # rounds between two evaluations of held-out images, into the metrics; 0: none
-        "eval_limit": 64,  # of the first images of the test set
+        "eval_limit": 64,  # how many images these evaluations take, from the first of the test set
         "profile_from": 0,  # round at which a profile of 10 rounds begins, 0: none
         # Of several processes: seconds without a round after which a process prints its stacks and ends the
         # job, 6 times as many while it starts, saves or measures a batch; 0: never.

@@ -8,8 +8,8 @@
 SRMAP's small generator learns the median first (L1); each method goes on from it. Variants: l1, regression
 (phi, the pixels and conv2_2, of one candidate), srim_pixels, srim (phi), affgan, affdg, affll, srmap. A
 shared core, 10 to 60 minutes a trial, L1 longer. To expect of 25 images, LPIPS (SqueezeNet's): L1 .276,
-regression and srim .245, projected .236 with a deviation of 0.65 grey levels, AffGAN .178 (6 minutes on two
-cores; its loss stays at log 4), AffDG .308, AffLL .257.
+regression and srim .245, projected and by means .236 with a deviation of 0.65 grey levels, AffGAN .178
+(6 minutes on two cores; its loss stays at log 4), AffDG .308, AffLL .257.
 """
 
 from collections.abc import Callable, Iterator
@@ -120,5 +120,5 @@ def sweep() -> Iterator[tuple[str, str, dict[str, Any]]]:
   for variant, (row, _, _) in VARIANTS.items():
     yield row, variant, {"init_from": (l1, *get_config(variant).init_from)}
   projected = {"consistency": "project", "method.features.distance": "mean"}
-  yield "SRIM, conv2_2, projected", "srim", start | projected
+  yield "SRIM, conv2_2 by means, projected", "srim", start | projected
   yield "SRMAP", "srmap", start

@@ -46,7 +46,7 @@ def bicubic(operator: Operator, config: ConfigDict) -> Sampler:
 
 
 def pinv(operator: Operator, config: ConfigDict) -> Sampler:
-  """A+ x, the smallest image that A maps to the input."""
+  """A+ x, the image of least Euclidean norm that A maps to the input."""
   del config
   return _estimate(operator.pinv)
 
@@ -57,7 +57,10 @@ def swiss_roll_map(operator: Operator, config: ConfigDict) -> Sampler:
 
   def enlarge(lr: Array) -> Array:
     if operator.hr_shape(lr.shape)[1:] != swiss_roll.SHAPE:
-      raise UserError(f"swiss_roll_map is of the data set swiss_roll, not of inputs of {lr.shape[1:]}.")
+      raise UserError(
+        f"The baseline swiss_roll_map needs the data set swiss_roll, but inputs are {lr.shape[1:]}: take it "
+        "out of config.eval.baselines."
+      )
     return swiss_roll.mode(lr)
 
   return _estimate(enlarge)

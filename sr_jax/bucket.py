@@ -126,8 +126,8 @@ def _reason(error: BaseException) -> str:
 def locked(folder: Path, wait: bool) -> Iterator[Callable[[], None]]:
   """A lock on `folder` for the time of the block, an object that is renewed meanwhile.
 
-  What ends without a farewell leaves the object there: whoever comes next watches it for LEASE seconds, and
-  takes it if it does not change. No clocks are compared, and nobody changes an object but the one he saw.
+  A program that is killed leaves the object there: the next one watches it for LEASE seconds and takes it if
+  it does not change. No clocks are compared, and every write is conditional on the generation that was read.
 
   Yields:
     What renews the lock at once; a TryAgain if another program has taken it.

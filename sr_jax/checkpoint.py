@@ -19,7 +19,7 @@ from sr_jax import config as configs
 from sr_jax.errors import SEE_PEERS, Diverged, UserError, explain
 from sr_jax.files import absolute, check_writable, in_bucket, locked, make, missing, remove_tree
 from sr_jax.method import Batch, State
-from sr_jax.orbax_manager import LOOKS, Manager, looked, refuse_outage
+from sr_jax.orbax_manager import ATTEMPTS, Manager, reraise_outage, with_retries
 from sr_jax.soundness import digest, is_unfinished, not_finite, seal, shapes, unseal, whole_steps
 
 log = logging.getLogger(__name__)
@@ -65,13 +65,13 @@ class Checkpoints:
         ) from error
     elif not self.folder.is_dir():
       raise UserError(f"--workdir {workdir} holds no checkpoints: give the folder of a trained run.")
-    self.manager = looked(lambda: Manager(self.folder, keep))
+    self.manager = with_retries(lambda: Manager(self.folder, keep))
 
   def __enter__(self) -> "Checkpoints":
     return self
 
   def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-    if explain(error).mend == SEE_PEERS:  # Orbax would wait for them
+    if explain(error).remedy == SEE_PEERS:  # Orbax would wait for them
       self.open.close()
       return
     try:
@@ -93,7 +93,7 @@ class Checkpoints:
     if self.create and refusal.what and not isinstance(error, UserError):
       raise UserError(
         f"The training in {self.folder.parent} cannot go on ({refusal.what}); "
-        f"{self._in_words(self.last())}: {refusal.mend}, and the same command goes on."
+        f"{self._in_words(self.last())}: {refusal.remedy}, and the same command goes on."
       ) from error
     if kind is None:
       raise error
@@ -112,7 +112,7 @@ class Checkpoints:
     return "no checkpoint can be reached" if in_bucket(self.folder) else "there is no checkpoint"
 
   @contextmanager
-  def naming_the_way_on(self, state: State) -> Iterator[None]:
+  def explaining_divergence(self, state: State) -> Iterator[None]:
     """Tell a run that diverges how to go on: its rate is fixed, but another may begin with its networks.
 
     Args:
@@ -160,6 +160,9 @@ class Checkpoints:
     """The resolved config of the newest checkpoint and the abstract batch it was trained on.
 
     Keys that are newer than the run have their defaults.
+
+    Raises:
+      UserError: no checkpoint can be read.
     """
     about = self._newest(self._about)
     if not about:
@@ -189,7 +192,7 @@ class Checkpoints:
       try:
         state = self.manager.read_state(step, target)
       except Exception as error:  # a damaged file raises whatever its reader raises, down to Exception itself
-        refuse_outage(error)
+        reraise_outage(error)
         self._pass_over(step, f"cannot be read ({type(error).__name__})")
         return None
       if digest(state) != about["sha256"]:
@@ -264,7 +267,7 @@ class Checkpoints:
       return
     with suppress(Exception):
       self.check_lock()
-      for _ in range(LOOKS):
+      for _ in range(ATTEMPTS):
         found = [path for path in self.folder.iterdir() if is_unfinished(path)]
         for path in found:
           with suppress(OSError):
@@ -275,9 +278,9 @@ class Checkpoints:
 
   def _newest(self, read: Callable[[int], T | None]) -> T | None:
     """What `read` makes of the newest checkpoint of which it makes anything."""
-    for _ in range(LOOKS):
+    for _ in range(ATTEMPTS):
       steps = self._steps()
-      looked(self.manager.reload)
+      with_retries(self.manager.reload)
       for step in steps:
         if (found := read(step)) is not None:
           return found
@@ -291,7 +294,7 @@ class Checkpoints:
     try:
       return unseal(self.manager.read_about(step))
     except Exception as error:  # as in `restore`
-      refuse_outage(error)
+      reraise_outage(error)
       reason = error if isinstance(error, ValueError) else type(error).__name__
       self._pass_over(step, f"is incomplete or damaged ({reason})")
       return None

@@ -71,14 +71,16 @@ def _parser() -> argparse.ArgumentParser:
   reproduce = verb(
     "reproduce",
     sweep_commands.reproduce,
-    "a paper's table with our numbers, or its figure from our runs; trains what is missing",
+    "print a paper's table beside our numbers, or draw its figure from our runs; trains what is missing",
     epilog=any_key,
   )
   reproduce.set_defaults(trial=None)
   reproduce.add_argument("paper", nargs="?", default="", metavar="PAPER", help="left out: list all")
   reproduce.add_argument("name", nargs="?", default="", metavar="NAME", help="such as table1 or figure2")
   reproduce.add_argument("--workdir", default="", help="folder of the sweep, which may be there already")
-  reproduce.add_argument("--config", default="", help="another one that makes it; empty: the first")
+  reproduce.add_argument(
+    "--config", default="", help="config whose sweep makes it, of those that PAPER lists; empty: the first"
+  )
   reproduce.add_argument("--jobs", type=_positive, default=1, metavar="K", help="trials at once")
   reproduce.add_argument("--read", action="store_true", help="show what is finished; run nothing")
 
@@ -108,12 +110,16 @@ def _parser() -> argparse.ArgumentParser:
   )
   score.add_argument("folder", help="folder of NAME_sample00000.png, NAME_sample00001.png, ...")
   score.add_argument("--truth", required=True, help="folder of the true images", **no_default)
-  score.add_argument("--lr", default="", help="folder of the given inputs; empty: reduced truths")
+  score.add_argument(
+    "--lr", default="", help="folder of the low-resolution inputs; empty: they are made from the truths"
+  )
   score.add_argument("--out", default="", help="folder to write evaluation/ into; empty: none")
 
   compare = verb("compare", inspection.compare, "compare evaluations of one test set, image by image")
   compare.add_argument("runs", nargs="+", metavar="RUN", help="folder of an evaluated run, or --out of score")
-  compare.add_argument("--metric", default="", help="which images differ most by; empty: the first")
+  compare.add_argument(
+    "--metric", default="", help="metric by which the most different images are found; empty: the first"
+  )
   compare.add_argument("--images", type=_positive, default=5, help="how many of these are named")
   compare.add_argument("--seed", type=_seed, default=0, help="of the bootstrap")
 
@@ -121,7 +127,10 @@ def _parser() -> argparse.ArgumentParser:
   report.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run or a sweep, or --out of score")
   report.add_argument("--out", default="report.html", help="the page")
   report.add_argument(
-    "--samples", type=_positive, default=4, help="of an image, the first, at most; each makes the page larger"
+    "--samples",
+    type=_positive,
+    default=4,
+    help="samples of each image on the page, at most; the page grows with them",
   )
 
   upscale = verb("upscale", commands.upscale, "plausible enlargements of one image")
@@ -134,19 +143,19 @@ def _parser() -> argparse.ArgumentParser:
     "--temperature",
     type=float,
     default=1.0,
-    help="1: the model, larger: more diverse, 0: draw nothing (greedy decoding, or the latent 0)",
+    help="1: the model, larger: more diverse, 0: draw nothing (greedy decoding, or the latent's mean)",
   )
   upscale.add_argument(
     "--memory",
     type=_positive,
     default=2048,
-    help="MiB of the networks' activations; an image that needs more is made in tiles",
+    help="MiB that the networks' activations may take; an image that needs more is made in tiles",
   )
   upscale.set_defaults(margin=None)
   upscale.add_argument(
     "--margin",
     type=_natural,
-    help="pixels of the image around a tile; left out: as far as the network sees, which is exact",
+    help="context around a tile, in pixels of the input; left out: the receptive field, which is exact",
     **no_default,
   )
 
@@ -158,7 +167,10 @@ def _parser() -> argparse.ArgumentParser:
   edit.add_argument("--workdir", required=True, help="folder of a trained run", **no_default)
   mode = edit.add_mutually_exclusive_group(required=True)
   mode.add_argument(
-    "--attribute", metavar="NAME", help="move each input's latent along its mean code", **no_default
+    "--attribute",
+    metavar="NAME",
+    help="move each input's latent along this attribute's mean code",
+    **no_default,
   )
   mode.add_argument(
     "--transfer", action="store_true", help="each input with the code of each image", **no_default
@@ -180,7 +192,7 @@ def _parser() -> argparse.ArgumentParser:
   )
   edit.add_argument("--strengths", type=_numbers, default="-2,-1,0,1,2", help="times the direction")
   edit.add_argument("--steps", type=_count, default=5, help="of an interpolation, with both ends")
-  edit.add_argument("--count", type=_positive, default=5, help="of images shown, the first, at most")
+  edit.add_argument("--count", type=_positive, default=5, help="how many images are shown, at most")
   edit.add_argument("--seed", type=_seed, default=0, help="of the draws")
   edit.add_argument("--images", default="", help="a folder of images; empty: the run's test set")
   edit.add_argument("--out", default=".", help="folder for the PNG file")
@@ -188,7 +200,9 @@ def _parser() -> argparse.ArgumentParser:
   prepare = verb("prepare", commands.prepare, "prepare a TFDS data set as array_record, once")
   prepare.add_argument("name", help="the data set's TFDS name, or mnist_idx, mnist_corners, plate_chars")
   prepare.add_argument("--data-dir", default="", help="where data sets are kept; empty: TFDS's own folder")
-  prepare.add_argument("--from", dest="source", default="", help="folder of the original files of those")
+  prepare.add_argument(
+    "--from", dest="source", default="", help="folder of original files that TFDS does not download"
+  )
 
   plan = verb("plan", commands.plan, "what a config takes on a machine that is not here", epilog=any_key)
   plan.add_argument(
@@ -200,7 +214,7 @@ def _parser() -> argparse.ArgumentParser:
     type=_shape,
     default=(),
     metavar="ROWS,COLUMNS",
-    help="of whole images, where the config says none",
+    help="size of whole images, where the config neither crops nor resizes",
   )
 
   config = verb(
@@ -291,7 +305,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   """Run the command line.
 
   Returns:
-    The exit code: 0; 2 for what the user can mend; STOPPED; TRY_AGAIN for a fault of the machine or network
+    The exit code: 0; 2 for what the user can fix; STOPPED; TRY_AGAIN for a fault of the machine or network
     which the same command survives; 130 for Ctrl-C outside of a training; 1 for an error of the program's, or
     a sweep with a trial that failed.
   """
@@ -327,7 +341,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     refusal = explain(error)
     if refusal.what:
-      code, reason = exit_code(error), f"{refusal.what}: {refusal.mend}, then give the same command again."
+      code, reason = exit_code(error), f"{refusal.what}: {refusal.remedy}, then give the same command again."
       shown = f"sr-jax: {printable(reason)}"
   if getattr(arguments, "distributed", None):
     from sr_jax import processes

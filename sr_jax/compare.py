@@ -149,12 +149,12 @@ def compare(folders: Sequence[str], metric: str = "", count: int = 5, seed: int 
 
 
 def _row(e: Evaluation, kind: str) -> dict[str, np.ndarray]:
-  """The row of that kind; of an evaluation with one sample, which is its own best and mean, that sample's."""
+  """The row of that kind. An evaluation of one sample has one row, which serves as best and as mean too."""
   return e.rows.get(kind, e.rows[""] if e.rows.keys() == {""} else {})
 
 
 def _at_first_temperature(e: Evaluation) -> Evaluation:
-  """What was drawn at the first temperature alone, without which in the kinds and with it in the name."""
+  """Only the rows of the first temperature, which moves from their kinds into the evaluation's name."""
   own = {kind: values for kind, values in e.rows.items() if kind.startswith(e.first_kind)}
   rows = {kind.removeprefix(e.first_kind): values for kind, values in own.items()}
   return e._replace(name=e.name + e.first_kind, rows=rows)

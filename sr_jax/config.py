@@ -81,7 +81,7 @@ def call(name: str, program: Callable[[], T]) -> T:
   except UserError:
     raise
   except Exception as error:
-    raise UserError(f"--config {name} fails ({type(error).__name__}: {error}): mend it.") from error
+    raise UserError(f"--config {name} fails ({type(error).__name__}: {error}): fix it.") from error
 
 
 def override(config: ConfigDict, arguments: Sequence[str]) -> ConfigDict:
@@ -95,7 +95,9 @@ def override(config: ConfigDict, arguments: Sequence[str]) -> ConfigDict:
     if not argument.startswith("--config.") or "=" not in argument:
       raise UserError(f"{argument!r} is no option: keys of the config are set by --config.KEY=VALUE.")
     if key.endswith("method.name") or (key.startswith("networks.") and key.endswith(".name")):
-      raise UserError(f"{argument!r}: other methods and networks have other keys, choose another --config.")
+      raise UserError(
+        f"{argument!r} cannot be set, as other methods and networks have other keys: choose another --config."
+      )
     _check_key(config, key)
   values, words = flags.FlagValues(), ["sr-jax", *arguments]
   try:

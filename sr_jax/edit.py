@@ -195,7 +195,10 @@ def interpolation_rows(
   if seed is not None:
     first, last = (draw(run, lr, key) for key in jax.random.split(jax.random.key(seed)))
   elif len(hr) < 2:
-    raise UserError("Only one image is there or asked for by --count, and its code goes to that of another.")
+    raise UserError(
+      "Only one image is shown, and --interpolate=posterior goes from each image's code to the next one's: "
+      "give --count 2 or more, and a set whose first images have one size."
+    )
   else:
     ends["truth at 1"] = np.roll(hr, -1, axis=0)
     first, last = (encode(run, images) for images in ends.values())

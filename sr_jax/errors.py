@@ -20,7 +20,7 @@ TRY_AGAIN = 128 + signal.SIGALRM
 
 
 class UserError(Exception):
-  """Something the person running the command can mend.
+  """Something the person running the command can fix.
 
   The message is one sentence that names the input, what is wrong with it and what to do. The command
   line prints it alone and exits with code 2; the same command goes on from what was written.
@@ -47,13 +47,13 @@ class Stopped(KeyboardInterrupt):
 
 
 # What the machine may refuse, and what helps.
-MENDS = {
+REMEDIES = {
   errno.ENOSPC: "free some space",
   errno.EDQUOT: "free some of your quota",
   errno.EFBIG: "allow larger files",
   errno.EROFS: "choose a folder that can be written",
-  errno.EACCES: "choose a folder that is yours",
-  errno.EPERM: "choose a folder that is yours",
+  errno.EACCES: "give yourself access, or choose another place",
+  errno.EPERM: "give yourself access, or choose another place",
   errno.ENAMETOOLONG: "choose a shorter name",
   errno.EIO: "check the disk",
   errno.ESTALE: "mount the folder again",
@@ -89,7 +89,7 @@ class Refusal(NamedTuple):
   """What the machine refused, what helps, and whether it may be over by itself; "" if it refused nothing."""
 
   what: str = ""
-  mend: str = ""
+  remedy: str = ""
   passes: bool = False
 
 
@@ -103,8 +103,8 @@ def explain(error: BaseException | None) -> Refusal:
       number = errno.ENOMEM
     elif found := re.search(r"os_error_code='(\d+)'", str(error)):  # TensorStore's, by which Orbax writes
       number = int(found[1])
-    if number in MENDS:
-      return Refusal(os.strerror(number) + (name and f": {name}"), MENDS[number], number in PASSING)
+    if number in REMEDIES:
+      return Refusal(os.strerror(number) + (name and f": {name}"), REMEDIES[number], number in PASSING)
     described = f"{type(error).__module__}.{type(error).__name__}: {error}"
     short = " ".join(str(error).split())[:300]
     of_network = bool(NETWORK.search(described) and _by_client(error))
@@ -118,7 +118,7 @@ def explain(error: BaseException | None) -> Refusal:
 
 
 def exit_code(error: BaseException) -> int:
-  """Of what a sentence tells: 2, or TRY_AGAIN if the same command may survive it."""
+  """The exit code for an error that is told in a sentence: TRY_AGAIN if a retry may succeed, else 2."""
   return TRY_AGAIN if isinstance(error, TryAgain) or explain(error).passes else 2
 
 

@@ -78,18 +78,18 @@ def name_of(folder: str | os.PathLike) -> str:
 
 
 def missing(folder: Path) -> list[Path]:
-  """The folder and those around it, as far as they are yet to be made; a bucket has none."""
+  """The folder and its parents, as far as they do not exist yet; a bucket has none."""
   return [] if in_bucket(folder) else [p for p in (folder, *folder.parents) if not p.exists()]
 
 
 def make(folder: Path) -> None:
-  """Make a folder and those around it; a bucket needs none."""
+  """Make a folder and its missing parents; a bucket needs none."""
   if not in_bucket(folder):
     folder.mkdir(parents=True, exist_ok=True)
 
 
 def check_writable(folder: str | os.PathLike, flag: str) -> Path:
-  """The absolute path of a folder, there or yet to be made, in which files can be written; it leaves none.
+  """The absolute path of a folder, existing or not, after a test that files can be written there.
 
   Raises:
     UserError: it cannot be written, in the words of the system.
@@ -104,7 +104,7 @@ def check_writable(folder: str | os.PathLike, flag: str) -> Path:
       file.write(bytes(4096))  # a full disk may still make files
   except OSError as error:
     raise UserError(
-      f"{flag} {folder} cannot be written ({error.strerror}): choose another folder, or mend it."
+      f"{flag} {folder} cannot be written ({error.strerror}): choose another folder, or fix it."
     ) from error
   return path
 

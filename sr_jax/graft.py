@@ -40,7 +40,7 @@ def read(
   Args:
     config: of the run that takes them.
     folders: of its earlier stages, by name.
-    states: of stages and runs that are not trained yet the shapes, by name or folder.
+    states: the abstract states of stages and runs that are not trained yet, by name or folder.
 
   Raises:
     UserError: a source that cannot be read or has no such network, or a role that has two.
@@ -103,7 +103,10 @@ def check(state: State, networks: Networks) -> None:
   params, stats = networks
   for role, tree in params.items():
     if role not in state.params:
-      raise UserError(f"There is no network {role!r} to be set, but {', '.join(state.params)}: choose one.")
+      raise UserError(
+        f"config.init_from sets a network {role!r}, but this run has no network {role!r}: choose one of "
+        f"{', '.join(state.params)}."
+      )
     ours = {"params": state.params[role], "batch_stats": state.stats.get(role, {})}
     here, there = (
       {jax.tree_util.keystr(path): tuple(leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(t)}
@@ -113,8 +116,8 @@ def check(state: State, networks: Networks) -> None:
       if here.get(path) != there.get(path):
         raise UserError(
           f"The weights given for the network {role!r} do not fit it: {path} has the shape "
-          f"{there.get(path, 'missing')} there and {here.get(path, 'missing')} here; give those of an equal "
-          "network."
+          f"{there.get(path, 'missing')} in them, {here.get(path, 'missing')} in this run; give weights of a "
+          "network with the same keys."
         )
 
 

@@ -81,7 +81,7 @@ def read_image(path: str | Path, channels: int, max_pixels: int = MAX_PIXELS) ->
     return decode(io.BytesIO(file.read_bytes()) if in_bucket(file) else file, channels, max_pixels)
   except UnreadableImageError as error:
     raise UserError(
-      f"{path} cannot be read: {error}: give a smaller one, a PNG, JPEG or the like."
+      f"{path} cannot be read ({error}): give a PNG, a JPEG or the like, of fewer pixels if it is too large."
     ) from error
 
 

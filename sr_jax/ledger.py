@@ -59,7 +59,7 @@ class Entry(NamedTuple):
 def number_trials(trials: Iterable[Trial], workdir: str | Path) -> list[Entry]:
   """The trials with their numbers and ids: those of the ledger in `workdir`, or the next free ones.
 
-  A trial that sweep() lists no longer keeps its number. Nothing is written.
+  A trial that is no longer in sweep() keeps its number. Nothing is written.
 
   Raises:
     UserError: two trials are the same, or the ledger cannot be read.
@@ -108,7 +108,7 @@ def _read(workdir: str | Path) -> list[dict[str, Any]]:
   except FileNotFoundError:
     return []
   except (OSError, ValueError) as error:
-    raise UserError(f"{path} cannot be read ({error}): mend it, or choose another --workdir.") from error
+    raise UserError(f"{path} cannot be read ({error}): fix it, or choose another --workdir.") from error
 
 
 def _names(trials: list[Trial]) -> dict[str, Trial]:
@@ -132,8 +132,8 @@ def _names(trials: list[Trial]) -> dict[str, Trial]:
       raise UserError(f"sweep() lists {name} twice: give each trial its row or its own overrides.")
     if not name.strip(".") or len(name.encode()) > LONGEST:
       raise UserError(
-        f"sweep() lists {name[:50]!r}, which no folder can be called: let rows and overrides make names of "
-        f"at most {LONGEST} bytes, and not of dots alone."
+        f"sweep() lists a trial {name[:50]!r}, which cannot be a folder's name: choose rows and overrides "
+        f"that give names of at most {LONGEST} bytes, and not of dots alone."
       )
     names[name] = trial
   return names

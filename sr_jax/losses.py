@@ -8,13 +8,13 @@ import jax.numpy as jnp
 from sr_jax.ops import Operator
 
 Array = jax.Array
-PIXELS = (-3, -2, -1)
+IMAGE_AXES = (-3, -2, -1)
 Gaussian = tuple[Array, Array]  # mean and log variance [B, D] of a diagonal Gaussian
 
 
 def lr_l1(operator: Operator, y: Array, x: Array) -> Array:
   """MAE(x, Ay), the mean absolute distance in low resolution: y [..., H, W, C], x [..., h, w, C] -> [...]."""
-  return jnp.mean(jnp.abs(operator.A(y) - x), PIXELS)
+  return jnp.mean(jnp.abs(operator.A(y) - x), IMAGE_AXES)
 
 
 def kl(q: Gaussian, p: Gaussian) -> Array:
@@ -33,17 +33,17 @@ def gradient_penalty(critic: Callable[[Array], Array], real: Array, fake: Array,
   part = jax.random.uniform(key, (real.shape[0], 1, 1, 1))
   gradient = jax.grad(lambda y: critic(y).sum())(real + part * (fake - real))
   # The square root has no derivative at 0, where the images do not matter to the critic.
-  norm = jnp.sqrt(jnp.sum(gradient**2, PIXELS) + 1e-12)
+  norm = jnp.sqrt(jnp.sum(gradient**2, IMAGE_AXES) + 1e-12)
   return (norm - 1) ** 2
 
 
 def r1(critic: Callable[[Array], Array], real: Array) -> Array:
   """||grad C||^2 at real images [B, H, W, C] -> [B] (Mescheder et al., 2018, Eq. 9, without gamma / 2)."""
-  return jnp.sum(jax.grad(lambda y: critic(y).sum())(real) ** 2, PIXELS)
+  return jnp.sum(jax.grad(lambda y: critic(y).sum())(real) ** 2, IMAGE_AXES)
 
 
 def relativistic(higher: Array, lower: Array) -> Array:
-  """What is left to do until one critic value [B] is above the other: softplus(lower - higher) -> [B].
+  """Relativistic logistic loss: critic values [B] -> softplus(lower - higher) [B], near 0 if higher >> lower.
 
   Jolicoeur-Martineau, On relativistic f-divergences, 2020, with f the logistic.
   """

@@ -69,6 +69,9 @@ def evaluate(
     judge: the same of the samples in the place of the truth, as "sample_loss_<name>"; see `Method.judge`.
     classify: images -> probabilities [B, K], of which `class_metrics` are measured.
     save: a folder for all samples as image files, see `save_samples`; "": none.
+
+  Raises:
+    UserError: an image or a weight file cannot be read, or a metric cannot be measured on these images.
   """
   settings = config.eval
   mesh = parallel.local_mesh()

@@ -19,11 +19,12 @@ Key = jax.Array
 Params = Any
 # Parameters and batch statistics of one network.
 Network = tuple[Params, Any]
-# `hr` uint8 [B, H, W, C]; `lr` uint8 (or float) [B, h, w, C] if it was given; `index` int32 [B], the
-# record's global position; `mask` bool [B], False on padding; `label` if the source has one.
+# `hr` uint8 [B, H, W, C], float32 if the data has no range; `lr` likewise [B, h, w, C], if it was given;
+# `index` int32 [B], the example's number in the endless training stream (modulo 2^31) or the record's in a
+# test set; `mask` bool [B], False on padding; `label` int32 [B] if the source has one.
 Batch = dict[str, Array]
-# Float32 scalars of one round: means over its "images" examples, which are the whole batch if it does not
-# say; 0 in a round that measured nothing.
+# Float32 scalars of one round, means over examples. "images" is the number of these examples: the whole batch
+# if a method gives none, 0 in a round that measured nothing.
 Metrics = dict[str, Array]
 
 
@@ -58,9 +59,9 @@ class Latents(NamedTuple):
     draw: (state, lr [B, h, w, C], key, temperature) -> a pytree of arrays with a first axis B. The
       temperature multiplies the latent's deviation.
     decode: (state, lr, latent) -> images [B, H, W, C], unclipped, before the operator's head.
-    reach: an output pixel depends on no input pixel further away, in pixels of the input along rows or
-      columns; None: on the whole image. An array [B, kh, kw, C] of a latent belongs to the pixels of the
-      input [B, h, w, C] at the same places.
+    reach: radius of the receptive field, in pixels of the input along rows or columns; None: an output pixel
+      depends on the whole input. An array [B, k h, k w, C] of a latent, with a whole k, is cut like the input
+      [B, h, w, C].
     prior: (state, lr) -> the Gaussian that `draw` draws from, of a method that learns it.
     posterior: (state, images [B, H, W, C] in [0, 1]) -> the Gaussian of the latents that made them.
   """
@@ -73,7 +74,7 @@ class Latents(NamedTuple):
 
 
 class Method(NamedTuple):
-  """A paper, as pure functions of the global batch. It knows no device, no file and no clock.
+  """A paper's method, as pure functions of the global batch. It knows no device, no file and no clock.
 
   Attributes:
     init: (key, batch) -> State.
@@ -93,8 +94,8 @@ class Method(NamedTuple):
     describe_temperature: what the paper calls a temperature, for tables.
     latents: the two steps of `sample`, of a method whose samples are images of a latent.
     classify: (state, images [B, H, W, C] in [0, 1]) -> probabilities [B, classes], of a classifier.
-    judge: (state, batch, key) -> {name: [B]}: of the images "hr" what `objective` says of the method's own
-      sample; None: `objective` itself looks at "hr".
+    judge: (state, batch, key) -> {name: [B]}: the losses of the images "hr". Needed where `objective` gives
+      those of a sample that it draws itself; None: `objective` already gives those of "hr".
   """
 
   init: Callable[[Key, Batch], State]
@@ -201,16 +202,17 @@ def averaged(method: Method, decay: float) -> Method:
   return method._replace(init=init, step=step, latents=latents, **drawing)
 
 
-def optimiser(config: ConfigDict, calls: int) -> optax.GradientTransformation:
-  """The optimiser of one network from `config.optim.<role>`, for a run that calls it `calls` times.
+def optimiser(optim: ConfigDict, role: str, calls: int) -> optax.GradientTransformation:
+  """The optimiser of one network from `config.optim`, for a run that calls it `calls` times.
 
   Raises:
     UserError: its name or schedule does not exist, or its last gradients would make no update.
   """
+  config, key = optim[role], f"config.optim.{role}"
   if rest := calls % config.accumulate:
     raise UserError(
-      f"config.optim.<role>.accumulate is {config.accumulate}, but the run has {calls} gradients of that "
-      f"network, and the last {rest} would change nothing: take a divisor, or another config.train.rounds."
+      f"{key}.accumulate is {config.accumulate}, but the run has {calls} gradients of this network, and the "
+      f"last {rest} would change nothing: take a divisor, or another config.train.rounds."
     )
   rate, updates = config.learning_rate, calls // config.accumulate
   schedules = {
@@ -218,7 +220,7 @@ def optimiser(config: ConfigDict, calls: int) -> optax.GradientTransformation:
     "cosine": lambda: optax.cosine_decay_schedule(rate, max(1, updates - config.warmup), config.final),
     "halve": lambda: optax.piecewise_constant_schedule(rate, dict.fromkeys(config.halve_at, 0.5)),
   }
-  schedule = choose(schedules, config.schedule, "config.optim.<role>.schedule")()
+  schedule = choose(schedules, config.schedule, f"{key}.schedule")()
   if config.warmup:
     ramp = optax.linear_schedule(0.0, rate, config.warmup)
     schedule = optax.join_schedules([ramp, schedule], [config.warmup])
@@ -233,7 +235,7 @@ def optimiser(config: ConfigDict, calls: int) -> optax.GradientTransformation:
       schedule, config.decay, config.eps, initial_scale=1.0, momentum=config.momentum
     ),
   }
-  rule = choose(rules, config.name, "config.optim.<role>.name")()
+  rule = choose(rules, config.name, f"{key}.name")()
   rule = optax.chain(optax.clip_by_global_norm(config.clip), rule) if config.clip else rule
   return (
     optax.MultiSteps(rule, config.accumulate).gradient_transformation() if config.accumulate > 1 else rule
@@ -261,7 +263,8 @@ def descend(
     tx: the transformation whose state is `state.opt[role]`.
 
   Returns:
-    The state with the network's parameters, statistics and optimiser moved, and the metrics.
+    The state with the network's parameters, statistics and optimiser moved; and the metrics of `loss_fn` with
+    "loss" and "gradient_norm" (global L2 norm, before clipping).
   """
 
   def of_all(params: dict[str, Params]) -> tuple[Array, tuple[dict[str, Any], Metrics]]:

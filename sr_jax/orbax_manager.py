@@ -11,34 +11,35 @@ from typing import Any, TypeVar
 
 import orbax.checkpoint as ocp
 
-from sr_jax.errors import MENDS, explain
+from sr_jax.errors import REMEDIES, explain
 from sr_jax.method import State
 
 T = TypeVar("T")
 
-LOOKS = 5  # how often a reader looks for a whole checkpoint, while a training beside it deletes what it saw
+# How often a reader looks for a whole checkpoint, while a training beside it deletes what it saw.
+ATTEMPTS = 5
 # One that is gone is found by JAX's heartbeat, one that is stuck by our watchdog: Orbax would give up a save
 # only when a clock jumps.
 PATIENCE = 2_000_000  # seconds
 
 
-def looked(look: Callable[[], T]) -> T:
+def with_retries(look: Callable[[], T]) -> T:
   """What Orbax finds in a folder, while a training there deletes what it is looking at."""
-  for _ in range(LOOKS):
+  for _ in range(ATTEMPTS):
     with suppress(FileNotFoundError):
       return look()
     time.sleep(0.1)
   return look()
 
 
-def refuse_outage(error: Exception) -> None:
-  """Raise what the machine kept out of reach, such as for want of file handles: that is not damaged.
+def reraise_outage(error: Exception) -> None:
+  """Raise `error` if the machine or a bucket refused to read (too many open files, an outage).
 
-  What a disk cannot read (EIO) may be, and a damaged file may ask for any memory (ENOMEM).
+  The checkpoint is then not damaged. EIO and ENOMEM are not raised: a damaged file may cause both.
   """
   refusal = explain(error)
-  of_machine = refusal.passes or refusal.mend in MENDS.values()
-  if of_machine and refusal.mend not in (MENDS[errno.EIO], MENDS[errno.ENOMEM]):
+  of_machine = refusal.passes or refusal.remedy in REMEDIES.values()
+  if of_machine and refusal.remedy not in (REMEDIES[errno.EIO], REMEDIES[errno.ENOMEM]):
     raise error
 
 

@@ -85,7 +85,7 @@ def _initialize(**job: Any) -> None:
     jax.distributed.initialize(**job, initialization_timeout=2 * JOIN, heartbeat_timeout_seconds=HEARTBEAT)
   except RuntimeError as error:
     reason = str(error).splitlines()[0].rstrip(".")
-    raise TryAgain(f"--distributed cannot join the other processes ({reason}): mend that.") from error
+    raise TryAgain(f"--distributed cannot join the other processes ({reason}): fix that.") from error
   finally:
     timer.cancel()
 

@@ -29,8 +29,8 @@ from sr_jax.files import make, missing
 ARRIVAL = 600  # seconds for which processes wait for each other's config and data
 SHARED = 30  # seconds after which all must see a file that one wrote: network file systems are late
 FAREWELL = 5  # seconds for which a process that ends waits for the others to hear of it
-# Seconds beyond a watchdog's after which Python's own, which needs no lock that is held, ends the process:
-# with 1, but the others, which wait for it, have ended with TRY_AGAIN by then.
+# Seconds after the watchdog's deadline at which faulthandler, which needs no lock, ends a process whose
+# interpreter is stuck. Its exit code is 1, but the other processes have ended with TRY_AGAIN by then.
 LAST_RESORT = 30
 
 # Times the watchdog's seconds for all that is not a round: compiling, saving, measuring a batch of images.
@@ -222,8 +222,8 @@ def watchdog(seconds: float) -> Iterator[Callable[..., None]]:
   """Inside, a process of several that is stuck prints the stacks of all its threads and ends (TRY_AGAIN).
 
   It is stuck if the yielded `alive` is not called again within `seconds`, or `alive(times=n)` within n times
-  as many. There is no watchdog if `seconds` is 0, or in a single process, for which nobody waits. Within
-  another watchdog there is that one alone, which `alive` then is.
+  as many. There is no watchdog if `seconds` is 0, or in a single process, for which nobody waits. Inside
+  another watchdog none is started: the yielded `alive` is the outer one's.
   """
   if _watching or not seconds or _job()[2] == 1:
     yield _watching[0] if _watching else lambda times=1: None

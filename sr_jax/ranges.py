@@ -6,8 +6,8 @@ from typing import Any
 
 from sr_jax.errors import UserError
 
-WHOLE = 2**31 - 1  # the largest whole number that programs count with
-FINITE = 3.4e38  # the largest float32
+INT32_MAX = 2**31 - 1  # the largest whole number that programs count with
+FLOAT32_MAX = 3.4e38  # the largest float32
 SIZE = 2**16  # of a layer, a batch or a number of samples
 TINY = 1e-30  # stands for "more than 0"
 BELOW_1 = 0.999999
@@ -17,28 +17,28 @@ BELOW_1 = 0.999999
 RANGES = {
   pattern: (least, most)
   for least, most, patterns in (
-    (0, WHOLE, "seed eval.seed train.eval_every train.profile_from train.watchdog data.cache_mb"),
-    (0, WHOLE, "eval.border eval.limit eval.images data.max_corrupt *data.min_bytes"),
+    (0, INT32_MAX, "seed eval.seed train.eval_every train.profile_from train.watchdog data.cache_mb"),
+    (0, INT32_MAX, "eval.border eval.limit eval.images data.max_corrupt *data.min_bytes"),
     (1, 2**20, "train.batch"),
     (0, 2**20, "ghost_batch"),
-    (1, WHOLE, "train.*"),
+    (1, INT32_MAX, "train.*"),
     (1, 1024, "data.threads"),
     (1, 2**15, "*data.crop *data.centre *data.resize"),
     (1, SIZE, "eval.samples eval.batch"),
-    (0, FINITE, "eval.temperatures"),
+    (0, FLOAT32_MAX, "eval.temperatures"),
     (1, 64, "operator.factor"),
     (0, BELOW_1, "average optim.*.b1 optim.*.b2 optim.*.decay optim.*.momentum"),
-    (0, FINITE, "optim.*.learning_rate optim.*.clip optim.*.weight_decay"),
-    (TINY, FINITE, "optim.*.eps method.variance_floor networks.*.scale"),
+    (0, FLOAT32_MAX, "optim.*.learning_rate optim.*.clip optim.*.weight_decay"),
+    (TINY, FLOAT32_MAX, "optim.*.eps method.variance_floor networks.*.scale"),
     (0, 1, "optim.*.final method.noise.until"),
-    (0, WHOLE, "optim.*.halve_at optim.*.warmup method.warmup_rounds"),
-    (0, FINITE, "method.*_weight method.*start method.*end method.noise.target method.noise.rate"),
-    (1, WHOLE, "method.discriminator_updates method.r1_every method.candidates method.minibatch"),
-    (1, WHOLE, "method.inner_rounds method.chunk optim.*.accumulate"),
+    (0, INT32_MAX, "optim.*.halve_at optim.*.warmup method.warmup_rounds"),
+    (0, FLOAT32_MAX, "method.*_weight method.*start method.*end method.noise.target method.noise.rate"),
+    (1, INT32_MAX, "method.discriminator_updates method.r1_every method.candidates method.minibatch"),
+    (1, INT32_MAX, "method.inner_rounds method.chunk optim.*.accumulate"),
     (1, 10_000, "method.snapshots networks.*.layers networks.*.stages"),
     (0, 10_000, "networks.*.blocks networks.*.skip"),
     (2, SIZE, "method.samples"),
-    (0, FINITE, "networks.*.noise_scale networks.*.stddev"),
+    (0, FLOAT32_MAX, "networks.*.noise_scale networks.*.stddev"),
     (0, SIZE, "networks.*.noise_channels networks.generator.latent_size networks.*.whole"),
     (1, SIZE, "networks.*.latent_size networks.*.width networks.*.widths networks.*.stem networks.*.head"),
     (1, SIZE, "networks.*.ratio networks.*.classes networks.*.components networks.*.quadratic"),
@@ -56,7 +56,7 @@ PAIRS = {
   "*data.resize": True,
 }
 # Keys of tuples of text.
-WORDS = ("eval.metrics", "eval.baselines", "eval.beside", "init_from", "method.features.layers")
+TEXT_TUPLES = ("eval.metrics", "eval.baselines", "eval.beside", "init_from", "method.features.layers")
 
 
 def check_values(values: Mapping[str, Any], foreign: tuple[str, ...] = ()) -> None:
@@ -73,7 +73,8 @@ def check_values(values: Mapping[str, Any], foreign: tuple[str, ...] = ()) -> No
     parts = _parts(path, value)
     if path.startswith(foreign):
       continue
-    if path in WORDS and not (isinstance(value, tuple) and all(isinstance(part, str) for part in value)):
+    texts = isinstance(value, tuple) and all(isinstance(part, str) for part in value)
+    if path in TEXT_TUPLES and not texts:
       raise UserError(f"config.{path} is {value!r}: give a tuple of words, such as ('a', 'b').")
     if (empty := _first(PAIRS, path)) is not None:
       right = isinstance(value, tuple) and (len(value) == 2 or (empty and not value))
@@ -83,7 +84,9 @@ def check_values(values: Mapping[str, Any], foreign: tuple[str, ...] = ()) -> No
       continue
     least, most = limits
     for part in parts:
-      if isinstance(part, bool | str | None) or part < least:
+      if isinstance(part, bool | str | None):
+        raise UserError(f"config.{path} is {value!r}: give a number.")
+      if part < least:
         raise UserError(f"config.{path} is {value!r}: make it {least} or more.")
       if part > most:
         raise UserError(f"config.{path} is {value!r}: make it {most} or less.")
@@ -102,8 +105,10 @@ def _parts(path: str, value: Any) -> list[Any]:
       f"config.{path} holds a {type(value).__name__}, which cannot be saved with the run: give a number, "
       "text, True or False, or a tuple of these."
     )
-  if isinstance(value, int) and abs(value) > WHOLE:
-    raise UserError(f"config.{path} is {value}: make it {WHOLE} or less, as programs count no further.")
-  if isinstance(value, float) and not abs(value) <= FINITE:
+  if isinstance(value, int) and abs(value) > INT32_MAX:
+    raise UserError(
+      f"config.{path} is {value}: make it {INT32_MAX} or less, and -{INT32_MAX} or more (32 bits)."
+    )
+  if isinstance(value, float) and not abs(value) <= FLOAT32_MAX:
     raise UserError(f"config.{path} is {value}: make it a finite number.")
   return [value]

@@ -76,11 +76,13 @@ def check(entry: Table | Figure, runs: Sequence[Planned]) -> None:
   for run in runs:
     if entry.needs and not run.config[entry.needs]:
       raise UserError(
-        f"This needs config.{entry.needs}, which is {run.config[entry.needs]!r}: "
+        f"{entry.title!r} needs config.{entry.needs}, which is {run.config[entry.needs]!r}: "
         f"set --config.{entry.needs}=..."
       )
     if isinstance(entry, Figure) and entry.kind == "samples" and run.config.eval.samples < 2:
-      raise UserError("This needs several samples of an image: set --config.eval.samples=4, for example.")
+      raise UserError(
+        f"{entry.title!r} needs several samples of an image: set --config.eval.samples=4, for example."
+      )
 
 
 def fill(

@@ -25,7 +25,7 @@ from sr_jax.soundness import whole_steps
 from sr_jax.versions import code, versions
 
 # What each process of a job may have for itself.
-OWN = ("data.dir", "data.cache_mb", "data.threads", "eval.data.dir", "eval.data.lr_dir")
+PER_PROCESS = ("data.dir", "data.cache_mb", "data.threads", "eval.data.dir", "eval.data.lr_dir")
 
 
 class Stage(NamedTuple):
@@ -98,7 +98,7 @@ def check_stages(
   Args:
     stages: of one run.
     sources: what opens its images.
-    others: of runs that will be trained before it the abstract states, by folder.
+    others: the abstract states of the runs that will be trained before it, by folder.
 
   Returns:
     The abstract state of the last stage.
@@ -142,7 +142,7 @@ def facts(config: ConfigDict, sources: Mapping[str, Source]) -> dict[str, Any]:
     sources: the images by their key in the config, of which number and names must agree, and of prepared
       data sets the files' sizes.
   """
-  found = {f"config.{key}": value for key, value in configs.flatten(config).items() if key not in OWN}
+  found = {f"config.{key}": value for key, value in configs.flatten(config).items() if key not in PER_PROCESS}
   for key, source in sources.items():
     found[key] = summary(source)
   return found | versions() | {"the code of sr_jax": code()}
@@ -157,7 +157,7 @@ def _trace(
   expected, found = (jax.tree.map(lambda v: (v.shape, v.dtype), tree) for tree in (state, after))
   if expected != found:
     raise UserError(
-      f"Method {config.method.name!r} changes the shapes or types of its state in a round: mend it."
+      f"Method {config.method.name!r} changes the shapes or types of its state in a round: fix it."
     )
   if config.eval.losses or config.train.eval_every or method.sample is None:
     jax.eval_shape(method.objective, state, test, key)

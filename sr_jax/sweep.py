@@ -17,7 +17,7 @@ from sr_jax import config as configs
 from sr_jax import files, graft, parallel, processes
 from sr_jax.data.sources import Source
 from sr_jax.errors import (
-  MENDS,
+  REMEDIES,
   STOPPED,
   TRY_AGAIN,
   Busy,
@@ -213,7 +213,7 @@ def run_here(runs: Iterable[Planned], reports: Mapping[str, Report], sources: So
       report = run_trial(run, reports, sources, command)
     except Exception as error:
       refusal = explain(error)
-      if refusal.what and refusal.mend != MENDS[errno.ENOMEM]:  # another trial may need less memory
+      if refusal.what and refusal.remedy != REMEDIES[errno.ENOMEM]:  # another trial may need less memory
         raise
       if isinstance(error, UserError) or refusal.what:
         log.warning("%s: %s", run.entry.id, error if isinstance(error, UserError) else refusal.what)
@@ -323,7 +323,7 @@ def _absolute(folder: str | Path) -> str:
 
 
 def _baselines(run: Planned, reports: Mapping[str, Report]) -> set[str]:
-  """The baselines that this trial measures: once is enough for alike conditions, but for a judge."""
+  """The baselines that this trial must measure: with `eval.judge` all, else those not yet measured alike."""
   wanted = set(map(short_name, run.config.eval.baselines))
   if run.config.eval.judge:
     return wanted

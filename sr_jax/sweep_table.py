@@ -24,8 +24,9 @@ def tabulate(runs: Iterable[Planned], workdir: str | Path, command: str = "", me
   each image) and sweep_samples.png (all samples of the first image).
 
   The table: the mean of each row's finished trials, of single samples, of the best and of the mean image,
-  and, where there are several, their standard deviation; baselines as `collect` has them. A row of which
-  trials diverged says how many. What is missing is named below, with what is known of it.
+  and, where there are several, their standard deviation; baselines as `collect` has them. If trials of a row
+  diverged, a further row says how many. Trials that are missing are named below the table, with their state
+  or the reason of their failure.
 
   Args:
     runs: the trials.

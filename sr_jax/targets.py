@@ -24,7 +24,15 @@ class Chip(NamedTuple):
 
 
 class Target(NamedTuple):
-  """A machine: its chips, and what describes it and its programs to the compiler."""
+  """A machine.
+
+  Attributes:
+    chip: what each of its chips can do.
+    platform: "tpu" or "cuda".
+    topology: its name for the compiler, such as "v5e:2x4".
+    description: further arguments of `parallel.described_mesh`.
+    options: compiler options of its programs.
+  """
 
   chip: Chip
   platform: str

@@ -104,7 +104,7 @@ def _windows(per_pixel: float, size: tuple[int, int], budget: Budget, margin: in
       f"{asked}, but it cannot be made in tiles, because this network sees the whole image: give a smaller "
       "image, or more memory."
     )
-  # A third of its side, or more, of a tile is its own.
+  # Margins on both sides leave at least a third of a tile's side to its core.
   least = max(3 * margin, LEAST)
   area = budget.memory / per_pixel
   smallest = min(least, height) * min(least, width)

@@ -55,6 +55,7 @@ def train(
     UserError: a wrong key, missing data, a checkpoint that does not fit, a folder that cannot be written any
       more, or a loss that is not finite.
     TryAgain: another process does not come, or sees another checkpoint.
+    Busy: another training uses `workdir`.
     Stopped: Ctrl-C or SIGTERM came after the last round; it is saved.
   """
   configs.check(config)
@@ -87,7 +88,7 @@ def train(
     watchdog(config.train.watchdog) as alive,
     parallel.stop_signals() as asked_to_stop,  # until the last checkpoint is written
     Checkpoints(workdir, config.train.keep, create=True, lock=process == 0) as checkpoints,
-    checkpoints.naming_the_way_on(target),
+    checkpoints.explaining_divergence(target),
   ):
     meet()
     alive(times=SLOW)

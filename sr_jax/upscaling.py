@@ -34,7 +34,7 @@ def upscale(
     samples: n; all are equal where the method is deterministic or the temperature 0.
     seed: the same seed gives the same images.
     temperature: 1 is the model, larger is more diverse, 0 draws nothing: greedy decoding of a pixel recursive
-      model, the latent 0 of other generators.
+      model; other generators get the mean of the latent's distribution (0, or VarSR's learned prior mean).
     memory: MiB of the networks' activations; an image that needs more is made in tiles.
     margin: of a tile, in pixels of the image; None: as far as the network sees, so that tiles are exact.
 

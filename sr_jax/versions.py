@@ -17,13 +17,17 @@ import sr_jax
 from sr_jax import config as configs
 from sr_jax import files
 
+# Libraries that numbers depend on: arithmetic, then the order of records, decoding and resizing, and SSIM.
+LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy", "grain", "pillow", "dm-pix")
 log = logging.getLogger(__name__)
 
 
 def begin_part(workdir: Path, begin: int, images: str) -> dict[str, Any]:
-  """What makes the rounds after `begin`; warns if the rounds before had other training images.
+  """The entry of versions.json for the rounds after `begin`; warns if earlier rounds had other images.
 
   Args:
+    workdir: of the run.
+    begin: rounds done before.
     images: `data.sources.summary` of those that are trained on.
   """
   earlier = _parts_before(workdir, begin)
@@ -53,8 +57,8 @@ def _parts_before(workdir: Path, begin: int) -> list[dict[str, Any]]:
 
 @functools.cache
 def versions() -> dict[str, Any]:
-  """Versions of the package and of the libraries that numbers depend on, its commit, and the devices."""
-  libraries = {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy")}
+  """Versions of the package and of LIBRARIES, its commit, and the devices."""
+  libraries = {name: importlib.metadata.version(name) for name in LIBRARIES}
   return {
     "sr_jax": sr_jax.__version__,
     "commit": _commit(),

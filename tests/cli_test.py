@@ -212,7 +212,7 @@ def test_an_unknown_key_raises_a_user_error_with_the_nearest_right_one(capsys, t
     ("data.crop=(160,160)", "smaller than the crop"),
     ("data.crop=(18,18)", "cannot be reduced by"),
     ("operator.kernel=cubic", "did you mean 'bicubic'"),
-    ("networks.generator.norm=group", "norm of a network is 'group'"),
+    ("networks.generator.norm=group", "config.networks.*.norm is 'group'"),
     ("dtype=float33", "did you mean 'float32'"),
     ("method.chunk=0", "config.method.chunk is 0"),
     ("method.candidates=3", "a multiple of"),
@@ -269,7 +269,7 @@ def test_what_is_no_image_raises_one_sentence(capsys, trained, tmp_path):
   text = tmp_path / "text.png"
   text.write_text("not an image")
   words = [f"--workdir={workdir}", f"--out={tmp_path / 'out'}"]
-  assert "cannot be read: " in refusal(capsys, "upscale", str(text), *words)
+  assert "cannot be read (" in refusal(capsys, "upscale", str(text), *words)
   assert "does not exist" in refusal(capsys, "upscale", str(tmp_path / "gone.png"), *words)
   assert "is a folder" in refusal(capsys, "upscale", str(tmp_path), *words)
   large = tmp_path / "large.png"

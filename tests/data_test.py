@@ -217,7 +217,7 @@ def test_an_own_low_resolution_image_is_mirrored_with_its_image(images):
   assert len(np.unique(joined(batches, "lr")[:, 0, 0, 2])) == 2
 
 
-def test_whole_images_of_two_sizes_raises_one_sentence(images):
+def test_whole_images_of_two_sizes_raise_one_sentence(images):
   assert take(images, 1, config(images, crop=()))[0]["hr"].shape == (4, 12, 10, 3)
   Image.new("RGB", (9, 12)).save(images / "odd.png")
   with pytest.raises(UserError, match=r"odd\.png has hr of 12x9, others have 12x10"):
@@ -261,21 +261,21 @@ def test_replacements_are_the_same_after_a_resume(images):
     same(a, b)
 
 
-def test_too_many_corrupt_records_raises_one_sentence(images):
+def test_too_many_corrupt_records_raise_one_sentence(images):
   spoil(images)
   with pytest.raises(
-    UserError, match=r"3 records cannot be used, more than data\.max_corrupt=2; the last: .*\d\."
+    UserError, match=r"3 records cannot be used, more than data\.max_corrupt=2: .* The last: .*\d\."
   ):
     take(images, 5, config(images, max_corrupt=2))
   for path in images.iterdir():
     path.write_text("")
-  with pytest.raises(UserError, match="none of the 10 records"):
+  with pytest.raises(UserError, match="None of the 10 records"):
     take(images, 1, config(images, max_corrupt=10))
 
 
 def test_an_unreadable_test_image_raises_one_sentence(images):
   spoil(images)
-  with pytest.raises(UserError, match=r"2\.png cannot be read"):
+  with pytest.raises(UserError, match=r"2\.png cannot be used"):
     evaluated(data.open_source(config(images)))
 
 
@@ -382,7 +382,7 @@ def test_images_of_every_mode_become_eight_bits_of_the_channels_asked_for(tmp_pa
   assert got["palette.png"][0, 0].tolist() == [200, 0, 0]
   assert got["turned.png"][0, 0].tolist() == [200, 0, 0]
   assert got["bits.png"][0, 0].tolist() == [255, 255, 255]
-  with pytest.raises(CorruptRecord, match=r"float\.tif cannot be read: .*floating point"):
+  with pytest.raises(CorruptRecord, match=r"float\.tif cannot be used: .*floating point"):
     source[2]
   grey = data.open_source(config(tmp_path, channels=1))
   assert grey[0]["hr"].shape == (1, 3, 1)
@@ -444,7 +444,7 @@ def test_embedded_digits_prepare_themselves_and_no_test_digit_is_a_training_digi
 
 
 def test_an_unknown_split_names_the_known_ones(photos):
-  with pytest.raises(UserError, match="no split 'tset'; it has train, validation, test"):
+  with pytest.raises(UserError, match="no split 'tset': choose one of train, validation, test"):
     data.open_source(config(photos, name="photos", split="tset"))
 
 
@@ -518,8 +518,12 @@ def test_a_crop_of_records_with_their_own_lr_takes_the_same_place_of_both(images
   Image.new("RGB", (9, 12)).save(images / "hr" / "3.png")  # not twice its lr of 5x6
   with pytest.raises(UserError, match=r"12x9 is not 2x2 times its lr of 6x5"):
     take(None, 10, cfg)
-  with pytest.raises(UserError, match=r"brings its own lr, 2x2 times smaller: make data\.crop a multiple"):
+  with pytest.raises(
+    UserError, match=r"brings its own lr, 2x2 times smaller: make config\.data\.crop a multiple"
+  ):
     take(None, 1, config(images / "hr", lr_dir=str(images / "lr"), crop=(7, 6)))
+  with pytest.raises(UserError, match=r"own lr, which is not cut or resized with it: set .*centre=\(\)"):
+    take(None, 1, config(images / "hr", lr_dir=str(images / "lr"), centre=(8, 6)))
 
 
 def test_quarter_turns_come_equally_often_and_need_squares(images):
@@ -536,7 +540,7 @@ def test_quarter_turns_come_equally_often_and_need_squares(images):
   turned = joined(take(None, 100, cfg), "hr")
   for a, b in zip(still, turned, strict=True):
     assert any(np.array_equal(np.rot90(a, k), b) for k in range(4))
-  with pytest.raises(UserError, match=r"make data\.crop square"):
+  with pytest.raises(UserError, match=r"config\.data\.crop square"):
     take(None, 1, config(images, crop=(8, 6), turn=True))
 
 
@@ -678,7 +682,7 @@ def test_a_data_set_that_needs_tensorflow_says_how_to_install_it(tmp_path, monke
 
   monkeypatch.setattr(Pairs, "_generate_examples", needs_tensorflow)
   with pytest.raises(
-    UserError, match=r"preparing pairs needs TensorFlow, once: .* pip install -e '\.\[tf\]'"
+    UserError, match=r"Preparing pairs needs TensorFlow, once: .* pip install -e '\.\[tf\]'"
   ):
     data.prepare("pairs", str(tmp_path))
 

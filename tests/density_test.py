@@ -221,7 +221,7 @@ def test_every_unit_starts_with_the_variance_of_its_input():
   np.testing.assert_allclose(np.var(inside, axis=(0, 1, 2)).reshape(3, 100).mean(axis=1), 1, rtol=0.1)
 
 
-def test_even_kernels_and_unknown_norms_raises_a_user_error():
+def test_even_kernels_and_unknown_norms_raise_a_user_error():
   with pytest.raises(UserError, match="odd"):
     MaskedConv(4, (4, 4), 1, True, FLOAT32)
   with pytest.raises(UserError, match="norm"):

@@ -90,11 +90,11 @@ def test_what_the_machine_refused_is_told_by_the_first_error_of_a_chain(error, w
     (OSError(errno.ENOSPC, "full"), 2),
     (ValueError("PERMISSION_DENIED: of a GCS object"), 2),
     (type("HttpError", (Exception,), {"__module__": "gcsfs.retry"})("Not yours, 403"), 2),
-    (UserError("config.seed is wrong: mend it."), 2),
+    (UserError("config.seed is wrong: fix it."), 2),
   ],
 )
 def test_a_fault_that_the_same_command_survives_has_an_exit_code_of_its_own(error, code, capsys, monkeypatch):
-  sentence = UserError("--out cannot be written: mend it.")
+  sentence = UserError("--out cannot be written: fix it.")
   sentence.__cause__ = error
   for raised in (error, sentence) if not isinstance(error, UserError) else (error,):
 

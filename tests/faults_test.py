@@ -64,10 +64,10 @@ def changed(key: str, value: object):
     ("optim.generator.clip", -1.0, "make it 0 or more"),
     ("optim.generator.eps", 0.0, "make it 1e-30 or more"),
     ("optim.generator.halve_at", (10, -1), "make it 0 or more"),
-    ("optim.generator.warmup", None, "make it 0 or more"),
+    ("optim.generator.warmup", None, "give a number"),
     ("method.warmup_rounds", -3, "make it 0 or more"),
     ("eval.batch", 10**9, "make it 65536 or less"),
-    ("eval.temperatures", ("a",), "make it 0 or more"),
+    ("eval.temperatures", ("a",), "give a number"),
     ("eval.metrics", (1,), "give a tuple of words"),
     ("eval.baselines", (1,), "give a tuple of words"),
     ("eval.beside", (1,), "give a tuple of words"),
@@ -152,7 +152,7 @@ def test_what_would_stop_the_evaluation_is_found_before_the_training(images, tmp
     check_evaluation(config, Sources(), tmp_path / "run", "--workdir")
   last = images / "2.png"
   last.write_bytes(last.read_bytes()[:600])
-  with pytest.raises(UserError, match=r"2\.png cannot be read"):
+  with pytest.raises(UserError, match=r"2\.png cannot be used"):
     check_evaluation(config, Sources())
   config.eval.limit = 2
   check_evaluation(config, Sources())
@@ -171,7 +171,7 @@ def test_a_test_image_found_corrupt_after_the_training_costs_the_evaluation_alon
   assert cli.main(words) == 2
   said = capsys.readouterr().err.splitlines()[-1]
   assert re.search(
-    r"2\.png cannot be read: .*; the training is saved, and the same command then goes on", said
+    r"2\.png cannot be used: .*; the training is saved, and the same command then goes on", said
   )
   assert int(load_run(tmp_path / "run").state.step) == 2
   last.write_bytes(whole)
@@ -341,7 +341,7 @@ def test_a_reader_whose_only_checkpoint_is_damaged_is_told_what_a_reader_can_do(
 @pytest.mark.parametrize("item", ["about", "state"])
 @pytest.mark.parametrize(
   ("number", "words", "code"),
-  [(errno.ESTALE, "mount", TRY_AGAIN), (errno.EMFILE, "raise", 2), (errno.EACCES, "choose a folder", 2)],
+  [(errno.ESTALE, "mount", TRY_AGAIN), (errno.EMFILE, "raise", 2), (errno.EACCES, "give yourself access", 2)],
 )
 def test_a_checkpoint_out_of_reach_is_not_taken_for_a_damaged_one(
   tmp_path, monkeypatch, item, number, words, code

@@ -305,9 +305,9 @@ def test_training_in_bfloat16_moves_the_network_as_in_float32():
 
 def steps(updates: int = 11, gradient: float = 1.0, rounds: int = 10, **keys) -> list[float]:
   """What plain gradient descent at a rate of 1 takes off a number at each update."""
-  config = base.get_config().optim.generator
-  config.update({"name": "sgd", "learning_rate": 1.0, **keys})
-  tx = optimiser(config, rounds)
+  optim = base.get_config().optim
+  optim.generator.update({"name": "sgd", "learning_rate": 1.0, **keys})
+  tx = optimiser(optim, "generator", rounds)
   state, taken = tx.init(jnp.zeros(())), []
   for _ in range(updates):
     update, state = tx.update(jnp.float32(gradient), state)
@@ -344,9 +344,9 @@ def test_a_gradient_is_clipped_to_its_norm():
 def test_adam_is_that_of_its_paper():
   taken = steps(name="adam", learning_rate=0.1, schedule="constant", b1=0.8, b2=0.9, gradient=2.0, updates=2)
   assert taken == pytest.approx([0.1, 0.1], rel=1e-4)
-  config = base.get_config().optim.generator
-  config.update({"b1": 0.8, "b2": 0.9, "learning_rate": 0.1})
-  ours, theirs = optimiser(config, 10), optax.adam(0.1, 0.8, 0.9)
+  optim = base.get_config().optim
+  optim.generator.update({"b1": 0.8, "b2": 0.9, "learning_rate": 0.1})
+  ours, theirs = optimiser(optim, "generator", 10), optax.adam(0.1, 0.8, 0.9)
   states = [ours.init(jnp.zeros(())), theirs.init(jnp.zeros(()))]
   for gradient in (1.0, -3.0, 0.5):
     updates = [tx.update(jnp.float32(gradient), s) for tx, s in zip((ours, theirs), states, strict=True)]

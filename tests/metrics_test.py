@@ -122,7 +122,7 @@ def test_multi_scale_ssim_is_that_of_the_reference_code_with_its_shrinking_windo
   assert min(expected) < 0.97
 
 
-def test_a_negative_contrast_counts_as_zero_and_too_small_images_raises_one_sentence():
+def test_a_negative_contrast_counts_as_zero_and_too_small_images_raise_one_sentence():
   hr = np.linspace(0, 1, 32 * 32 * 3, dtype=np.float32).reshape(1, 32, 32, 3)
   protocol = PROTOCOL._replace(operator=Operator(factor=(1, 1)), border=0)
   assert run(["ms_ssim"], 1 - hr[None], {"hr": hr, "lr": hr}, protocol)["ms_ssim"][0] == 0
@@ -259,7 +259,7 @@ def test_a_border_may_leave_as_little_as_two_pixels(border):
 
 
 @pytest.mark.parametrize(("name", "border", "message"), [("ssim", 3, "11x11"), ("psnr", 8, "border = 8")])
-def test_a_image_too_small_for_the_protocol_is_an_error(name, border, message):
+def test_an_image_too_small_for_the_protocol_is_an_error(name, border, message):
   hr = HR[:, :16, :16]
   with pytest.raises(UserError, match=message):
     run([name], hr[None] / 255, batch_of(hr), PROTOCOL._replace(border=border))

@@ -262,7 +262,7 @@ def test_without_antialiasing_a_cubic_has_four_taps_at_the_centre_of_each_block_
     resize_matrix(8, 2, "gaussian", antialias=False)
 
 
-def test_sizes_that_do_not_fit_raises_one_sentence():
+def test_sizes_that_do_not_fit_raise_one_sentence():
   with pytest.raises(UserError, match="30x32 pixels cannot be reduced"):
     Operator().A(jnp.zeros((1, 30, 32, 3)))
   with pytest.raises(UserError, match="does not belong to an output"):

@@ -42,7 +42,7 @@ class TwoOutputs(nn.Module):
 
 def laplace(config, operator):
   net = make_network(config, "generator")
-  tx = optimiser(config.optim.generator, config.train.rounds)
+  tx = optimiser(config.optim, "generator", config.train.rounds)
 
   def losses(output, batch):
     mean, log_scale = output

@@ -68,12 +68,12 @@ def test_adamw_shrinks_kernels_alone_and_beside_adam():
 
   Parameters of another package may be in lists.
   """
-  config = base.get_config().optim.generator
-  config.update({"name": "adamw", "learning_rate": 0.1, "weight_decay": 0.5, "b1": 0.8, "b2": 0.9})
-  config.update({"schedule": "halve", "halve_at": (1,)})
+  optim = base.get_config().optim
+  optim.generator.update({"name": "adamw", "learning_rate": 0.1, "weight_decay": 0.5, "b1": 0.8, "b2": 0.9})
+  optim.generator.update({"schedule": "halve", "halve_at": (1,)})
   names = ("kernel", "bias", "scale", "noise_weight", "pinv")
   params = {"layer": {name: jnp.float32(2.0) for name in names}, "own": [jnp.float32(2.0)]}
-  tx = optimiser(config, 10)
+  tx = optimiser(optim, "generator", 10)
   state, expected = tx.init(params), dict.fromkeys(names, 2.0)
   m = v = 0.0
   for number, gradient in enumerate((1.0, -3.0)):
@@ -234,10 +234,12 @@ def test_parts_take_the_memory_of_a_part():
 
 @pytest.mark.parametrize("calls", [3, 10])
 def test_gradients_that_would_make_no_update_are_refused(calls):
-  config = base.get_config().optim.generator
-  config.accumulate = 4
-  with pytest.raises(UserError, match=f"accumulate is 4, .* {calls} gradients .* last {calls % 4} "):
-    optimiser(config, calls)
+  optim = base.get_config().optim
+  optim.generator.accumulate = 4
+  with pytest.raises(
+    UserError, match=f"config.optim.generator.accumulate is 4, .* {calls} gradients .* last {calls % 4} "
+  ):
+    optimiser(optim, "generator", calls)
 
 
 # Statistics of groups

@@ -257,9 +257,9 @@ def test_each_stage_chooses_the_nearest_to_the_truth_at_its_own_resolution():
 def test_the_schedule_of_the_rate_is_as_long_as_the_run_has_descents(monkeypatch, rounds, warmup):
   lengths = []
 
-  def noted(keys, calls):
+  def noted(optim, role, calls):
     lengths.append(calls)
-    return optimiser(keys, calls)
+    return optimiser(optim, role, calls)
 
   monkeypatch.setattr(importlib.import_module("sr_jax.methods.srim"), "optimiser", noted)
   config = config_of("srim", inner_rounds=4, warmup_rounds=warmup)  # 2 rounds of selection, then 4 of descent
@@ -397,7 +397,7 @@ def test_a_pool_that_is_no_multiple_of_the_minibatch_raises_one_sentence():
     make_method(config, make_operator(config))
 
 
-def test_weights_of_other_shapes_raises_one_sentence(vgg_file):
+def test_weights_of_other_shapes_raise_one_sentence(vgg_file):
   config = srim_network()
   config.method.features.update({"file": vgg_file, "layers": ("conv2_2",), "width": 2})
   method = make_method(config, make_operator(config))

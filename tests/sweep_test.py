@@ -224,7 +224,7 @@ def test_trials_that_two_programs_add_at_once_are_not_lost(tmp_path):
 
 @pytest.mark.parametrize("row", ["..", ".", "x" * 300])
 def test_a_row_that_no_folder_can_be_called_is_refused(tmp_path, row):
-  with pytest.raises(UserError, match="no folder can be called"):
+  with pytest.raises(UserError, match="cannot be a folder"):
     ledger.number_trials([Trial(row)], tmp_path)
 
 

@@ -189,7 +189,7 @@ def test_a_state_that_is_not_finite_is_not_saved_and_the_last_good_checkpoint_is
   assert int(load_run(tmp_path).state.step) == 1
 
 
-def test_two_trainings_in_one_workdir_raises_a_user_error_and_the_lock_ends_with_the_first(
+def test_two_trainings_in_one_workdir_raise_a_user_error_and_the_lock_ends_with_the_first(
   uninterrupted, tmp_path
 ):
   shutil.copytree(uninterrupted[0], tmp_path, dirs_exist_ok=True)

@@ -9,8 +9,8 @@ METHODS = {
       "inner_rounds": 20_000,  # M: descent steps for which a pool and its chosen latents are kept
       # Choose latents stage by stage (section 2.4), of a network that has several; False: all at once.
       "hierarchical": True,
-      # Of the lower stages' own distance in the loss. The paper trains the last stage's output alone (0), and
-      # nothing then makes a lower stage look like what its latents are chosen by.
+      # Weight of the lower stages' distances in the loss. The paper trains the last stage's output alone (0):
+      # a lower stage's latents are then chosen by a distance that its output is never trained on.
       "stage_weight": 0.0,
       "chunk": 10,  # candidates of one forward pass in the selection; divides m; memory grows with it
       # Rounds at the start in which the latents are zero, so that the network first learns the mean.

@@ -1,7 +1,7 @@
 """Explicit MAP Optimization for Photo-Realistic Super Resolution (Huang, Mao, Mohanty & Wu, 2021)."""
 
-# The paper: 10 hours of L1 before 5 days of 200,000 rounds. A round of L1 takes some 0.4 of the GAN's
-# (docs/plan.md), so that its part of the time is this many rounds.
+# The paper trains by L1 for 10 hours, then 200,000 rounds of the GAN in 5 days. An L1 round takes about 0.4
+# of a GAN round (docs/plan.md), so 10 hours are about this many L1 rounds.
 L1_ROUNDS = 40_000
 
 METHODS = {

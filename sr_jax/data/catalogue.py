@@ -18,7 +18,7 @@ def tfds_builder(name: str, data_dir: str) -> Any:
     raise _needs_tensorflow(name) from error
   except (ValueError, AssertionError) as error:  # an unknown data set, config or version
     reason = str(error).partition("\n")[0]
-    raise UserError(f"TFDS knows no data set {name!r} ({reason}); see tensorflow.org/datasets") from error
+    raise UserError(f"TFDS knows no data set {name!r} ({reason}): see tensorflow.org/datasets.") from error
 
 
 def prepare(name: str, data_dir: str = "", from_dir: str = "") -> str:
@@ -47,10 +47,10 @@ def prepare(name: str, data_dir: str = "", from_dir: str = "") -> str:
     if not tfds_builder(name, data_dir).is_prepared():
       if builder.MANUAL_DOWNLOAD_INSTRUCTIONS and isinstance(error, AssertionError | FileNotFoundError):
         hint = " ".join(builder.MANUAL_DOWNLOAD_INSTRUCTIONS.split())
-        raise UserError(f"{name} needs its original files, give their folder with --from: {hint}") from error
+        raise UserError(f"{name} needs its original files: give their folder with --from. {hint}") from error
       raise UserError(f"{name} could not be prepared in {builder.data_dir_root}: {error}") from error
   return str(builder.data_path)
 
 
 def _needs_tensorflow(name: str) -> UserError:
-  return UserError(f"preparing {name} needs TensorFlow, once: in the checkout, pip install -e '.[tf]'")
+  return UserError(f"Preparing {name} needs TensorFlow, once: in the checkout, pip install -e '.[tf]'")

@@ -48,21 +48,26 @@ def train_batches(
       records that cannot be used.
   """
   if batch % processes:
-    raise UserError(f"a batch of {batch} cannot be divided among {processes} processes; choose a multiple")
+    raise UserError(
+      f"config.train.batch of {batch} cannot be divided among {processes} processes: make it a multiple."
+    )
   if seed < 0:
-    raise UserError(f"the seed is {seed}; choose one of at least 0")
+    raise UserError(f"config.seed is {seed}: make it 0 or more.")
   turn = cfg.get("turn", False)
   if isinstance(source, Arrays):
     if cfg.crop or cfg.flip or turn:
       raise UserError(
-        f"{source.title} is neither cropped, mirrored nor turned: set data.crop=(), data.flip=False and "
-        "data.turn=False"
+        f"{source.title} is neither cropped, mirrored nor turned: set config.data.crop=(), "
+        "config.data.flip=False and config.data.turn=False."
       )
     return array_batches(source, seed=seed, batch=batch, start=start, process=process, processes=processes)
   usable = _Usable(source, tuple(cfg.crop), cfg.max_corrupt)
   rows, columns = usable.crop or usable.first["hr"].shape[:2]
   if turn and rows != columns:
-    raise UserError(f"data.turn turns images of {rows}x{columns} by 90 degrees: make data.crop square")
+    raise UserError(
+      f"config.data.turn turns images by 90 degrees, but they are {rows}x{columns}: make config.data.crop "
+      "square."
+    )
 
   def augment(element: tuple[int, Record], rng: np.random.Generator) -> Record:
     i, record = element
@@ -95,7 +100,7 @@ def _augment(
   u, v, mirror, quarters = rng.random(4)
   example, images = dict(record), [key for key in ("hr", "lr") if key in record]
   if crop:
-    # Rows and columns of hr for one of the smallest image.
+    # A crop begins at a pixel of the smallest image (lr if there is one), which is fy x fx pixels of hr.
     small = record[images[-1]].shape[:2]
     fy, fx = _factor(record)
     top, left = int(u * (small[0] - crop[0] // fy + 1)), int(v * (small[1] - crop[1] // fx + 1))
@@ -112,7 +117,7 @@ def _augment(
 
 
 class _Usable:
-  """A source in which a record that cannot be used stands for the next one that can."""
+  """A source in which the next usable record takes the place of one that cannot be used."""
 
   def __init__(self, source: Source, crop: tuple[int, ...], max_corrupt: int):
     self.source, self.crop, self.max_corrupt = source, crop, max_corrupt
@@ -123,7 +128,8 @@ class _Usable:
     factor = _factor(self.first)
     if any(part % f for part, f in zip(crop, factor, strict=False)):
       raise UserError(
-        f"{source.name(0)} brings its own lr, {_size(factor)} times smaller: make data.crop a multiple of it"
+        f"{source.name(0)} brings its own lr, {_size(factor)} times smaller: make config.data.crop a "
+        f"multiple of {_size(factor)}."
       )
 
   def __len__(self) -> int:
@@ -139,7 +145,10 @@ class _Usable:
       except CorruptRecord as error:
         reason = error
         self._count(i, error)
-    raise UserError(f"none of the {len(self)} records can be used; the last: {reason}")
+    raise UserError(
+      f"None of the {len(self)} records can be used: choose other images or a smaller config.data.crop. "
+      f"The last: {reason}"
+    )
 
   def _checked(self, i: int) -> Record:
     record = self.source[i]
@@ -159,7 +168,7 @@ class _Usable:
       if key in self.first and record[key].shape != self.first[key].shape:
         raise UserError(
           f"{self.source.name(i)} has {key} of {_size(record[key].shape)}, others have "
-          f"{_size(self.first[key].shape)}: set data.crop, whole images must share one size"
+          f"{_size(self.first[key].shape)}: set config.data.crop or resize, so that all have one size."
         )
     return record
 
@@ -170,8 +179,8 @@ class _Usable:
       self.corrupt.add(i)
       if len(self.corrupt) > self.max_corrupt:
         raise UserError(
-          f"{len(self.corrupt)} records cannot be used, more than data.max_corrupt={self.max_corrupt}; "
-          f"the last: {error}"
+          f"{len(self.corrupt)} records cannot be used, more than data.max_corrupt={self.max_corrupt}: "
+          f"replace them, or raise the limit. The last: {error}"
         )
       logging.getLogger(__name__).warning("%s; the next record takes its place", error)
 
@@ -225,7 +234,8 @@ def first_test_batch(source: Source, cfg: ConfigDict, *, batch: int = 1, factor:
   for found in test_batches(source, cfg, batch=batch, factor=factor):
     return found
   raise UserError(
-    f"min_bytes leaves out all {len(source)} images of {cfg.name}, split {cfg.split!r}: lower it"
+    f"config.eval.data.min_bytes leaves out all {len(source)} images of {cfg.name}, split {cfg.split!r}: "
+    "lower it."
   )
 
 
@@ -270,11 +280,12 @@ def _test_example(source: Source, cfg: ConfigDict, i: int, factor: tuple[int, in
   except Unwanted:
     raise
   except CorruptRecord as error:
-    raise UserError(f"{error}; mend it or take it out of the test set ({cfg.name})") from error
+    raise UserError(f"{error}; replace it or take it out of the test set ({cfg.name}).") from error
   h, w = (side // f for side, f in zip(record["hr"].shape, factor, strict=False))
   if not h or not w:
     raise UserError(
-      f"{source.name(i)} is {_size(record['hr'].shape)}, smaller than the factor {_size(factor)}"
+      f"{source.name(i)} is {_size(record['hr'].shape)}, smaller than the factor {_size(factor)}: take it "
+      "out of the test set, or choose a smaller config.operator.factor."
     )
   example = record | {
     "index": np.int32(i),
@@ -284,7 +295,8 @@ def _test_example(source: Source, cfg: ConfigDict, i: int, factor: tuple[int, in
   if "lr" in example and example["lr"].shape[:2] != (h, w):
     raise UserError(
       f"{source.name(i)} should have a low-resolution image of {_size((h, w))} by the factor "
-      f"{_size(factor)}, but its own is {_size(example['lr'].shape)}"
+      f"{_size(factor)}, but its own is {_size(example['lr'].shape)}: give one of that size, or set "
+      "config.operator.factor."
     )
   if "label" in example:
     example["label"] = np.int32(example["label"])

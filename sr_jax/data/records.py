@@ -9,15 +9,15 @@ from sr_jax import images
 
 
 class CorruptRecord(Exception):  # noqa: N818 (it says what it is)
-  """A record whose image cannot be decoded.
+  """A record that cannot be used: its image cannot be decoded, or has a size that does not fit.
 
   Attributes:
     name: the record, as `Source.name` gives it.
-    reason: what the decoder says.
+    reason: what the decoder says, or what is wrong with the size.
   """
 
   def __init__(self, name: str, reason: str):
-    super().__init__(f"{name} cannot be read: {reason}")
+    super().__init__(f"{name} cannot be used: {reason}")
     self.name = name
     self.reason = reason
 

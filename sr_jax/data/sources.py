@@ -30,7 +30,7 @@ Record = dict[str, Any]
 class Source(Protocol):
   """A random-access sequence of images.
 
-  `source[i]` is a dict: `hr` uint8 [H, W, C]; `lr` uint8 [h, w, C] if the record brings its own;
+  `source[i]` is a dict: `hr` uint8 [H, W, C] (float32 in ARRAYS); `lr` uint8 [h, w, C] if the record has one;
   `label` int if it has one. It raises CorruptRecord, and IndexError past the end. Arrays are read-only.
   """
 
@@ -55,28 +55,28 @@ def open_source(cfg: ConfigDict, key: str = "config.data") -> Source:
       unknown or not prepared.
   """
   if cfg.channels not in (1, 3):
-    raise UserError(f"{key}.channels is {cfg.channels}; choose 3 (RGB) or 1 (grey)")
+    raise UserError(f"{key}.channels is {cfg.channels}: choose 3 (RGB) or 1 (grey).")
   lr_dir, least = cfg.get("lr_dir", ""), cfg.get("min_bytes", 0)
   if cfg.name in ARRAYS:
     if cfg.channels != 1:
-      raise UserError(f"{key}.channels is {cfg.channels}, but {cfg.name} has 1: set it to 1")
+      raise UserError(f"{key}.channels is {cfg.channels}, but {cfg.name} has 1: set it to 1.")
     return ARRAYS[cfg.name](cfg.split)
   for kind, given in (("dir", cfg.dir), ("lr_dir", lr_dir)):
     if "://" in expand(given):
       raise UserError(
         f"{key}.{kind} is {expand(given)!r}, and images are read from folders of this machine alone: mount "
-        "it there, gs:// by gcsfuse for example, and give that folder"
+        "it there, gs:// by gcsfuse for example, and give that folder."
       )
   if cfg.name == "folder":
     source: Source = Folder(cfg.dir, lr_dir, cfg.channels, key, cfg.split, least)
   elif lr_dir:
-    raise UserError(f"{key}.lr_dir goes with {key}.name='folder', not with {cfg.name!r}; leave it empty")
+    raise UserError(f"{key}.lr_dir goes with {key}.name='folder', not with {cfg.name!r}: leave it empty.")
   else:
     root = Path(expand(cfg.dir))
     if cfg.dir and root.is_dir() and any(path.suffix in (".png", ".jpg", ".jpeg") for path in root.iterdir()):
       raise UserError(
         f"{key}.dir is {cfg.dir!r}, a folder of images, but {key}.name is the TFDS data set {cfg.name!r}: "
-        f"set {key}.name=folder"
+        f"set {key}.name=folder."
       )
     source = Tfds(cfg.name, cfg.split, expand(cfg.dir), cfg.channels, least)
   centre, size = cfg.get("centre", ()), cfg.get("resize", ())
@@ -89,8 +89,8 @@ def open_source(cfg: ConfigDict, key: str = "config.data") -> Source:
 class Folder:
   """The images of one or more folders, sorted by path within each; no copy is made.
 
-  Of a split such as "train[:90%]" or "test[-100:]" a folder knows the brackets alone: that part of each
-  folder's images in their order. Files smaller than `min_bytes` are left out before.
+  Of `split`, such as "train[:90%]" or "test[-100:]", only the brackets count: they take that part of each
+  folder's sorted images. Files smaller than `min_bytes` are left out first.
   """
 
   def __init__(
@@ -103,23 +103,28 @@ class Folder:
       found = [path.relative_to(root) for path in _images(root) if path.stat().st_size >= min_bytes]
       files.append(found[_part(split, len(found), f"{key}.split")])
     if not any(files):
-      raise UserError(f"{key}.split {split!r} and {key}.min_bytes {min_bytes} leave no image; widen them")
+      raise UserError(f"{key}.split {split!r} and {key}.min_bytes {min_bytes} leave no image: widen them.")
     self.files = [root / file for root, found in zip(roots, files, strict=True) for file in found]
     self.lr_files: list[Path] = []
     if lr_folders:
       lr_roots = [self._root(part, f"{key}.lr_dir") for part in expand(lr_folders).split(":")]
       if len(lr_roots) != len(roots):
-        raise UserError(f"{key}.lr_dir has {len(lr_roots)} folders and {key}.dir {len(roots)}; pair them")
+        raise UserError(
+          f"{key}.lr_dir has {len(lr_roots)} folders and {key}.dir {len(roots)}: give one for each, in order."
+        )
       self.lr_files = [root / file for root, found in zip(lr_roots, files, strict=True) for file in found]
       missing = [path for path in self.lr_files if not path.is_file()]
       if missing:
-        raise UserError(f"{len(missing)} low-resolution images are missing, the first is {missing[0]}")
+        raise UserError(
+          f"{len(missing)} low-resolution images are missing, the first is {missing[0]}: give {key}.lr_dir a "
+          "file of the same name for each image."
+        )
 
   @staticmethod
   def _root(part: str, key: str) -> Path:
     root = Path(part).expanduser()
     if not part or not root.is_dir():
-      raise UserError(f"{key}: there is no folder {str(root) if part else ''!r}; give a folder of images")
+      raise UserError(f"{key}: there is no folder {str(root) if part else ''!r}: give a folder of images.")
     return root
 
   def __len__(self) -> int:
@@ -140,7 +145,7 @@ def _part(split: str, count: int, key: str) -> slice:
   match = re.fullmatch(r"\w*(?:\[(-?\d+%?)?:(-?\d+%?)?\])?", split)
   if not match:
     raise UserError(
-      f"{key} is {split!r}; of a folder take a part by its brackets, such as train[:90%] or [-100:]"
+      f"{key} is {split!r}, which is no part of a folder: use brackets, such as train[:90%] or [-100:]."
     )
 
   def position(text: str | None) -> int | None:
@@ -150,7 +155,7 @@ def _part(split: str, count: int, key: str) -> slice:
 
 
 def _files(folder: Path, around: set[str]) -> Iterator[Path]:
-  """All files below a folder, also of folders that are links, but of none that lies within itself."""
+  """All files below a folder; symbolic links are followed, but not back into a folder above."""
   if (real := os.path.realpath(folder)) in around:
     return
   for path in folder.iterdir():
@@ -166,12 +171,12 @@ def _images(root: Path) -> list[Path]:
   found = (p for p in _files(root, set()) if p.suffix.lower() in suffixes and not p.name.startswith("."))
   files = sorted((p for p in found if p.is_file()), key=lambda p: p.relative_to(root).as_posix())
   if not files:
-    raise UserError(f"the folder {str(root)!r} has no images in it")
+    raise UserError(f"The folder {str(root)!r} has no images in it: choose another.")
   return files
 
 
 class Tfds:
-  """A split of a TFDS data set that was prepared as array_record; an embedded one is on first use."""
+  """A split of a TFDS data set that is prepared as array_record; an embedded one is prepared on first use."""
 
   def __init__(self, name: str, split: str, data_dir: str, channels: int, min_bytes: int = 0):
     self.dataset, self.split, self.channels, self.min_bytes = name, split, channels, min_bytes
@@ -183,7 +188,7 @@ class Tfds:
       words = f" --data-dir {data_dir}" * bool(data_dir)
       words += " --from FOLDER_OF_ITS_FILES" * bool(builder.MANUAL_DOWNLOAD_INSTRUCTIONS)
       raise UserError(
-        f"{name} is not prepared in {builder.data_dir_root}: run `sr-jax prepare {name}{words}` once"
+        f"{name} is not prepared in {builder.data_dir_root}: run `sr-jax prepare {name}{words}` once."
       )
     features = builder.info.features
     images = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
@@ -191,7 +196,9 @@ class Tfds:
     candidates = [key for key in images if key != "lr"]
     preferred = [key for key in ("image", "hr") if key in candidates] or candidates
     if not preferred or (len(preferred) > 1 and preferred is candidates):
-      raise UserError(f"{name} has the images {candidates}; none is called 'image' or 'hr'")
+      raise UserError(
+        f"{name} has the images {candidates}, none of them called 'image' or 'hr': choose another data set."
+      )
     self.hr = preferred[0]
     sizes = sorted(
       (path.name, path.stat().st_size) for path in Path(builder.data_path).glob("*array_record*")
@@ -199,7 +206,7 @@ class Tfds:
     self.contents = f"version {builder.version}, files and bytes {sizes}"
     self.label = "label" in features and isinstance(features["label"], tfds.features.ClassLabel)
     if builder.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
-      raise UserError(f"{name} in {builder.data_path} is not array_record: use another data.dir")
+      raise UserError(f"{name} in {builder.data_path} is not array_record: use another data.dir.")
     try:
       # The images stay encoded here: PIL decodes those that are wanted, to the wanted channels.
       self.records = builder.as_data_source(split, decoders={k: tfds.decode.SkipDecoding() for k in images})
@@ -207,10 +214,10 @@ class Tfds:
     except ValueError as error:
       known = ", ".join(builder.info.splits)
       raise UserError(
-        f"{name} has no split {split!r}; it has {known}, and parts such as train[:90%]"
+        f"{name} has no split {split!r}: choose one of {known}, or a part such as train[:90%]."
       ) from error
     if not len(self.records):
-      raise UserError(f"the split {split!r} of {name} has no records")
+      raise UserError(f"The split {split!r} of {name} has no records: choose another.")
 
   def __len__(self) -> int:
     return len(self.records)
@@ -232,7 +239,7 @@ class Tfds:
 
 
 def summary(source: Source) -> str:
-  """The number of its images and a digest of their names, and of a prepared data set's own; not of pixels."""
+  """The number of images and a digest of their names, and of a TFDS data set's version and file sizes."""
   inner = source
   while isinstance(inner, Framed | Cached):
     inner = inner.source
@@ -263,7 +270,7 @@ class Framed:
   """The images of a source, cut to their centre and resized.
 
   Args:
-    centre: (rows, columns) cut from the middle; () for the largest part that has the shape of `resize`.
+    centre: (rows, columns) cut from the middle; () for the largest part with the aspect ratio of `resize`.
     resize: (rows, columns) to which that is resized (PIL's bicubic, antialiased); () to leave it.
     stretch: without a `centre`, resize the whole image, whatever its shape, and not the largest part.
   """
@@ -273,8 +280,8 @@ class Framed:
   ):
     for name, size in (("centre", centre), ("resize", resize)):
       if size and (len(size) != 2 or min(size) < 1):
-        raise UserError(f"{key}.{name} is {size}; give (rows, columns), or () for none")
-    self.source, self.centre, self.resize, self.stretch = source, centre, resize, stretch
+        raise UserError(f"{key}.{name} is {size}: give (rows, columns), or () for none.")
+    self.source, self.centre, self.resize, self.stretch, self.key = source, centre, resize, stretch, key
     self.name: Callable[[int], str] = source.name
 
   def __len__(self) -> int:
@@ -282,6 +289,11 @@ class Framed:
 
   def __getitem__(self, i: int) -> Record:
     record = self.source[i]
+    if "lr" in record:
+      raise UserError(
+        f"{self.name(i)} brings its own lr, which is not cut or resized with it: set {self.key}.centre=() "
+        f"and {self.key}.resize=()."
+      )
     hr = record["hr"]
     height, width = hr.shape[:2]
     rows, columns = self.centre or self.resize

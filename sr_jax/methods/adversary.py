@@ -1,6 +1,7 @@
-"""What methods share in which a generator plays against a critic or a discriminator.
+"""What methods with a generator and a critic or a discriminator share.
 
-Below it the critic of a Wasserstein GAN with gradient penalty (Gulrajani et al., 2017), of VarSR and MR-GAN.
+The functions about a critic are those of a Wasserstein GAN with gradient penalty (Gulrajani et al., 2017),
+which VarSR and MR-GAN train.
 """
 
 from collections.abc import Sequence
@@ -41,7 +42,7 @@ def init_players(net: Any, role: str, opponent: Any, key: Key, x: Array, y: Arra
 
 
 def split_columns(batch: Batch, columns: int) -> list[Batch]:
-  """A batch viewed as [B / columns, columns], by columns: unlike blocks they stay on their devices."""
+  """The columns of a batch viewed as [B / columns, columns]; unlike blocks, they stay on their devices."""
   parts = jax.tree.map(lambda v: v.reshape(-1, columns, *v.shape[1:]), batch)
   return [{name: value[:, column] for name, value in parts.items()} for column in range(columns)]
 

@@ -1,6 +1,6 @@
 """AffGAN and SoftGAN: amortised MAP inference by an adversary (Sonderby et al., arXiv 1610.04490).
 
-Objective (Eq. 10): D minimises -E log D(y) - E log(1 - D(G(x))), G minimises -E log D(G(x)) / (1 - D(G(x))),
+Objective (Eq. 10): D minimises -E log D(y) - E log(1 - D(G(x))), G minimises -E log[D(G(x)) / (1 - D(G(x)))],
 which is -E of D's logit and descends on KL[q_G || p_Y] (appendix A). With `consistency` "project" it is
 AffGAN; with "none" and a `soft_weight` SoftGAN, G then also minimises MAE(x, A G(x)). A generator with noise
 channels is the stochastic AffGAN of appendix F, which minimises E_x KL[q(y | x) || p(y | x)] (Eq. 47).
@@ -64,8 +64,8 @@ def amap_gan(config: ConfigDict, operator: Operator) -> Method:
     )
   net, discriminator = make_generator(config), make_network(config, "discriminator")
   tx = {
-    "generator": optimiser(config.optim.generator, rounds),
-    "discriminator": optimiser(config.optim.discriminator, rounds * columns),
+    "generator": optimiser(config.optim, "generator", rounds),
+    "discriminator": optimiser(config.optim, "discriminator", rounds * columns),
   }
   latents = make_latents(net)
   sample = make_sample(operator, latents, is_deterministic(net))

@@ -27,7 +27,7 @@ def guided(make_prior: Callable[[ConfigDict], Prior]) -> Callable[[ConfigDict, O
   def make(config: ConfigDict, operator: Operator) -> Method:
     settings, rounds, count = config.method, config.train.rounds, config.method.snapshots
     prior, net = make_prior(config), make_generator(config)
-    tx = optimiser(config.optim.generator, rounds)
+    tx = optimiser(config.optim, "generator", rounds)
     latents = make_latents(net)
     sample = make_sample(operator, latents, is_deterministic(net))
 

@@ -137,7 +137,7 @@ def train_prior(make_prior: Callable[[ConfigDict], Prior]) -> Callable[[ConfigDi
       raise UserError(
         f"config.method.snapshots is {count}, more than its stage's {rounds} rounds: take fewer."
       )
-    tx = optimiser(config.optim.prior, rounds)
+    tx = optimiser(config.optim, "prior", rounds)
 
     def first(key: Key, batch: Batch) -> State:
       network = init(prior.net, key, to_float(batch["hr"]))

@@ -19,7 +19,7 @@ def classifier(config: ConfigDict, operator: Operator) -> Method:
   """Network: "classifier" (`configs/papers/varsr.py`); the data set must have labels."""
   del operator
   net = make_network(config, "classifier")
-  tx = optimiser(config.optim.classifier, config.train.rounds)
+  tx = optimiser(config.optim, "classifier", config.train.rounds)
 
   def cross_entropy(logits: Array, batch: Batch) -> Array:
     if "label" not in batch:

@@ -41,7 +41,7 @@ def mr_gan(config: ConfigDict, operator: Operator) -> Method:
   net, critic = make_generator(config), make_network(config, "critic")
   if is_deterministic(net):
     raise UserError("config.networks.generator draws nothing, so MR-GAN has no moments: give it a latent.")
-  tx = {role: optimiser(config.optim[role], rounds) for role in ("generator", "critic")}
+  tx = {role: optimiser(config.optim, role, rounds) for role in ("generator", "critic")}
   latents = make_latents(net)
   sample = make_sample(operator, latents)
 

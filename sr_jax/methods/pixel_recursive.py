@@ -68,12 +68,14 @@ def _make(
 ) -> Method:
   if config.consistency == "learned":
     raise UserError("config.consistency is 'learned', for networks whose output is an image: choose none.")
-  tx = optimiser(config.optim.generator, config.train.rounds)
+  tx = optimiser(config.optim, "generator", config.train.rounds)
 
   def losses(params: Params, conditioning: Array, batch: Batch) -> Metrics:
     """The terms of the loss, which are the objective too: [B] each, in bits per sub-pixel."""
     if batch["hr"].dtype != jnp.uint8:
-      raise UserError("The likelihood of sub-pixels is of images of bytes: choose another data set.")
+      raise UserError(
+        "Methods pixel_recursive and pixel_independent need images of bytes: choose another config.data.name."
+      )
     tokens = batch["hr"].astype(jnp.int32)
     alone = bits(conditioning, tokens)
     if prior is None:

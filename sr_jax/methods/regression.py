@@ -18,7 +18,7 @@ from sr_jax.ops import Operator, to_float
 def regression(config: ConfigDict, operator: Operator) -> Method:
   """Keys: `config.method.loss` ("mse" | "mae")."""
   net = make_generator(config)
-  tx = optimiser(config.optim.generator, config.train.rounds)
+  tx = optimiser(config.optim, "generator", config.train.rounds)
   distance = choose({"mse": jnp.square, "mae": jnp.abs}, config.method.loss, "config.method.loss")
   # A point estimate has no spread at any temperature.
   latents = make_latents(net)._replace(draw=lambda state, lr, key, temperature: zero_latent(net, lr))

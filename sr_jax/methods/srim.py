@@ -108,7 +108,7 @@ def srim(config: ConfigDict, operator: Operator) -> Method:
   warm_rounds = min(config.train.rounds, -(-settings.warmup_rounds // rounds_per_batch) * rounds_per_batch)
   pools, rest = divmod(config.train.rounds - warm_rounds, rounds_per_batch)
   updates = warm_rounds + pools * settings.inner_rounds + max(0, rest - columns)
-  tx = optimiser(config.optim.generator, updates)
+  tx = optimiser(config.optim, "generator", updates)
   features = make_features(settings.features, config.data.channels)
   drawn = make_latents(net)
 

@@ -46,7 +46,7 @@ def srmap(config: ConfigDict, operator: Operator) -> Method:
     raise UserError(
       "config.method.diversity_weight asks for diversity of a generator that draws nothing: set it to 0."
     )
-  tx = {role: optimiser(config.optim[role], rounds) for role in ("generator", "critic")}
+  tx = {role: optimiser(config.optim, role, rounds) for role in ("generator", "critic")}
   latents = make_latents(net)
   sample = make_sample(operator, latents, is_deterministic(net))
 

@@ -61,8 +61,8 @@ def varsr(config: ConfigDict, operator: Operator) -> Method:
         "three the same."
       )
   critic: Any = make_network(config, "critic") if settings.adversarial_weight else None
-  together = {role: optimiser(config.optim[role], rounds) for role in ("generator", *encoders)}
-  critic_tx = {"critic": optimiser(config.optim.critic, rounds)} if critic else {}
+  together = {role: optimiser(config.optim, role, rounds) for role in ("generator", *encoders)}
+  critic_tx = {"critic": optimiser(config.optim, "critic", rounds)} if critic else {}
 
   def encode(role: str, state: State, params: dict[str, Params], image: Array) -> tuple[Gaussian, Any]:
     return train_pass(encoders[role], params[role], state.stats[role], image)

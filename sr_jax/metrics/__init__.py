@@ -59,9 +59,10 @@ class Metric(NamedTuple):
   """What is measured of samples, and how it is shown.
 
   Attributes:
-    fn: (samples, batch, protocol), and the weights if the metric has any -> [n, B], or [B] if it is about the
-      set of an image's samples, or with `over` features [1 + n, B, D] of the truths and the samples. Samples
-      are float [n, B, H, W, C] in [0, 1], unclipped.
+    fn: (samples, batch, protocol), and a fourth argument, the weights, if `read` is given. Returns [n, B]; or
+      [B] for a metric of the set of an image's samples; or with `over` the features [1 + n, B, D] of the
+      truths and of the samples. Samples are float [n, B, H, W, C] in [0, 1], unclipped; for `batch` see
+      `measure`.
     better: "higher" | "lower", which tells the best of the samples; "" for a metric about the set.
     format: of its numbers in a table.
     read: config.eval -> the weights of a network that it measures with, read once and passed as arguments of

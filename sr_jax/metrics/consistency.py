@@ -7,7 +7,7 @@ sample is unclipped unless the name says 8bit: clipping moves it off {y : Ay = x
 import jax.numpy as jnp
 
 from sr_jax import losses
-from sr_jax.losses import PIXELS
+from sr_jax.losses import IMAGE_AXES
 from sr_jax.metrics.protocol import Array, Batch, Protocol, decibels
 from sr_jax.ops.colour import quantise
 
@@ -44,17 +44,17 @@ def lr_psnr_worst(samples: Array, batch: Batch, protocol: Protocol) -> Array:
 
 def _lr_psnr_rounded(samples: Array, lr: Array, protocol: Protocol) -> Array:
   reduced = protocol.operator.degrade(quantise(samples))
-  return decibels(jnp.mean((reduced - lr) ** 2, PIXELS), FLOOR)
+  return decibels(jnp.mean((reduced - lr) ** 2, IMAGE_AXES), FLOOR)
 
 
 def lr_mse(samples: Array, batch: Batch, protocol: Protocol) -> Array:
   """Mean squared distance between A(sample) and the input, on the [0, 1] scale."""
-  return jnp.mean((protocol.operator.A(samples) - batch["lr"]) ** 2, PIXELS)
+  return jnp.mean((protocol.operator.A(samples) - batch["lr"]) ** 2, IMAGE_AXES)
 
 
 def lr_l2(samples: Array, batch: Batch, protocol: Protocol) -> Array:
   """Euclidean distance between A(sample) and the input: the root of the sum over all sub-pixels."""
-  return jnp.sqrt(jnp.sum((protocol.operator.A(samples) - batch["lr"]) ** 2, PIXELS))
+  return jnp.sqrt(jnp.sum((protocol.operator.A(samples) - batch["lr"]) ** 2, IMAGE_AXES))
 
 
 def lr_l1(samples: Array, batch: Batch, protocol: Protocol) -> Array:

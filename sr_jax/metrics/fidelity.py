@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sr_jax.errors import UserError
-from sr_jax.losses import PIXELS
+from sr_jax.losses import IMAGE_AXES
 from sr_jax.metrics.protocol import Array, Batch, Protocol, as_saved, as_saved_luma, crop, decibels
 from sr_jax.ops import swiss_roll
 
@@ -24,13 +24,13 @@ SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 def psnr(samples: Array, batch: Batch, protocol: Protocol) -> Array:
   """Peak signal-to-noise ratio in dB over all channels, of 8-bit images without the border."""
   images, truths = as_saved(samples, batch, protocol)
-  return decibels(jnp.mean((images - truths) ** 2, PIXELS), FLOOR)
+  return decibels(jnp.mean((images - truths) ** 2, IMAGE_AXES), FLOOR)
 
 
 def psnr_y(samples: Array, batch: Batch, protocol: Protocol) -> Array:
   """`psnr` of the luma as MATLAB's scripts take it: bicubic enlargement has 28.42 dB on Set5 x4, border 4."""
   images, truths = as_saved_luma(samples, batch, protocol)
-  return decibels(jnp.mean((images - truths) ** 2, PIXELS), FLOOR)
+  return decibels(jnp.mean((images - truths) ** 2, IMAGE_AXES), FLOOR)
 
 
 def ssim(samples: Array, batch: Batch, protocol: Protocol) -> Array:
@@ -59,8 +59,8 @@ def ms_ssim(samples: Array, batch: Batch, protocol: Protocol) -> Array:
   images, truths = as_saved(samples, batch, protocol)
   if min(truths.shape[-3:-1]) < 2 ** (len(SCALE_WEIGHTS) - 1):
     raise UserError(
-      f"MS-SSIM halves images four times and eval.border leaves {truths.shape[-3:-1]} of one; set a "
-      "smaller border or take ms_ssim out of eval.metrics."
+      "MS-SSIM halves images four times and needs 16 pixels a side, but config.eval.border leaves "
+      f"{truths.shape[-3:-1]} of one: set a smaller border, or take ms_ssim out of config.eval.metrics."
     )
   result = jnp.ones(images.shape[:-3])
   for scale, weight in enumerate(SCALE_WEIGHTS):
@@ -78,23 +78,26 @@ def psnr_uint8_wrapped(samples: Array, batch: Batch, protocol: Protocol) -> Arra
   """
   images, truths = (jnp.round(v * 255).astype(jnp.int32) for v in as_saved(samples, batch, protocol))
   wrapped = (images - truths) ** 2 % 256
-  return decibels(jnp.mean(wrapped / 255**2, PIXELS), FLOOR)
+  return decibels(jnp.mean(wrapped / 255**2, IMAGE_AXES), FLOOR)
 
 
 def mse(samples: Array, batch: Batch, protocol: Protocol) -> Array:
   """Mean squared error on the [0, 1] scale, of clipped but unrounded samples without the border."""
-  return jnp.mean((_clipped(samples, protocol) - crop(batch["hr"], protocol)) ** 2, PIXELS)
+  return jnp.mean((_clipped(samples, protocol) - crop(batch["hr"], protocol)) ** 2, IMAGE_AXES)
 
 
 def mae(samples: Array, batch: Batch, protocol: Protocol) -> Array:
   """Mean absolute error on the [0, 1] scale, of clipped but unrounded samples without the border."""
-  return jnp.mean(jnp.abs(_clipped(samples, protocol) - crop(batch["hr"], protocol)), PIXELS)
+  return jnp.mean(jnp.abs(_clipped(samples, protocol) - crop(batch["hr"], protocol)), IMAGE_AXES)
 
 
 def swiss_roll_nll(samples: Array, batch: Batch, protocol: Protocol) -> Array:
   """-log p(sample) in nats under the density of the Swiss roll; its mean is the cross-entropy H[q, p_Y]."""
   if samples.shape[-3:] != swiss_roll.SHAPE:
-    raise UserError(f"swiss_roll_nll is of the data set swiss_roll, not of images of {samples.shape[-3:]}.")
+    raise UserError(
+      f"The metric swiss_roll_nll needs the data set swiss_roll, but images are {samples.shape[-3:]}: take "
+      "it out of config.eval.metrics."
+    )
   return -swiss_roll.log_density(samples)
 
 
@@ -106,8 +109,8 @@ def _ssim(images: Array, truths: Array) -> Array:
   H, W = truths.shape[-3:-1]
   if min(H, W) < WINDOW:
     raise UserError(
-      f"SSIM needs {WINDOW}x{WINDOW} pixels and eval.border leaves {H}x{W} of an image; "
-      "set a smaller border or take ssim and ssim_y out of eval.metrics."
+      f"SSIM needs {WINDOW}x{WINDOW} pixels and config.eval.border leaves {H}x{W} of an image: "
+      "set a smaller border, or take ssim and ssim_y out of config.eval.metrics."
     )
   return jax.vmap(lambda one: dm_pix.ssim(one, truths, filter_size=WINDOW))(images)
 
@@ -142,4 +145,4 @@ def _local_similarity(images: Array, truths: Array, *, luminance: bool) -> Array
   value = (2 * variances[2] + c2) / (variances[0] + variances[1] + c2)
   if luminance:
     value *= (2 * means[0] * means[1] + c1) / (means[0] ** 2 + means[1] ** 2 + c1)
-  return jnp.mean(value, PIXELS)
+  return jnp.mean(value, IMAGE_AXES)

@@ -1,7 +1,8 @@
 """LPIPS, the learned perceptual distance (Zhang et al., arXiv 1801.03924), from plain weight files.
 
-Samples and truths as 8-bit files would hold them, without the border. Squares of the difference of features
-of unit length, weighed by channel, averaged over positions and summed over layers. Lower is more alike.
+Samples and truths are taken as 8-bit files would hold them, without the border. LPIPS is the squared
+difference of features of unit length, weighted by channel, averaged over positions and summed over layers.
+Lower is more alike.
 """
 
 import itertools
@@ -46,7 +47,7 @@ def read_lpips(settings: ConfigDict) -> dict[str, Any]:
 
 
 def read_backbone(settings: ConfigDict) -> Backbone:
-  """The network that `config.eval.lpips`, which is given, names; raises UserError as `read_lpips`."""
+  """The network that `settings`, here `config.eval.lpips`, names; raises UserError as `read_lpips`."""
   choose(BACKBONES, settings.net, f"{KEY}.net")
   arrays = read_arrays(settings.backbone, f"{KEY}.backbone", settings.backbone_sha256, WITHOUT)
   try:

@@ -41,7 +41,7 @@ def crop(x: Array, protocol: Protocol) -> Array:
   H, W, border = x.shape[-3], x.shape[-2], protocol.border
   if min(H, W) <= 2 * border:
     raise UserError(
-      f"eval.border = {border} leaves nothing of an image of {H}x{W} pixels; "
+      f"config.eval.border = {border} leaves nothing of an image of {H}x{W} pixels: "
       "set a smaller border or evaluate larger images."
     )
   return x[..., border : H - border, border : W - border, :]

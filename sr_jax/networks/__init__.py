@@ -3,8 +3,8 @@
 A network is made from what the run has (`factor`, `channels`, `dtype`: those that its constructor takes) and
 from its own keys. A **generator** is a Flax module with
 
-- `latent(lr_shape)`: what it draws for one image with an input [h, w, C], a pytree of shapes of standard
-  normal numbers; `()` if it draws nothing;
+- `latent(lr_shape)`: a pytree of `jax.ShapeDtypeStruct`, the shapes of the standard normal numbers that it
+  draws for one input [h, w, C]; `()` if it draws nothing;
 - `__call__(x, latent, train)`: inputs [B, h, w, C] and latents with a first axis B -> images [B, H, W, C];
 - `reach`, if it can be used in tiles: see `method.Latents`.
 

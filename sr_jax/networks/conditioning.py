@@ -2,10 +2,11 @@
 
 ResNet blocks, and between them a transposed convolution of stride 2 and a ReLU for every doubling, 32 feature
 maps throughout, after a 1x1 convolution of the input. `Conditioning` ends in the logits A_i(x) of Eq. 6;
-`TanhResidual`, the regression that the paper compares with (section 5), in three channels, tanh, and the
-bicubic enlargement. Keys: `configs/papers/pixel_recursive.py`. Section 5 suggests that a ReLU ends the
-network: here it ends the last block, before the logits, which are linear, because a ReLU on logits would stop
-the gradient of every value that is less probable than another.
+`TanhResidual`, the regression that the paper compares with (section 5), adds tanh of one output for each
+colour to the bicubic enlargement. Keys: `configs/papers/pixel_recursive.py`.
+
+Section 5 suggests that a ReLU ends the network: here it ends the last block, before the logits, which are
+linear, because a ReLU on logits would stop the gradient of every value that is less probable than another.
 """
 
 from collections.abc import Sequence
@@ -34,7 +35,7 @@ class _ConditioningFields(nn.Module):
     channels: C, colours of an image.
     width: feature maps.
     blocks: ResNet blocks at each size.
-    norm: "batch" (He et al., 2016; Table 2 names none) | "none".
+    norm: "batch" (He et al., 2016; Table 2 names none) | "instance" | "none".
     whole: hidden units of a fully connected path beside the first convolution, which can move things across
       the image; inputs then have one size. 0: none, as in the paper.
     stddev: of the normal numbers that the initial weights of convolutions are, cut at two deviations as
@@ -107,7 +108,7 @@ class Conditioning(_ConditioningFields):
 
 
 class TanhResidual(_ConditioningFields):
-  """Generator without a latent: bicubic(x) + tanh of the conditioning network's three channels."""
+  """Generator without a latent: bicubic(x) + tanh of the conditioning network's C output channels."""
 
   def latent(self, lr_shape: Sequence[int]) -> tuple[()]:
     """It draws nothing."""

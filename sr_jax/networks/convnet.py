@@ -44,7 +44,7 @@ class Trunk(nn.Module):
 
   def __post_init__(self) -> None:
     check_norm(self.norm)
-    choose(ACTIVATIONS, self.activation, "activation of a network")
+    choose(ACTIVATIONS, self.activation, "config.networks.*.activation")
     if self.strides and (len(self.strides) != len(self.widths) or min(self.strides) < 1):
       raise UserError(
         f"A network has widths {self.widths} and strides {self.strides}: give one for each layer."
@@ -95,7 +95,7 @@ class ConvNet(nn.Module):
     return None if self.norm == "instance" else (len(self.widths) + 1) * (self.kernel // 2)
 
   def __post_init__(self) -> None:
-    choose(OUTPUTS, self.output, "output of a network")
+    choose(OUTPUTS, self.output, "config.networks.*.output")
     super().__post_init__()
 
   @nn.compact

@@ -44,7 +44,7 @@ class Critic(nn.Module):
   norm: str
 
   def __post_init__(self) -> None:
-    check_choice(("instance", "none"), self.norm, "norm of a critic")
+    check_choice(("instance", "none"), self.norm, "config.networks.critic.norm")
     super().__post_init__()
 
   @nn.compact

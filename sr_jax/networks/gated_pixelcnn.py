@@ -64,12 +64,18 @@ class GatedPixelCNN(nn.Module):
   def __post_init__(self) -> None:
     if min(self.width, self.head) < self.channels:
       raise UserError(
-        f"The prior has width {self.width} and head {self.head}: each colour needs its own unit."
+        f"config.networks.generator.prior has width {self.width} and head {self.head}, but each colour needs "
+        f"a unit of its own: make both {self.channels} or more."
       )
     if min(self.kernel, self.first_kernel) < 3:
-      raise UserError("The prior's kernel and first_kernel must be odd and 3 or more.")
+      raise UserError(
+        f"config.networks.generator.prior has kernel {self.kernel} and first_kernel {self.first_kernel}: "
+        "make both odd and 3 or more."
+      )
     if self.layers < 1 or self.levels < 2:
-      raise UserError("The prior needs one layer and two levels or more.")
+      raise UserError(
+        f"The prior has {self.layers} layers and {self.levels} levels: give one layer and two levels or more."
+      )
     super().__post_init__()
 
   def _masked(self, name: str, features: int, kernel: int, parts: int = 1, first: bool = False) -> MaskedConv:

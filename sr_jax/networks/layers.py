@@ -35,7 +35,7 @@ CONV_LAYOUT = ("NHWC", "HWIO", "NHWC")  # of `lax.conv_general_dilated`: images,
 
 def check_norm(norm: str) -> None:
   """Refuse a normalisation that does not exist."""
-  check_choice(NORMS, norm, "norm of a network")
+  check_choice(NORMS, norm, "config.networks.*.norm")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Training:
     return getattr(self, key)
 
   def of(self, step: Callable[..., Any], name: str = "this run") -> Callable[..., Any]:
-    """A method's step that is computed so; a key without effect on it is named in the log."""
+    """A method's step, computed with these settings; the log names those that had no effect on it."""
 
     @functools.wraps(step)
     def call(*args: Any) -> Any:
@@ -96,7 +96,7 @@ class BatchNorm(nn.BatchNorm):
   mean over the groups (Hoffer et al., 2017, arXiv 1705.08741).
 
   Raises:
-    UserError: groups that do not divide the images, or with keys of Flax's that they do not have.
+    UserError: `ghost_batch` does not divide the images, or a mask, another axis, or no bias or scale is set.
   """
 
   @nn.compact
@@ -133,8 +133,15 @@ class BatchNorm(nn.BatchNorm):
 
 
 def normalise(h: Array, norm: str, train: bool, dtype: jnp.dtype) -> Array:
-  """Normalisation of [B, H, W, C] by the batch's statistics, or with train=False by running ones; or of each
-  feature map by its own, which would erase a map of a single pixel and leaves it as it is."""
+  """Normalises h [B, H, W, C].
+
+  Args:
+    h: the feature maps.
+    norm: "batch": by the batch's statistics, with train=False by the running ones; "instance": each feature
+      map by its own, except maps of one pixel, which would become 0 and stay as they are; or "none".
+    train: see `norm`.
+    dtype: of the result.
+  """
   if norm == "none" or (norm == "instance" and h.shape[1] * h.shape[2] == 1):
     return h
   if norm == "instance":

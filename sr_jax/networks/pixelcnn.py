@@ -25,8 +25,9 @@ def causal_mask(
   """Ones where a pixel may look: [k_y // 2 + 1, k_x, in, out], the rows of a kernel down to its centre.
 
   Of a kernel of one row only the columns up to the centre are left: [1, k_x // 2 + 1, in, out].
-  At the centre a unit of colour group g sees the groups below g, and with `first` False g itself too: a
-  first layer sees colours, of which its own is to be predicted; later layers see units that may be seen.
+  At the centre a unit of colour group g sees the groups below g, and with `first` False (mask B) g itself
+  too: the first layer (mask A) sees the image, whose colour g is to be predicted; in later layers the units
+  of group g do not depend on colour g.
   The outputs are `parts` equal parts, each with all the groups: a gate's two halves.
   """
   rows, centre = kernel[0] // 2 + 1, kernel[1] // 2

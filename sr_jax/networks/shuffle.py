@@ -27,6 +27,9 @@ def space_to_depth(y: Array, factor: tuple[int, int]) -> Array:
   """The inverse: [B, fy * h, fx * w, C] -> [B, h, w, fy * fx * C]; UserError where blocks do not fit."""
   (b, height, width, c), (fy, fx) = y.shape, factor
   if min(fy, fx) < 1 or height % fy or width % fx:
-    raise UserError(f"Blocks of {fy}x{fx} do not divide an image of {height}x{width}: choose another `fold`.")
+    raise UserError(
+      f"Blocks of {fy}x{fx} do not divide an image of {height}x{width}: choose another `fold`, "
+      "fewer `widths` of a critic or classifier, or another config.data.crop."
+    )
   y = y.reshape(b, height // fy, fy, width // fx, fx, c)
   return y.transpose(0, 1, 3, 2, 4, 5).reshape(b, height // fy, width // fx, fy * fx * c)

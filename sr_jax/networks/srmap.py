@@ -183,8 +183,8 @@ class SRMAPCritic(nn.Module):
     for width in self.widths:
       if min(h.shape[1:3]) < 2 or h.shape[1] % 2 or h.shape[2] % 2:
         raise UserError(
-          f"config.networks.critic.widths halves its images of {y.shape[1]}x{y.shape[2]} {len(self.widths)} "
-          "times: take fewer, or a config.data.crop that this divides."
+          f"Network srmap_critic halves its images of {y.shape[1]}x{y.shape[2]} {len(self.widths)} times: "
+          f"take fewer widths, or a config.data.crop that {2 ** len(self.widths)} divides."
         )
       h = blur_halve(act(nn.Conv(width, (3, 3), dtype=self.dtype, kernel_init=start)(h)))
       start = HE

@@ -61,7 +61,8 @@ def _read(arrays: Mapping[str, np.ndarray], file: str, layers: Sequence[str]) ->
     preprocess = flax_convolution(arrays, "0")
   else:
     raise UserError(
-      f"{file} has neither 'features.0.weight' nor a 1x1 '0.weight': it is no known VGG-19 file."
+      f"{file} has neither 'features.0.weight' nor a 1x1 '0.weight': give VGG-19's weights as "
+      "docs/metrics.md, Weight files, says."
     )
 
   params = {"preprocess": preprocess}

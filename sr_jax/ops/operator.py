@@ -1,8 +1,8 @@
 """A, the linear downsampling that makes x from y; its pseudo-inverse; and the projection onto {y : Ay = x}.
 
 Amortised MAP Inference for Image Super-resolution (arXiv 1610.04490), section 3.1 and Eq. 7. There B,
-an estimate of A+, is learned (appendix B); every kernel here is separable, so A = R (x) C with a small
-matrix per axis and A+ = R+ (x) C+ exactly.
+an estimate of A+, is learned (appendix B); every kernel here is separable, so A is the Kronecker
+product of a small matrix per axis, R for rows and C for columns, and A+ = R+ (x) C+ exactly.
 """
 
 from dataclasses import dataclass, replace
@@ -95,7 +95,7 @@ class Operator:
     return apply_columns(columns, apply_rows(rows, y))
 
   def pinv(self, x: Array) -> Array:
-    """A+ x: [..., h, w, C] -> [..., H, W, C], the smallest image y with A y = x."""
+    """A+ x: [..., h, w, C] -> [..., H, W, C], the image y of least Euclidean norm with A y = x."""
     height, width = self.hr_shape(x.shape)[-3:-1]
     rows = _pseudo_inverse(height, x.shape[-3], self.kernel, self.border, self.antialias)
     columns = _pseudo_inverse(width, x.shape[-2], self.kernel, self.border, self.antialias)
@@ -133,10 +133,11 @@ class Operator:
     return max(map(along, self.factor))
 
   def degrade(self, hr: Array) -> Array:
-    """Makes a test input: [..., H, W, C] in [0, 1] -> [..., h, w, C], rounded as `rounding` says.
+    """Makes the inputs of training and test alike: [..., H, W, C] in [0, 1] -> [..., h, w, C].
 
-    "twice" is MATLAB's imresize of a uint8 image, which stores bytes between its two passes and takes
-    the axis that shrinks more first, rows where both shrink alike. Rounding has no gradient.
+    They are rounded as `rounding` says. "twice" is MATLAB's imresize of a uint8 image, which stores bytes
+    between its two passes and takes the axis that shrinks more first, rows where both shrink alike.
+    Rounding has no gradient.
     """
     if self.rounding == "none":
       return self.A(hr)

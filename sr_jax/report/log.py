@@ -159,7 +159,7 @@ def read_history(workdir: str | os.PathLike) -> list[dict[str, Any]]:
     # A last line without its end was cut off, as by a power cut, or is still being written.
     return [json.loads(line) for line in lines if line.endswith("\n")]
   except (OSError, ValueError) as error:
-    raise UserError(f"{path} cannot be read ({error}): mend it.") from error
+    raise UserError(f"{path} cannot be read ({error}): fix it.") from error
 
 
 def curve(history: Sequence[Mapping[str, Any]], name: str) -> list[tuple[int, float]]:

@@ -79,7 +79,7 @@ def rows_of(title: str, samples: int, values: Mapping[str, T]) -> dict[str, dict
 
 
 def clear_report(folder: Path) -> None:
-  """Delete what an earlier evaluation or score left in a run's folder `evaluation`."""
+  """Delete what an earlier evaluation or score left in `evaluation`, but table.*, which is overwritten."""
   for name in ("images.npz", PER_IMAGE, "best.md", "best.json", "samples.png", "rows.png"):
     (folder / name).unlink(missing_ok=True)
 
@@ -147,7 +147,12 @@ def write_per_image(
 def read_per_image(
   folder: str | os.PathLike,
 ) -> tuple[list[str], dict[str, dict[str, np.ndarray]], dict[str, np.ndarray]]:
-  """Names, rows and fingerprints that `write_per_image` wrote, NaN where a number was not finite."""
+  """Names, rows and fingerprints that `write_per_image` wrote, NaN where a number was not finite.
+
+  Raises:
+    OSError: there is no such file.
+    ValueError, KeyError, IndexError: it is damaged or empty.
+  """
   lines = [json.loads(line) for line in (files.as_path(folder) / PER_IMAGE).read_text().splitlines()]
   rows = {
     row: {column: np.array([line["rows"][row][column] for line in lines], float) for column in columns}
