@@ -332,7 +332,16 @@ def test_given_low_resolution_images_go_with_their_names(images, tmp_path_factor
 
 
 def test_a_folder_lists_only_images_by_relative_path(tmp_path):
-  for name in ("b/1.PNG", "a/2.jpg", "a/10.bmp", "c.tif", "a/notes.txt", "a/.hidden.png", "d.h5"):
+  for name in (
+    "b/1.PNG",
+    "a/2.jpg",
+    "a/10.bmp",
+    "c.tif",
+    "a/notes.txt",
+    "a/.hidden.png",
+    "d.h5",
+    ".thumbnails/e.png",
+  ):
     (tmp_path / name).parent.mkdir(exist_ok=True)
     if name.endswith(("txt", "h5")):
       (tmp_path / name).write_text("x")
@@ -343,6 +352,17 @@ def test_a_folder_lists_only_images_by_relative_path(tmp_path):
   assert [source.name(i) for i in range(len(source))] == [str(tmp_path / name) for name in names]
   two = data.open_source(config(f"{tmp_path}/b:{tmp_path}/a"))
   assert [two.name(i)[-5:] for i in range(3)] == ["1.PNG", "0.bmp", "2.jpg"]
+  (tmp_path / "b").rename(tmp_path / "10:30")
+  assert len(data.open_source(config(str(tmp_path / "10:30")))) == 1
+
+
+@pytest.mark.parametrize(("folder", "words"), [("nested", "name=folder"), ("nowhere", "does not exist")])
+def test_photographs_are_not_replaced_by_the_embedded_ones(tmp_path, folder, words):
+  (tmp_path / "nested" / "album").mkdir(parents=True)
+  Image.new("RGB", (2, 2)).save(tmp_path / "nested" / "album" / "IMG_1.JPG")
+  with pytest.raises(UserError, match=words):
+    data.open_source(config(str(tmp_path / folder), name="photos"))
+  assert [path.name for path in tmp_path.iterdir()] == ["nested"]
 
 
 def test_a_missing_folder_raises_one_sentence(tmp_path):
@@ -552,6 +572,9 @@ def test_plate_characters_are_split_by_their_bytes_and_keep_their_class(tmp_path
       image = rng.integers(256, size=(6, 5), dtype=np.uint8)
       Image.fromarray(image).save(tmp_path / "chars" / name / f"{i}.png")
       written[image.tobytes()] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ".index(name)
+  deep = 257 * rng.integers(256, size=(6, 5), dtype=np.uint16)  # 16 bits a pixel
+  Image.fromarray(deep).save(tmp_path / "chars" / "Z" / "deep.png")
+  written[(deep // 257).astype(np.uint8).tobytes()] = 35
   twin = tmp_path / "chars" / "0" / "twin.png"
   twin.write_bytes((tmp_path / "chars" / "0" / "0.png").read_bytes())
   (tmp_path / "chars" / "0" / "Thumbs.db").write_bytes(b"no image")
@@ -566,7 +589,7 @@ def test_plate_characters_are_split_by_their_bytes_and_keep_their_class(tmp_path
   labels = {record["hr"].tobytes(): record["label"] for records in found.values() for record in records}
   assert labels == written
   assert {r["label"] for r in found["train"]} == {r["label"] for r in found["test"]} == {0, 10, 35}
-  assert len(found["train"]) + len(found["test"]) == 121
+  assert len(found["train"]) + len(found["test"]) == 122
   assert not {r["hr"].tobytes() for r in found["train"]} & {r["hr"].tobytes() for r in found["test"]}
   assert 3 <= len(found["test"]) <= 30
 

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from sr_jax.images import image_suffixes
+from sr_jax.images import decode, image_suffixes
 
 # Package, folder and files inside the wheels, by split. A split holds whole images of its own, so
 # that no crop of a test image is trained on. The validation images were looked at while the
@@ -211,7 +211,7 @@ class PlateChars(tfds.core.GeneratorBasedBuilder):
       if (zlib.crc32(path.read_bytes()) % 10 == 0) == (split == "test"):
         yield (
           f"{path.parent.name}/{path.name}",
-          {"image": Image.open(path).convert("L"), "label": path.parent.name},
+          {"image": Image.fromarray(decode(path, 1)[..., 0]), "label": path.parent.name},
         )
 
 

@@ -1,11 +1,14 @@
-"""Records that cannot be used, and reading the image of one."""
+"""Records, those that cannot be used, and reading the image of one."""
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from sr_jax import images
+
+Record = dict[str, Any]
 
 
 class CorruptRecord(Exception):  # noqa: N818 (it says what it is)
