@@ -155,8 +155,11 @@ def _row(e: Evaluation, kind: str) -> dict[str, np.ndarray]:
 
 def _at_first_temperature(e: Evaluation) -> Evaluation:
   """Only the rows of the first temperature, which moves from their kinds into the evaluation's name."""
-  own = {kind: values for kind, values in e.rows.items() if kind.startswith(e.first_kind)}
-  rows = {kind.removeprefix(e.first_kind): values for kind, values in own.items()}
+  rows = {
+    kind.removeprefix(e.first_kind): values
+    for kind, values in e.rows.items()
+    if f"{kind}, ".startswith(f"{e.first_kind}, ")  # ", tau = 1.1" is no ", tau = 1"
+  }
   return e._replace(name=e.name + e.first_kind, rows=rows)
 
 

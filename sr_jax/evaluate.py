@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from sr_jax.baselines import BASELINES, Sampler, bicubic
 from sr_jax.data import open_source
 from sr_jax.data.sources import Source
 from sr_jax.errors import UserError, find_function, short_name
-from sr_jax.files import as_path, check_writable, make, name_of
+from sr_jax.files import absolute, as_path, check_writable, make, name_of
 from sr_jax.images import clear_samples
 from sr_jax.measurement import Images, evaluate
 from sr_jax.metrics import columns, sets_note
@@ -206,6 +206,9 @@ def read_report(config: ConfigDict, workdir: str | Path) -> Report | None:
     if configs.differences(theirs, ours, [key for key in configs.RESUMING if key != "stages"]):
       return None
     wanted = ours.eval.to_dict() | {"baselines": tuple(baselines)}
+    sweep = absolute(folder, "--workdir").parent
+    theirs.eval.beside = _of_sweep(theirs.eval.beside, ours.eval.beside, sweep)
+    theirs.eval.classifier, *_ = _of_sweep([theirs.eval.classifier], [ours.eval.classifier], sweep)
     images = folder / "evaluation" / "images.npz"  # written last
     if (meta["round"], theirs.eval.to_dict()) != (ours.train.rounds, wanted) or not images.exists():
       return None
@@ -214,6 +217,12 @@ def read_report(config: ConfigDict, workdir: str | Path) -> Report | None:
   numbers = {row: {c: np.nan if v is None else v for c, v in values.items()} for row, values in rows.items()}
   own = _own_rows(numbers, short_name(config.method.name))
   return Report("", numbers, own, [], tuple(baselines), conditions_of(config))
+
+
+def _of_sweep(then: Sequence[str], now: Sequence[str], sweep: Path) -> tuple[str, ...]:
+  """Runs that were named `then`, by the names of `now` where these are the sweep's: it may have moved."""
+  here = {name_of(run): run for run in now if run and absolute(run, "a run").parent == sweep}
+  return tuple(here.get(name_of(run), run) if run else run for run in then)
 
 
 def _own_rows(rows: dict[str, dict[str, float]], title: str) -> dict[str, dict[str, float]]:

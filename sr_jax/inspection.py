@@ -35,7 +35,12 @@ def report(arguments: argparse.Namespace, overrides: list[str]) -> int:
     else:
       folders.append(folder)
   runs = [read_material(folder) for folder in folders]
-  evaluated = [str(folder) for folder, run in zip(folders, runs, strict=True) if run.table]
+  evaluated = [
+    str(folder)
+    for folder, run in zip(folders, runs, strict=True)
+    # A helper, such as a classifier, draws none of the images that its config asks for.
+    if run.table.strip() and (run.images or not run.config.get("eval.images"))
+  ]
   if len(evaluated) > 1:
     try:
       texts.append(compare(evaluated))

@@ -101,7 +101,7 @@ def evaluate(
       alive(times=SLOW)
       done += 1
       batch = parallel.put_local(host_batch, mesh)
-      drawn, x, values = _draw(sampler, objective, judge, batch, samples, settings.seed, operator)
+      drawn, x, values, first = _draw(sampler, objective, judge, batch, samples, settings.seed, operator)
       seen: dict[str, Any] = {}
       if sampler:
         measured, seen = _measure(drawn, x, batch, classify, weights, protocol, names)
@@ -112,7 +112,7 @@ def evaluate(
         drawn = None
       # On the host: eager reductions of sharded arrays are programs of their own on all devices, and on a
       # CPU with several of them such programs wait for each other for ever.
-      drawn, x, values, seen = jax.device_get((drawn, x, values, seen))
+      drawn, x, values, first, seen = jax.device_get((drawn, x, values, first, seen))
       numbers = host_batch["index"][real]
       places[numbers] = 1
       for name, shown in (("truth", host_batch["hr"]), ("input", x)):
@@ -128,7 +128,7 @@ def evaluate(
           save_samples(save, int(number), one)
       for i in kept:
         truth = np.asarray(to_float(host_batch["hr"][i]))
-        judged = {name: value[i] for name, value in values.items() if name.startswith("sample_")}
+        judged = {name: value[i] for name, value in first.items()}
         arrays = {"place": host_batch["index"][i], "input": x[i], "samples": drawn[:, i], "truth": truth}
         images.append(arrays | judged)
     # The others have about as many batches; one that is stuck ends the job itself.
@@ -157,24 +157,28 @@ def _draw(
   n: int,
   seed: int,
   operator: Operator,
-) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
-  """Samples [n, B, H, W, C], inputs [B, h, w, C] and losses [B] of one batch."""
+) -> tuple[jax.Array, jax.Array, dict[str, jax.Array], dict[str, jax.Array]]:
+  """Samples [n, B, H, W, C], inputs [B, h, w, C], losses [B] of one batch, and those of the first samples."""
   x = operator.lr(batch)
 
-  def of_one(row: dict[str, jax.Array], lr: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+  def of_one(
+    row: dict[str, jax.Array], lr: jax.Array
+  ) -> tuple[jax.Array, dict[str, jax.Array], dict[str, jax.Array]]:
     key = jax.random.fold_in(jax.random.key(seed), row["index"])
     own = objective(jax.tree.map(lambda v: v[None], row), key) if objective else {}
     losses = {f"loss_{name}": value for name, value in own.items()}
+    first: dict[str, jax.Array] = {}
     drawn = sampler(lr[None], key, n)[:, 0] if sampler else jnp.zeros((0,))
     if judge and sampler:
       given = row | {"lr": lr}
       images = to_uint8(drawn) if row["hr"].dtype == jnp.uint8 else drawn
       judged = jax.lax.map(lambda y: judge(jax.tree.map(lambda v: v[None], given | {"hr": y}), key), images)
       losses |= {f"sample_loss_{name}": value.mean(axis=0) for name, value in judged.items()}
-    return drawn, {name: value[0] for name, value in losses.items()}
+      first = {f"sample_loss_{name}": value[0, 0] for name, value in judged.items()}
+    return drawn, {name: value[0] for name, value in losses.items()}, first
 
-  drawn, losses = jax.vmap(of_one, out_axes=(1, 0))(batch, x)
-  return drawn, x, losses
+  drawn, losses, first = jax.vmap(of_one, out_axes=(1, 0, 0))(batch, x)
+  return drawn, x, losses, first
 
 
 @partial(jax.jit, static_argnames=("protocol", "names"))

@@ -15,7 +15,7 @@ from sr_jax.baselines import BASELINES
 from sr_jax.data import check_test_images, first_test_batch, open_source, train_batches
 from sr_jax.data.sources import Readable, Source, summary
 from sr_jax.errors import UserError, choose, find_function, short_name
-from sr_jax.files import as_path, check_writable
+from sr_jax.files import absolute, as_path, check_writable
 from sr_jax.method import Method, State, run_round
 from sr_jax.methods import make_method
 from sr_jax.metrics import METRICS, check_count, columns, features, make_protocol, measure, read_weights
@@ -224,7 +224,8 @@ def check_evaluation(
         f"{given.shape[1:3]} and {first['hr'].shape[1:3]}: set resize in config.data and in "
         "config.eval.data, or take it out of config.eval.baselines."
       )
-  for folder in (name for name in settings.beside if name not in later):
+  coming = {absolute(folder, flag) for folder in later}
+  for folder in (name for name in settings.beside if absolute(name, "config.eval.beside") not in coming):
     other = saved_config(folder)
     if not operator.same_degradation(make_operator(other)) or other.data.channels != config.data.channels:
       raise UserError(
@@ -236,7 +237,7 @@ def check_evaluation(
     raise UserError(
       f"config.eval.classifier is {settings.classifier}, but the test images have no labels: leave it empty."
     )
-  if settings.classifier and settings.classifier not in later:
+  if settings.classifier and absolute(settings.classifier, "config.eval.classifier") not in coming:
     jax.eval_shape(load_classifier(settings.classifier), hr)
   lr = jax.ShapeDtypeStruct(operator.lr_shape(hr.shape), jnp.float32)
   samples = jax.ShapeDtypeStruct((1, *hr.shape), jnp.float32)

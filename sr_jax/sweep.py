@@ -63,11 +63,25 @@ def train_stages(config: ConfigDict, workdir: str | Path, sources: Sources | Non
   for stage in stages:
     own = stage.config
     test = sources(own.eval.data, "config.eval.data")
+    if shared := _shared(own, sources(own.data), test):
+      log.warning(
+        "%d of the %d test images are trained on: take parts by config.data.split=[:90%%] and "
+        "config.eval.data.split=[90%%:].",
+        *(shared, len(test)),
+      )
     watch = make_watch(own, test) if own.train.eval_every else None
     run = train(own, stage.folder, watch, stage.earlier, sources(own.data))
     if int(run.state.step) < own.train.rounds:
       break
   return run
+
+
+def _shared(config: ConfigDict, train_images: Source, test_images: Source) -> int:
+  """How many files of the test set are in the training set too; 0 if they are not both folders."""
+  if not config.data.name == config.eval.data.name == "folder":
+    return 0
+  names = ({source.name(i) for i in range(len(source))} for source in (train_images, test_images))
+  return len(set.intersection(*names))
 
 
 def train_and_evaluate(
@@ -110,6 +124,9 @@ def plan(
   runs = [Planned(entry, configure(entry.trial), folder / entry.id) for entry in entries]
   for run in runs:
     configs.check(run.config)
+    # A flag names it for all trials; the one that it names is not shown beside itself.
+    others = (name for name in run.config.eval.beside if _absolute(name) != _absolute(run.folder))
+    run.config.eval.beside = tuple(others)
   return runs
 
 

@@ -3,7 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ml_collections import ConfigDict
 
@@ -48,12 +48,15 @@ def _planned(arguments: argparse.Namespace, overrides: list[str]) -> "list[Plann
   from sr_jax import ledger
   from sr_jax import sweep as sweeps
 
+  def placed(value: Any) -> Any:
+    """A trial's value, in which {workdir} is the sweep's folder."""
+    if isinstance(value, tuple):
+      return tuple(map(placed, value))
+    return value.replace("{workdir}", str(as_path(arguments.workdir))) if isinstance(value, str) else value
+
   def configure(trial: ledger.Trial) -> ConfigDict:
     name = arguments.config + (f":{trial.variant}" if trial.variant else "")
-    ours = [
-      f"--config.{key}={value}".replace("{workdir}", str(as_path(arguments.workdir)))
-      for key, value in trial.overrides.items()
-    ]
+    ours = [f"--config.{key}={placed(value)}" for key, value in trial.overrides.items()]
     return configs.override(configs.load(name), [*ours, *overrides])
 
   listed = configs.call(arguments.config, lambda: list(_sweep_of(arguments.config)()))

@@ -1,5 +1,6 @@
 """One table, one grid of images and one plot of what is finished of a sweep."""
 
+import contextlib
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,10 +11,11 @@ import numpy as np
 from sr_jax import files
 from sr_jax.errors import UserError, check_choice, short_name
 from sr_jax.evaluate import Report
+from sr_jax.images import SAME_IMAGE
 from sr_jax.metrics import METRICS, columns
 from sr_jax.report.grids import comparison_grid, read_images, samples_grid, shared_images
 from sr_jax.report.plots import plot
-from sr_jax.report.tables import write_report
+from sr_jax.report.tables import read_per_image, write_report
 from sr_jax.sweep import Planned, failure, read_reports, state
 
 Rows = dict[str, dict[str, float]]
@@ -54,10 +56,12 @@ def collect(
   """What the finished trials measured: rows of the baselines, and of each other row those of its trials.
 
   Each column of a baseline is that of the first trial that has it; of trials with another operator, other
-  images or another way to measure they have rows of their own, which name the trial's.
+  images or another way to measure they have rows of their own, which name the trial's. What models judge
+  differently, "sample_loss_...", is left out of the one row that trials share.
   """
   baselines: Rows = {}
   first: dict[str, str] = {}
+  mixed: dict[str, set[str]] = {}
   measured: dict[str, list[dict[str, float]]] = {}
   for run in runs:
     if report := reports.get(run.entry.id):
@@ -65,10 +69,30 @@ def collect(
         if name in report.rows:
           alike = first.setdefault(name, report.conditions) == report.conditions
           row = name if alike else f"{name} ({run.entry.trial.row})"
-          baselines[row] = report.rows[name] | baselines.get(row, {})
+          values, before = report.rows[name], baselines.get(row, {})
+          judged = {c for c in values.keys() & before.keys() if c.startswith("sample_loss_")}
+          mixed.setdefault(row, set()).update(c for c in judged if values[c] != before[c])
+          baselines[row] = values | before
       for kind, values in report.own.items():
         measured.setdefault(run.entry.trial.row + kind, []).append(values)
+  for row, left_out in mixed.items():
+    baselines[row] = {c: v for c, v in baselines[row].items() if c not in left_out}
   return baselines, measured
+
+
+def _other_images(runs: list[Planned], reports: Mapping[str, Report]) -> list[str]:
+  """The trials that were measured on other images than the first one of the same test set."""
+  first: dict[str, tuple[list[str], np.ndarray]] = {}
+  others = []
+  for run in runs:
+    with contextlib.suppress(OSError, ValueError, KeyError, IndexError):
+      if report := reports.get(run.entry.id):
+        names, _, fingerprints = read_per_image(run.folder / "evaluation")
+        truth = fingerprints["truth"]
+        known, there = first.setdefault(report.conditions, (names, truth))
+        if known != names or not np.allclose(truth, there, rtol=0, atol=SAME_IMAGE):
+          others.append(run.entry.id)
+  return others
 
 
 def _tabulate(runs: list[Planned], workdir: Path, command: str, metric: str) -> str:
@@ -97,6 +121,11 @@ def _tabulate(runs: list[Planned], workdir: Path, command: str, metric: str) -> 
   meta: dict[str, Any] = {"command": command, "trials": len(runs)}
   if missing:
     meta["missing"] = "; ".join(f"{run.entry.id} ({failure(run) or found})" for run, found in missing)
+  if others := _other_images(runs, reports):
+    meta["other images"] = (
+      f"{', '.join(others)} had other test images than the first trial, so compare no rows with them: give "
+      "the sweep another --workdir"
+    )
   shown = {**METRICS, **{k: v for run in runs for k, v in columns(run.config.eval.metrics).items()}}
   images = {row: read_images(folder / "evaluation" / "images.npz") for row, folder in first.items()}
   images = shared_images({row: found for row, found in images.items() if found})

@@ -162,12 +162,12 @@ def test_runs_at_other_temperatures_are_compared_by_the_first_ones(runs, tmp_pat
     return next(row.split("|")[2] for row in text.splitlines() if row.startswith(f"| {name} ") and "[" in row)
 
   greedy = write(
-    tmp_path / "c", {", greedy": {"psnr": PSNR + CHANGE}, ", tau = 2": {"psnr": PSNR}}, first=", greedy"
+    tmp_path / "c", {", greedy": {"psnr": PSNR + CHANGE}, ", greedy 2": {"psnr": PSNR}}, first=", greedy"
   )
   expected = difference(compare(runs, count=0), "b")
   text = compare([runs[0], greedy], count=0)
   assert difference(text, "c, greedy") == expected
-  assert "tau = 2" not in text
+  assert "greedy 2" not in text
   # What else has the kind that the first ones are given is left out.
   cold = write(tmp_path / "d", {", tau = 3": {"psnr": PSNR}, "": {"psnr": PSNR + 100}}, first=", tau = 3")
   assert difference(compare([cold, greedy], count=0), "c, greedy") == expected

@@ -145,6 +145,11 @@ def test_each_image_is_judged(report, config):
   own = jax.tree_util.Partial(run.method.objective, run.state)
   source = open_source(config.eval.data)
   means, found, *_ = measurement.evaluate(run.sampler(), source, config, run.operator, samples=1, judge=own)
+  # The number that stands below the first of several samples is that sample's, and the table has their mean.
+  two = measurement.evaluate(run.sampler(), source, config, run.operator, samples=2, judge=own)
+  below = float(two.images[0]["sample_loss_bits_per_dim"])
+  assert abs(below - two.values["sample_loss_bits_per_dim"][0]) > 1e-3
+  assert below == pytest.approx(float(found[0]["sample_loss_bits_per_dim"]), rel=1e-4)
   assert means["sample_loss_bits_per_dim"] == pytest.approx(
     rows["pixel_recursive, tau = 1"]["sample_loss_bits_per_dim"]
   )

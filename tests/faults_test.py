@@ -159,7 +159,7 @@ def test_what_would_stop_the_evaluation_is_found_before_the_training(images, tmp
 
 
 def test_a_test_image_found_corrupt_after_the_training_costs_the_evaluation_alone(
-  images, tmp_path, monkeypatch, capsys
+  images, tmp_path, monkeypatch, capsys, caplog
 ):
   monkeypatch.setattr("sr_jax.stages.check_test_images", lambda *_, **__: None)  # there was no time
   last = images / "2.png"
@@ -178,7 +178,7 @@ def test_a_test_image_found_corrupt_after_the_training_costs_the_evaluation_alon
   monkeypatch.setattr("sr_jax.parallel.compile_step", lambda *_: lambda *_: pytest.fail("trained again"))
   assert cli.main(words) == 0
   assert (tmp_path / "run" / "evaluation" / "table.md").exists()
-  capsys.readouterr()
+  assert "3 of the 3 test images are trained on: take parts by config.data.split=[:90%]" in caplog.text
 
 
 def test_a_batch_larger_than_the_test_set_leaves_each_image_its_share_of_the_memory():

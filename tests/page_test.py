@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shutil
 from html.parser import HTMLParser
 
 import numpy as np
@@ -198,3 +199,18 @@ def test_runs_that_cannot_be_compared_are_reported_with_the_reason(tmp_path, cap
   assert cli.main(["report", *words]) == 0
   capsys.readouterr()
   assert "No comparison: " in (tmp_path / "page.html").read_text()
+
+
+def test_runs_that_are_not_evaluated_do_not_keep_the_others_from_being_compared(tmp_path, capsys):
+  for seed, name in enumerate(("a", "b", "training", "classifier")):
+    write(tmp_path / name, seed)
+  shutil.rmtree(tmp_path / "training" / "evaluation")
+  (tmp_path / "classifier" / "evaluation" / "images.npz").unlink()  # a helper draws nothing
+  words = [str(tmp_path / name) for name in ("a", "b", "training", "classifier")]
+  assert cli.main(["report", *words, f"--out={tmp_path / 'page.html'}"]) == 0
+  capsys.readouterr()
+  text = (tmp_path / "page.html").read_text()
+  assert "No comparison" not in text
+  table = text[text.index("Differences to a") :].partition("</table>")[0]
+  assert table.count("<td>b</td>") == 1
+  assert "classifier" not in table

@@ -21,6 +21,7 @@ from sr_jax.evaluate import Report, conditions_of
 from sr_jax.files import locked
 from sr_jax.ledger import Trial
 from sr_jax.report.plots import plot
+from sr_jax.report.tables import write_per_image
 from sr_jax.run import load_run
 from sr_jax.stages import Sources
 
@@ -51,9 +52,9 @@ def rows(workdir):
   return json.loads((workdir / "sweep.json").read_text())["rows"]
 
 
-def states(capsys, config, workdir) -> list[str]:
+def states(capsys, config, workdir, *words) -> list[str]:
   capsys.readouterr()
-  assert run(config, workdir, "--list") == 0
+  assert run(config, workdir, "--list", *words) == 0
   lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
   assert [line[:2] for line in lines] == [[str(n), name] for n, name in enumerate(IDS)]
   return [line[2] for line in lines]
@@ -163,7 +164,12 @@ def test_a_program_waits_for_the_trial_that_judges_its_own(tmp_path, config, mon
 def test_a_trial_needs_others_by_any_path_but_not_itself(tmp_path, config, monkeypatch):
   script = "echo begin $5 >> told\nsleep 0.5\necho end $5 >> told"
   first, second, third = three_programs(script, tmp_path, config, monkeypatch)
-  for run in (first, second):  # as a flag gives it to all
+  # As a flag gives it to all: the one that it names is not shown beside itself.
+  trials = [one.entry.trial for one in (first, second, third)]
+  beside = configs.override(configs.load(config), [f"--config.eval.beside=('{first.folder.name}',)"])
+  runs = sweep.plan(trials, lambda trial: beside.copy_and_resolve_references(), tmp_path)
+  assert [len(run.config.eval.beside) for run in runs] == [0, 1, 1]
+  for run in (first, second):
     run.config.eval.beside = (f"./{first.folder.name}",)
   assert sweep.with_needed([second], [third, first, second]) == [first, second]
   assert sweep.run_programs([second, first], {}, ["sweep", "words"], jobs=2)
@@ -300,6 +306,54 @@ def test_a_trial_measures_a_baseline_that_lacks_a_column_and_the_table_has_all(m
   reports["1"].rows["bicubic"]["mse"] = 0.2
   assert sweep._baselines(runs[0], {"1": reports["1"]}) == {"pinv"}
   assert sweep_table.collect(runs, reports)[0] == {"bicubic": {"psnr": 20.0, "mse": 0.2}}
+
+
+def test_what_models_judge_differently_is_left_out_of_the_row_that_they_share(monkeypatch, tmp_path):
+  runs, reports = reported(monkeypatch, tmp_path, [(row, (4, 4), {"psnr": 30.0}) for row in "ab"])
+  for bits, report in zip((5.0, 7.0), reports.values(), strict=True):
+    report.rows["bicubic"]["sample_loss_bits"] = bits
+  assert sweep_table.collect(runs, reports)[0] == {"bicubic": {"psnr": 20.0}}
+  assert sweep_table.collect(runs[:1], reports)[0] == {"bicubic": {"psnr": 20.0, "sample_loss_bits": 5.0}}
+
+
+@pytest.mark.parametrize(("names", "truth"), [(["x", "y"], [1.0, 2.1]), (["x", "z"], [1.0, 2.0])])
+def test_a_trial_with_other_test_images_is_named_below_the_table(monkeypatch, tmp_path, names, truth):
+  runs, _ = reported(monkeypatch, tmp_path, [(row, (4, 4), {"psnr": 30.0}) for row in "abc"])
+  measured = [(["x", "y"], [1.0, 2.0]), (["x", "y"], [1.0, 2.0 + 1e-5]), (names, truth)]
+  for run, (images, marks) in zip(runs, measured, strict=True):
+    own = {"a": {"psnr": np.array([30.0, 30.0])}}
+    (run.folder / "evaluation").mkdir(parents=True)
+    write_per_image(run.folder / "evaluation", images, own, {"truth": np.array(marks)})
+  assert "2 had other test images than the first trial" in sweep_table.tabulate(runs, tmp_path)
+  assert "other test images" not in sweep_table.tabulate(runs[:2], tmp_path)
+
+
+def test_a_sweep_that_was_moved_is_still_finished(config, whole, tmp_path, capsys):
+  old, new = tmp_path / "old", tmp_path / "new"
+  shutil.copytree(whole, new)
+
+  def listed(name: str) -> list[str]:
+    """The states, where the first trial was measured beside old/NAME and is to be beside new/slow."""
+    table = new / "MSE_seed=0" / "evaluation" / "table.json"
+    content = json.loads(table.read_text())
+    content["meta"]["eval"]["beside"] = [str(old / name)]
+    table.write_text(json.dumps(content))
+    return states(capsys, config, new, f"--config.eval.beside=({str(new / 'slow')!r},)")
+
+  assert listed("slow") == ["finished", "unfinished", "finished"]
+  assert listed("MSE_seed=1")[0] == "unfinished"
+
+
+def test_the_folder_of_a_sweep_may_have_an_apostrophe(tmp_path):
+  (tmp_path / "sweep.py").write_text(CONFIG.replace('"seed": 1}', '"eval.beside": ("{workdir}/slow",)}'))
+  (run,) = [
+    run
+    for run in sweep_commands._planned(
+      argparse.Namespace(config=str(tmp_path / "sweep.py"), workdir=str(tmp_path / "o'ne")), []
+    )
+    if run.config.eval.beside
+  ]
+  assert run.config.eval.beside == (f"{tmp_path}/o'ne/slow",)
 
 
 def test_trials_of_one_row_share_the_columns_that_all_of_them_have(monkeypatch, tmp_path):

@@ -98,7 +98,7 @@ def comparison_grid(rows: Mapping[str, Sequence[Mapping[str, np.ndarray]]], path
 
   Args:
     rows: {model: images as for `image_grid`}, the same ones of each; without any nothing is written. A
-      number called "sample_loss_bits_per_dim" stands below the image.
+      number called "sample_loss_bits_per_dim", of the first sample, stands below it.
     path: of the file.
   """
   grid = []
