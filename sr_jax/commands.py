@@ -11,7 +11,7 @@ from pathlib import Path
 import sr_jax
 from sr_jax import config as configs
 from sr_jax.errors import STOPPED, UserError, printable, tell
-from sr_jax.files import absolute, check_writable, make
+from sr_jax.files import absolute, check_writable, expand, make
 from sr_jax.inspection import refuse
 
 log = logging.getLogger(__name__)
@@ -32,6 +32,9 @@ def begin() -> None:
 
   from sr_jax import parallel
 
+  platforms = jax.config.values["jax_platforms"] or ""
+  if platforms and "cpu" not in platforms.split(","):  # some work of the host's is done by JAX's CPU device
+    jax.config.update("jax_platforms", f"{platforms},cpu")
   if not (os.environ.get("JAX_COMPILATION_CACHE_DIR") or jax.config.values["jax_compilation_cache_dir"]):
     jax.config.update("jax_compilation_cache_dir", str(_cache_folder()))
   try:
@@ -184,7 +187,7 @@ def prepare(arguments: argparse.Namespace, overrides: list[str]) -> int:
   refuse(overrides, "prepare")
   from sr_jax.data import prepare
 
-  tell(prepare(arguments.name, arguments.data_dir, arguments.source))
+  tell(prepare(arguments.name, expand(arguments.data_dir), expand(arguments.source)))
   return 0
 
 

@@ -357,6 +357,10 @@ def test_a_snapshot_is_the_network_at_the_end_of_its_part_of_the_rounds():
     ours = [leaf[number] for leaf in jax.tree.leaves(kept["net"])]
     assert all(np.array_equal(a, b) for a, b in zip(ours, at[round_of_it], strict=True))
   np.testing.assert_allclose(kept["sigmas"], [2.0, 0.5])
+  # The snapshots are what guides, so an average of the weights would be measured in vain.
+  config.average = 0.9
+  with pytest.raises(UserError, match=r"config\.average is 0\.9, but the snapshots"):
+    make_method(config, make_operator(config))
 
 
 def test_bits_per_dimension_count_grey_levels():

@@ -341,6 +341,17 @@ def test_platforms_that_jax_does_not_have_raise_one_sentence(monkeypatch, error)
     commands.begin()
 
 
+@pytest.mark.parametrize(("given", "then"), [("cuda", "cuda,cpu"), ("cpu,tpu", "cpu,tpu"), ("cpu", "cpu")])
+def test_the_host_keeps_its_cpu_device_whatever_platform_is_asked_for(given, then):
+  before = jax.config.values["jax_platforms"]
+  try:
+    jax.config.update("jax_platforms", given)  # without effect: the devices of this process are known
+    commands.begin()
+    assert jax.config.values["jax_platforms"] == then
+  finally:
+    jax.config.update("jax_platforms", before)
+
+
 @pytest.mark.parametrize(
   ("words", "told"),
   [

@@ -9,7 +9,8 @@ NOISE_LEVELS = {
   "anneal": "exponential",  # linear | exponential
 }
 SOFT_WEIGHT = 0.0  # of lr_l1 = MAE(x, Ay) in the generator's loss, for SoftGAN and SoftDG
-PRIOR_ROUNDS = 100_000
+# Its snapshots, which guide, are of the weights themselves: an average of them would be measured in vain.
+PRIOR_STAGE = {"train": {"rounds": 100_000}, "average": 0.0}
 
 METHODS = {
   # AffGAN, SoftGAN and their stochastic kind (Eq. 10, appendices C and F).
@@ -40,14 +41,14 @@ METHODS = {
       "input": "clean",  # clean (Eq. 12) | noisy (Eq. 29): what the denoiser sees while it guides
     },
     "networks": {"generator": "convnet", "prior": "denoiser"},
-    "stages": {"prior": {"method": {"name": "denoiser"}, "train": {"rounds": PRIOR_ROUNDS}}},
+    "stages": {"prior": {"method": {"name": "denoiser"}, **PRIOR_STAGE}},
     "init_from": ("snapshots=prior",),
   },
   # AffLL (Eq. 32), guided by a density that a stage trains.
   "amap_ll": {
     "method": {"soft_weight": SOFT_WEIGHT, "snapshots": SNAPSHOTS},
     "networks": {"generator": "convnet", "prior": "density"},
-    "stages": {"prior": {"method": {"name": "density"}, "train": {"rounds": PRIOR_ROUNDS}}},
+    "stages": {"prior": {"method": {"name": "density"}, **PRIOR_STAGE}},
     "init_from": ("snapshots=prior",),
   },
   # Those stages (Eq. 28 and 31). They draw no images.

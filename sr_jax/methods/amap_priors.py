@@ -137,6 +137,11 @@ def train_prior(make_prior: Callable[[ConfigDict], Prior]) -> Callable[[ConfigDi
       raise UserError(
         f"config.method.snapshots is {count}, more than its stage's {rounds} rounds: take fewer."
       )
+    if config.average:
+      raise UserError(
+        f"config.average is {config.average}, but the snapshots of a prior are not averaged: set it to 0, of "
+        "a stage config.stages.prior.average."
+      )
     tx = optimiser(config.optim, "prior", rounds)
 
     def first(key: Key, batch: Batch) -> State:
