@@ -22,6 +22,7 @@ from sr_jax.methods.amap_priors import denoiser_prior, density_prior
 from sr_jax.networks import init, make_generator, train_pass, zero_latent
 from sr_jax.networks.projection import apply_kernels, pinv_losses
 from sr_jax.ops import Operator, make_operator, swiss_roll, to_float
+from sr_jax.stages import plan_stages
 
 GAUSSIAN = Operator("gaussian", (4, 4))
 
@@ -361,6 +362,9 @@ def test_a_snapshot_is_the_network_at_the_end_of_its_part_of_the_rounds():
   config.average = 0.9
   with pytest.raises(UserError, match=r"config\.average is 0\.9, but the snapshots"):
     make_method(config, make_operator(config))
+  config = base.get_config("amap_dg", generator="convnet")
+  config.average = 0.9
+  assert [stage.config.average for stage in plan_stages(config, "run")] == [0.0, 0.9]
 
 
 def test_bits_per_dimension_count_grey_levels():

@@ -166,7 +166,7 @@ def test_a_test_image_found_corrupt_after_the_training_costs_the_evaluation_alon
   whole = last.read_bytes()
   keys = ["--config.train.rounds=2", "--config.eval.metrics=('psnr',)", "--config.eval.baselines=()"]
   words = ["train", f"--config={small_runs.__file__}", f"--workdir={tmp_path / 'run'}", *keys]
-  words += ["--config.data.max_corrupt=1"]
+  words += ["--config.data.split=[:2]"]
   last.write_bytes(whole[:600])
   assert cli.main(words) == 2
   said = capsys.readouterr().err.splitlines()[-1]
@@ -178,7 +178,7 @@ def test_a_test_image_found_corrupt_after_the_training_costs_the_evaluation_alon
   monkeypatch.setattr("sr_jax.parallel.compile_step", lambda *_: lambda *_: pytest.fail("trained again"))
   assert cli.main(words) == 0
   assert (tmp_path / "run" / "evaluation" / "table.md").exists()
-  assert "3 of the 3 test images are trained on: take parts by config.data.split=[:90%]" in caplog.text
+  assert "2 of the 3 test images are trained on: take parts by config.data.split=[:90%]" in caplog.text
 
 
 def test_a_batch_larger_than_the_test_set_leaves_each_image_its_share_of_the_memory():

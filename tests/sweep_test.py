@@ -7,6 +7,7 @@ import shutil
 import signal
 import threading
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -169,6 +170,7 @@ def test_a_trial_needs_others_by_any_path_but_not_itself(tmp_path, config, monke
   beside = configs.override(configs.load(config), [f"--config.eval.beside=('{first.folder.name}',)"])
   runs = sweep.plan(trials, lambda trial: beside.copy_and_resolve_references(), tmp_path)
   assert [len(run.config.eval.beside) for run in runs] == [0, 1, 1]
+  sweep.check(runs, Sources())  # the first one will be there, by a path from here too
   for run in (first, second):
     run.config.eval.beside = (f"./{first.folder.name}",)
   assert sweep.with_needed([second], [third, first, second]) == [first, second]
@@ -332,16 +334,17 @@ def test_a_sweep_that_was_moved_is_still_finished(config, whole, tmp_path, capsy
   old, new = tmp_path / "old", tmp_path / "new"
   shutil.copytree(whole, new)
 
-  def listed(name: str) -> list[str]:
-    """The states, where the first trial was measured beside old/NAME and is to be beside new/slow."""
+  def listed(name: str, asked: Path = new) -> list[str]:
+    """The states, where the first trial was measured beside old/NAME and is to be beside ASKED/slow."""
     table = new / "MSE_seed=0" / "evaluation" / "table.json"
     content = json.loads(table.read_text())
     content["meta"]["eval"]["beside"] = [str(old / name)]
     table.write_text(json.dumps(content))
-    return states(capsys, config, new, f"--config.eval.beside=({str(new / 'slow')!r},)")
+    return states(capsys, config, new, f"--config.eval.beside=({str(asked / 'slow')!r},)")
 
   assert listed("slow") == ["finished", "unfinished", "finished"]
   assert listed("MSE_seed=1")[0] == "unfinished"
+  assert listed("slow", tmp_path / "elsewhere")[0] == "unfinished"
 
 
 def test_the_folder_of_a_sweep_may_have_an_apostrophe(tmp_path):

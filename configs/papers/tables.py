@@ -241,7 +241,7 @@ VARSR = {
     ("Of the sample of five with the best PSNR.", _MSE_NOTE),
   ),
   "table3-plates": Table(
-    "plate characters 2x4 to 8x16: distortion (LP of Table 3)",
+    "plate characters 4x2 to 16x8: distortion (LP of Table 3)",
     ("varsr_plates",),
     {**_DISTORTION, "SSIM": Column("", ".4f")},
     _digits(
@@ -258,7 +258,7 @@ VARSR = {
     "eval.classifier",
   ),
   "table4-plates": Table(
-    "plate characters 2x4 to 8x16: the classes of five samples (LP of Table 4)",
+    "plate characters 4x2 to 16x8: the classes of five samples (LP of Table 4)",
     ("varsr_plates",),
     _CLASSES,
     _digits("", (93.14, 93.14), (96.10, 92.19), (95.53, 91.87), (96.33, 93.01)),
@@ -274,7 +274,7 @@ VARSR = {
     "eval.classifier",
   ),
   "table5-plates": Table(
-    "plate characters 2x4 to 8x16: how many classes five samples have (LP of Table 5)",
+    "plate characters 4x2 to 16x8: how many classes five samples have (LP of Table 5)",
     ("varsr_plates",),
     _DISTINCT,
     {"Ours": Row("VarSR with critic, aliased", (89.29, 98.96))},
