@@ -171,6 +171,7 @@ def test_runs_at_other_temperatures_are_compared_by_the_first_ones(runs, tmp_pat
   # What else has the kind that the first ones are given is left out.
   cold = write(tmp_path / "d", {", tau = 3": {"psnr": PSNR}, "": {"psnr": PSNR + 100}}, first=", tau = 3")
   assert difference(compare([cold, greedy], count=0), "c, greedy") == expected
+  assert "greedy 2" not in compare([greedy, cold], count=0)
 
 
 def test_what_cannot_be_compared_raises_one_sentence(runs, tmp_path):

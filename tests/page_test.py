@@ -205,6 +205,9 @@ def test_runs_that_are_not_evaluated_do_not_keep_the_others_from_being_compared(
   for seed, name in enumerate(("a", "b", "training", "classifier")):
     write(tmp_path / name, seed)
   shutil.rmtree(tmp_path / "training" / "evaluation")
+  keys = json.loads((tmp_path / "training" / "config.json").read_text())
+  keys["eval"]["images"] = 0
+  (tmp_path / "training" / "config.json").write_text(json.dumps(keys))
   (tmp_path / "classifier" / "evaluation" / "images.npz").unlink()  # a helper draws nothing
   words = [str(tmp_path / name) for name in ("a", "b", "training", "classifier")]
   assert cli.main(["report", *words, f"--out={tmp_path / 'page.html'}"]) == 0
