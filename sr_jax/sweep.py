@@ -63,7 +63,8 @@ def train_stages(config: ConfigDict, workdir: str | Path, sources: Sources | Non
   for stage in stages:
     own = stage.config
     test = sources(own.eval.data, "config.eval.data")
-    if shared := _shared(own, sources(own.data), test):
+    shared = _shared(own, sources(own.data), test)
+    if shared and parallel.process()[0] == 0:
       log.warning(
         "%d of the %d test images are trained on: take parts by config.data.split=[:90%%] and "
         "config.eval.data.split=[90%%:].",
