@@ -38,6 +38,8 @@ def begin() -> None:
   if not (os.environ.get("JAX_COMPILATION_CACHE_DIR") or jax.config.values["jax_compilation_cache_dir"]):
     jax.config.update("jax_compilation_cache_dir", str(_cache_folder()))
   try:
+    for platform in filter(None, platforms.split(",")):
+      jax.devices(platform)  # with the CPU beside it, JAX would do without one that is not there
     process, count = parallel.process()
   except (RuntimeError, AssertionError) as error:
     asked, reason = os.environ.get("JAX_PLATFORMS", ""), str(error).partition("\n")[0].rstrip(".")
