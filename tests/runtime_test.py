@@ -230,6 +230,7 @@ def test_images_may_be_elsewhere_but_neither_fewer_nor_others(images, tmp_path):
 
 def test_prepared_data_sets_of_equal_number_but_other_contents_are_told_apart(tmp_path):
   config = small_runs.get_config()
+  (tmp_path / "a").mkdir()
   config.data.update({"name": "photos", "dir": str(tmp_path / "a"), "cache_mb": 1})
 
   def found() -> dict:
