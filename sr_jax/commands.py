@@ -70,7 +70,7 @@ def train(arguments: argparse.Namespace, overrides: list[str]) -> int:
   join(arguments.distributed)
   config = configs.override(configs.load(arguments.config), overrides)
   from sr_jax.stages import Sources, check_evaluation
-  from sr_jax.sweep import train_and_evaluate
+  from sr_jax.whole_run import train_and_evaluate
 
   begin()
   sources = Sources()

@@ -54,8 +54,7 @@ def train(
   Raises:
     UserError: a wrong key, missing data, a checkpoint that does not fit, a folder that cannot be written any
       more, or a loss that is not finite.
-    TryAgain: another process does not come, or sees another checkpoint.
-    Busy: another training uses `workdir`.
+    TryAgain: another process does not come or sees another checkpoint; Busy: another training uses `workdir`.
     Stopped: Ctrl-C or SIGTERM came after the last round; it is saved.
   """
   configs.check(config)

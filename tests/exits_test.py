@@ -13,7 +13,7 @@ import pytest
 import requests
 
 import small_runs
-from sr_jax import cli, processes, sweep, sweep_commands
+from sr_jax import cli, commands, inspection, processes, sweep, sweep_commands
 from sr_jax.checkpoint import Checkpoints
 from sr_jax.errors import TRY_AGAIN, Busy, Diverged, Stopped, UserError, explain
 from sr_jax.ledger import Trial
@@ -40,7 +40,7 @@ def test_a_sweep_whose_disk_is_full_or_unreachable_ends_with_the_sentence_of_tha
   ):  # failure.txt cannot be written either
     sweep.run_here(runs, {}, Sources(), "")
   assert begun == ["a"]
-  monkeypatch.setattr(cli.inspection, "config", lambda *_: sweep.run_here(runs, {}, Sources(), ""))
+  monkeypatch.setattr(inspection, "config", lambda *_: sweep.run_here(runs, {}, Sources(), ""))
   error = UserError("The training cannot go on.")
   error.__cause__ = OSError(errno.ESTALE, os.strerror(errno.ESTALE))
   assert cli.main(["config"]) == TRY_AGAIN
@@ -101,7 +101,7 @@ def test_a_fault_that_the_same_command_survives_has_an_exit_code_of_its_own(erro
     def fail(*arguments, raised=raised):
       raise raised
 
-    monkeypatch.setattr(cli.inspection, "config", fail)
+    monkeypatch.setattr(inspection, "config", fail)
     assert cli.main(["config"]) == code
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
 
@@ -118,7 +118,7 @@ def test_a_run_stopped_at_its_end_exits_as_one_stopped_within(monkeypatch, capsy
   def stop(*arguments):
     raise Stopped
 
-  monkeypatch.setattr(cli.inspection, "config", stop)
+  monkeypatch.setattr(inspection, "config", stop)
   assert cli.main(["config"]) == cli.STOPPED
   assert "the same command goes on" in capsys.readouterr().out
 
@@ -133,7 +133,7 @@ def test_names_reach_the_terminal_without_their_control_characters(capsys):
 
 def test_what_is_written_and_why_others_ended_are_told_without_control_characters(capsys, monkeypatch):
   name = "\x1b]0;title\x07\n\udcff"
-  monkeypatch.setattr(cli.commands, "begin", lambda: None)
+  monkeypatch.setattr(commands, "begin", lambda: None)
   monkeypatch.setattr(
     importlib.import_module("sr_jax.upscaling"),
     "upscale_file",

@@ -9,11 +9,13 @@ import sr_jax
 
 FLOORS = [
   {"cli"},
+  {"arguments"},
   {"sweep_commands"},
   {"commands"},
   {"inspection", "reproduce"},
   {"sweep_table"},
   {"sweep"},
+  {"whole_run"},
   {"train", "evaluate", "score", "compare", "upscaling", "edit", "plan"},
   {"stages"},
   {"graft"},

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import small_runs
-from sr_jax import cli, sweep
+from sr_jax import cli, whole_run
 from sr_jax import config as configs
 from sr_jax.configs.papers.conditions import CONDITIONS
 from sr_jax.configs.papers.figures import BICUBIC, FIGURES, Figure
@@ -130,7 +130,7 @@ def test_a_table_trains_its_rows_once_and_stands_beside_the_papers(tmp_path, pat
   assert "- MSE, MAE: 4 rounds with batches of 20; the first 8 test images, samples of each: 1, bor" in text
   assert "missing" not in text
 
-  monkeypatch.setattr(sweep, "train_stages", None)  # nothing is trained again
+  monkeypatch.setattr(whole_run, "train_stages", None)  # nothing is trained again
   assert run(tmp_path) == 0
   assert found(tmp_path)["rows"] == rows
 
@@ -139,7 +139,7 @@ def test_a_table_whose_trial_fails_says_so_and_exits_with_1(tmp_path, monkeypatc
   def failing(*_):
     raise RuntimeError("no memory left")
 
-  monkeypatch.setattr(sweep, "train_stages", failing)
+  monkeypatch.setattr(whole_run, "train_stages", failing)
   assert run(tmp_path) == 1
   assert "MAE (RuntimeError: no memory left)" in capsys.readouterr().out
   assert "ours" not in found(tmp_path)["rows"]["MSE"]["columns"]["H, nats"]

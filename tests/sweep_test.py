@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import small_runs
-from sr_jax import cli, ledger, parallel, sweep, sweep_commands, sweep_table
+from sr_jax import cli, ledger, parallel, sweep, sweep_commands, sweep_table, whole_run
 from sr_jax import config as configs
 from sr_jax.errors import STOPPED, TryAgain, UserError
 from sr_jax.evaluate import Report, conditions_of
@@ -114,14 +114,14 @@ def test_several_at_once_give_the_same_table_and_do_nothing_twice(config, whole,
 
 
 def test_a_trial_that_failed_is_named_and_run_again_alone(config, whole, tmp_path, capsys, monkeypatch):
-  train = sweep.train_stages
+  train = whole_run.train_stages
 
   def failing(config, folder, sources):
     if folder.name == IDS[0]:
       raise RuntimeError("no memory left\nin the middle")
     return train(config, folder, sources)
 
-  monkeypatch.setattr(sweep, "train_stages", failing)
+  monkeypatch.setattr(whole_run, "train_stages", failing)
   (tmp_path / IDS[1]).mkdir()
   with locked(tmp_path / IDS[1]):  # as if another machine were at it
     assert run(config, tmp_path) == 1
@@ -133,7 +133,7 @@ def test_a_trial_that_failed_is_named_and_run_again_alone(config, whole, tmp_pat
     sweep.run_trial(*planned(config, tmp_path), {}, Sources(), "")
   monkeypatch.undo()
   trained = []
-  monkeypatch.setattr(sweep, "train_stages", lambda *args: trained.append(args[1].name) or train(*args))
+  monkeypatch.setattr(whole_run, "train_stages", lambda *args: trained.append(args[1].name) or train(*args))
   assert run(config, tmp_path) == 0
   assert trained == IDS[:2]
   assert states(capsys, config, tmp_path) == ["finished"] * 3
