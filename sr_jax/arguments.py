@@ -1,4 +1,4 @@
-"""The verbs of sr-jax and their options; `commands` and its like do what they say."""
+"""The verbs of sr-jax and their options; `commands`, `inspection` and `sweep_commands` carry them out."""
 
 import argparse
 import math

@@ -208,7 +208,7 @@ def read_report(config: ConfigDict, workdir: str | Path) -> Report | None:
     wanted = ours.eval.to_dict() | {"baselines": tuple(baselines)}
     sweep = absolute(folder, "--workdir").parent
     theirs.eval.beside = _of_sweep(theirs.eval.beside, ours.eval.beside, sweep)
-    theirs.eval.classifier, *_ = _of_sweep([theirs.eval.classifier], [ours.eval.classifier], sweep)
+    (theirs.eval.classifier,) = _of_sweep([theirs.eval.classifier], [ours.eval.classifier], sweep)
     images = folder / "evaluation" / "images.npz"  # written last
     if (meta["round"], theirs.eval.to_dict()) != (ours.train.rounds, wanted) or not images.exists():
       return None

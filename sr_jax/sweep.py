@@ -15,16 +15,7 @@ from ml_collections import ConfigDict
 
 from sr_jax import config as configs
 from sr_jax import files, graft, parallel
-from sr_jax.errors import (
-  REMEDIES,
-  STOPPED,
-  TRY_AGAIN,
-  Busy,
-  Diverged,
-  UserError,
-  explain,
-  short_name,
-)
+from sr_jax.errors import REMEDIES, STOPPED, TRY_AGAIN, Busy, Diverged, UserError, explain, short_name
 from sr_jax.evaluate import Report, conditions_of, read_report
 from sr_jax.ledger import Entry, Trial, number_trials
 from sr_jax.method import State
