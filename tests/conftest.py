@@ -28,7 +28,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
+from PIL import Image
 
 import small_runs
 
@@ -39,6 +41,16 @@ def _forget_programs() -> Iterator[None]:
   yield
   jax.clear_caches()
   gc.collect()
+
+
+@pytest.fixture
+def images(tmp_path):
+  """Ten images of 12x10; image i has i in its red channel, the row in green, the column in blue."""
+  rows, columns = np.indices((12, 10))
+  for i in range(10):
+    pixels = np.stack([np.full((12, 10), i), rows, columns], axis=-1).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+  return tmp_path
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from launching import ENGINES, LAUNCH, WORDS, launch, manifests, program
 
 SCRIPTS = sorted(path.name for path in LAUNCH.glob("*.sh"))

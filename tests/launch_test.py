@@ -13,6 +13,7 @@ import types
 from pathlib import Path
 
 import pytest
+
 from launching import ENGINES, LAUNCH, WORDS, commands, container, launch, manifests, program
 
 # Stands for the command line where a launcher asks it which trials of a sweep there are.
