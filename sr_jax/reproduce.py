@@ -74,15 +74,31 @@ def needed(entry: Table | Figure, runs: Sequence[Planned]) -> list[Planned]:
 def check(entry: Table | Figure, runs: Sequence[Planned]) -> None:
   """Refuse to train for what would stay empty; raises UserError."""
   for run in runs:
+    measured = run.config.eval
     if entry.needs and not run.config[entry.needs]:
       raise UserError(
         f"{entry.title!r} needs config.{entry.needs}, which is {run.config[entry.needs]!r}: "
         f"set --config.{entry.needs}=..."
       )
-    if isinstance(entry, Figure) and entry.kind == "samples" and run.config.eval.samples < 2:
+    kinds = _kinds(entry, run.entry.trial.row)
+    if kinds & {"best", "samples"} and measured.samples < 2:
       raise UserError(
         f"{entry.title!r} needs several samples of an image: set --config.eval.samples=4, for example."
       )
+    if kinds & {"best", ""} and tuple(measured.temperatures) != (1.0,):
+      raise UserError(
+        f"{entry.title!r} has {run.entry.trial.row!r} at temperature 1, but config.eval.temperatures is "
+        f"{tuple(measured.temperatures)}: leave it out."
+      )
+
+
+def _kinds(entry: Table | Figure, row: str) -> set[str]:
+  """What a table's lines have of a row of ours, or the figure's kind."""
+  return (
+    {line.kind for line in entry.rows.values() if line.ours == row}
+    if isinstance(entry, Table)
+    else {entry.kind}
+  )
 
 
 def fill(

@@ -194,6 +194,8 @@ def test_every_table_has_the_rows_and_columns_that_its_configs_measure(paper, na
       assert all(row.ours in own.baselines for own in settings.values()), title
       assert not row.kind
     own = settings.get(row.ours) or next(iter(settings.values()))
+    if row.ours in settings and row.kind in ("", "best"):
+      assert own.temperatures == (1.0,), title
     if row.kind == "best":
       assert own.samples > 1
     elif row.kind:
@@ -344,6 +346,23 @@ def test_a_figure_of_nothing_finished_says_so(tmp_path, capsys):
 def test_a_figure_that_would_be_empty_is_refused_before_anything_is_trained(tmp_path, capsys, name, words):
   keys = [] if name == "figure7" else ["--config.eval.images=1"]
   assert cli.main(["reproduce", "amap", name, "--workdir", str(tmp_path / "new"), *keys]) == 2
+  assert words in capsys.readouterr().err
+  assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+  ("kind", "key", "words"),
+  [
+    ("best", "samples=1", "needs several samples of an image"),
+    ("best", "temperatures=(0.5,)", "has 'MSE' at temperature 1, but config.eval.temperatures is (0.5,)"),
+    ("", "temperatures=(1.0,0.5)", "leave it out"),
+  ],
+)
+def test_a_table_whose_rows_would_be_missing_is_refused(tmp_path, capsys, path, kind, key, words):
+  rows = {"of the paper": Row("MSE", (1.0,), kind), "another": Row("MAE", (1.0,), "tau = 2")}
+  TABLES["amap"]["table9"] = Table("a test", (path,), {"H": Column("swiss_roll_nll")}, rows)
+  given = ["reproduce", "amap", "table9", "--workdir", str(tmp_path / "new"), "--config.eval.samples=2"]
+  assert cli.main([*given, f"--config.eval.{key}"]) == 2
   assert words in capsys.readouterr().err
   assert not (tmp_path / "new").exists()
 
