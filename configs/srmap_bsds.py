@@ -6,12 +6,12 @@
       --config.eval.lpips.backbone=squeezenet1_1.npz --config.eval.lpips.heads=lpips_linear.npz
 
 Variants: srmap (L1, then the GAN), l1 (the first stage alone), scratch (the GAN without it), diverse (with
-the term that asks two samples to differ). The same networks as the paper's, an eighth as wide with a quarter
-of the blocks; 64x64 patches, 16 of them in a batch. L1 took 80 s on an H200, the GAN 28 minutes on two shared
-cores. To expect of 25 images of bsd100: LPIPS (SqueezeNet's) .276 of L1 and .185 of SRMAP, LR-PSNR 48.8 and
-54.6 dB. Of the sweep's trials after L1 with 1,500 rounds (7 minutes each on two cores): SRMAP .205 and 53.7
-dB, from scratch .227 and 44.9, with a fidelity weight of 100 .197 and 56.9, diverse .250 with a deviation of
-7.4.
+the term that asks two samples to differ). A generator an eighth as wide as the paper's with a quarter of its
+blocks, whose compression factor is 2; 64x64 patches, 16 of them in a batch. L1 took 80 s on an H200, the GAN
+28 minutes on two shared cores. To expect of 25 images of bsd100: LPIPS (SqueezeNet's) .276 of L1 and .185 of
+SRMAP, LR-PSNR 48.8 and 54.6 dB. Of the sweep's trials after L1 with 1,500 rounds (7 minutes each on two
+cores): SRMAP .205 and 53.7 dB, from scratch .227 and 44.9, with a fidelity weight of 100 .197 and 56.9,
+diverse .250 with a deviation of 7.4.
 """
 
 from collections.abc import Iterator
@@ -46,13 +46,14 @@ def get_config(variant: str = "srmap") -> ConfigDict:
     return config
   config.networks.critic.update({"widths": (32, 64, 96, 128), "ratio": 2, "head": 128})
   config.method.update({"r1_every": 4, "r1_weight": 1.0, "fidelity_weight": 10.0})
-  config.average = 0.995
+  config.average = 0.995  # as StyleGAN2 averages its generator's weights; the rate stays constant to the end
   derive.keep_optimisers(config, "l1", "generator")
   with config.unlocked():
     config.stages.l1.average = 0.0
   config.stages.l1.train.rounds = L1_ROUNDS
   for role, rate in (("generator", 1e-4), ("critic", 5e-4)):
-    # Fidelity's gradient is so much larger that a common clip would leave nothing of the critic's.
+    # Fidelity's gradient is so much larger that a common clip would leave nothing of the critic's. b1 is
+    # DCGAN's, b2 StyleGAN2's.
     keys = {"learning_rate": rate, "schedule": "constant", "clip": 0.0, "b1": 0.5, "b2": 0.99}
     config.optim[role].update(keys)
   if variant == "diverse":

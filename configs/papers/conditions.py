@@ -4,6 +4,9 @@ _BSDS = "BSDS500 and T91 instead of {}, a test set of your own."
 _FACES = "9,500 faces, 64x64 centres of half-size images, 256 others measured."
 _MIRRORED = "Training images are mirrored at random; the paper does not say so."
 _AMAP_OURS = "Batch, rate, b1 and length are ours, as the paper gives none."
+_SRMAP_OURS = (
+  "L1's rounds, alpha, gamma, the GAN's rate and the critic's sizes are ours, as the paper gives none."
+)
 _VARSR_DIGITS = (
   "Inputs by the cubic of four taps, as the paper's probably were: else nothing about a digit is left open.",
   "SRResNet of four blocks of 48 feature maps, without normalisation, instead of a U-net.",
@@ -87,7 +90,10 @@ CONDITIONS: dict[str, tuple[str, ...]] = {
   "srmap_bsds": (
     _BSDS.format("DIV2K"),
     "4 pixels of border cut.",
-    "Networks of an eighth of the width and a quarter of the blocks, 6,000 and 3,000 rounds of 16.",
+    "Generator of an eighth of the width and a quarter of the blocks; crops of 64x64.",
+    "6,000 rounds of 16 by L1 with a cosine schedule, 3,000 as a GAN, its weights averaged; R1 of a quarter of "
+    "the real images.",
+    _SRMAP_OURS,
   ),
-  "srmap_div2k": ("The paper's sizes; alpha, gamma and the GAN's rate are ours, as it gives none.",),
+  "srmap_div2k": ("The paper's generator and GAN rounds.", _SRMAP_OURS),
 }

@@ -1,15 +1,18 @@
 """Explicit MAP Optimization for Photo-Realistic Super Resolution (Huang, Mao, Mohanty & Wu, 2021)."""
 
-# The paper trains by L1 for 10 hours, then 200,000 rounds of the GAN in 5 days. An L1 round takes about 0.4
-# of a GAN round (docs/plan.md), so 10 hours are about this many L1 rounds.
-L1_ROUNDS = 40_000
+# The paper trains by L1 for 10 hours, then 200,000 rounds of the GAN in 5 days. An L1 round takes 1.2 to 1.4
+# times a GAN round of the same batch, half of which goes through the generator (docs/plan.md): 10 hours are
+# about this many L1 rounds.
+L1_ROUNDS = 12_000
 
 METHODS = {
   "srmap": {
     "method": {
       # alpha of Eq. 6, of the mean absolute distance in low resolution. The paper gives none.
       "fidelity_weight": 100.0,
-      "r1_weight": 10.0,  # gamma of Eq. 7; the paper gives none: StyleGAN2's default
+      # gamma of Eq. 7. The paper gives none: StyleGAN2's default, 10, is for images in [-1, 1], for which
+      # gradients are half of those for images in [0, 1].
+      "r1_weight": 2.5,
       # R1 sees one real image of so many: on a CPU a penalty of all quintuples a critic's step, of a quarter
       # doubles it. 1: all, as in the paper.
       "r1_every": 1,

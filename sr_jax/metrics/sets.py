@@ -74,7 +74,7 @@ def frechet(truths: np.ndarray, samples: np.ndarray) -> float:
 def precision(truths: np.ndarray, samples: np.ndarray) -> float:
   """The part of the samples [M, D] that lie in the manifold of the truths [N, D].
 
-  Kynkaanniemi et al., Improved Precision and Recall Metric for Assessing Generative Models, 2019, Eq. 1 to 3:
+  Kynkaanniemi et al., Improved Precision and Recall Metric for Assessing Generative Models, 2019, Eq. 1, 2:
   the manifold is a ball around each feature, up to its third nearest neighbour in its own set.
   """
   from sklearn.metrics import pairwise_distances_chunked  # takes a second to import

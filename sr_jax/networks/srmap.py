@@ -69,7 +69,9 @@ class SRMAP(nn.Module):
   """Figure 1, left, and the appendix; one plane of noise for each block is its latent.
 
   Stages of residual blocks at the input's resolution, each added to its input; then enlarging blocks, each of
-  which adds to the bilinear enlargement of the image so far. Keys: `configs/papers/srmap.py`.
+  which adds to the bilinear enlargement of the image so far. Of what the appendix leaves open, a 1x1
+  convolution makes the stem's 256 channels the stages' 512, and a convolution with a pixel shuffle is the
+  "reverse of a convolution". Keys: `configs/papers/srmap.py`.
   """
 
   factor: tuple[int, int]
