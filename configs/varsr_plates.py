@@ -21,7 +21,7 @@ def get_config(variant: str = "varsr") -> ConfigDict:
   # SSIM's window of 11x11 is wider than the images.
   config.eval.metrics = tuple(name for name in config.eval.metrics if name != "ssim")
   if "critic" in config.networks:
-    config.networks.critic.widths = (32, 64)  # 8 columns halve twice where 24 do three times
+    config.networks.critic.widths = (32, 64)  # 8 columns halve twice: four convolutions
   if "kl_weight" in config.method:
     config.method.kl_weight = 0.05
   return config

@@ -230,9 +230,9 @@ def optimiser(optim: ConfigDict, role: str, calls: int) -> optax.GradientTransfo
       schedule, config.b1, config.b2, weight_decay=config.weight_decay, mask=_kernels
     ),
     "sgd": lambda: optax.sgd(schedule),
-    # The mean square starts at 1, as in TensorFlow.
+    # The mean square starts at 1 and epsilon is added to it inside the root, as in TensorFlow.
     "rmsprop": lambda: optax.rmsprop(
-      schedule, config.decay, config.eps, initial_scale=1.0, momentum=config.momentum
+      schedule, config.decay, config.eps, initial_scale=1.0, eps_in_sqrt=True, momentum=config.momentum
     ),
   }
   rule = choose(rules, config.name, f"{key}.name")()

@@ -151,27 +151,27 @@ def test_the_constant_loss_heuristic_adds_noise_when_the_discriminator_wins_and_
 
 
 def test_a_trained_discriminator_estimates_the_log_ratio_that_the_generator_descends_on():
-  """Appendix A: at the optimum of Eq. 10 the logit is log p / q; here both are known, N(0, 1) and a point."""
+  """Appendix A: at the optimum of Eq. 10 the logit is log p / q; here N(0, s^2) and N(d, s^2)."""
   config = amap_swiss_roll.get_config("affgan")
   config.train.update({"rounds": 600, "batch": 1024})
   config.method.discriminator_updates = 1
-  config.method.noise.update({"start": 1.0, "end": 1.0, "anneal": "linear"})
+  config.method.noise.update({"start": 0.5, "end": 0.5, "anneal": "linear"})
   config.optim.generator.learning_rate = 0.0
   config.optim.discriminator.learning_rate = 1e-2
   operator = make_operator(config)
   method = make_method(config, operator)
-  # y = 0 everywhere, so that x = 0, G(x) = (d, -d), and with noise p = N(0, I), q = N((d, -d), I).
+  # y = 0 everywhere, so that x = 0, G(x) = (d, -d), and with noise p = N(0, I / 4), q = N((d, -d), I / 4).
   batch = {"hr": jnp.zeros((1024, 1, 2, 1)), "index": jnp.arange(1024)}
   state = jax.jit(method.init)(jax.random.key(0), batch)
-  outputs = jnp.array([0.7, -0.7])  # the last layer's bias is the only leaf of that shape
+  outputs = jnp.array([0.35, -0.35])  # the last layer's bias is the only leaf of that shape
   generator = jax.tree.map(lambda v: outputs if v.shape == (2,) else v, state.params["generator"])
   state = state.replace(params=state.params | {"generator": generator})
   step = jax.jit(partial(run_round, method))
   for i in range(600):
     state, metrics = step(state, batch, jax.random.key(i))
   y = method.sample(state, operator.lr(batch), jax.random.key(0), n=1)[0]
-  np.testing.assert_allclose(y[0].ravel(), [0.7, -0.7], atol=0.02)
-  # log q / p at the point itself is |d|^2 / 2 = 0.49.
+  np.testing.assert_allclose(y[0].ravel(), [0.35, -0.35], atol=0.02)
+  # log q / p at the point itself is d^2 / s^2 = 0.49.
   log_ratio = jax.jit(method.objective)(state, batch, jax.random.key(0))["log_ratio"]
   assert abs(float(log_ratio.mean()) - 0.49) < 0.1
   assert abs(float(metrics["loss"]) - 0.49) < 0.25  # KL[q || p], of noisy images
@@ -244,7 +244,7 @@ def test_soft_consistency_is_the_mean_absolute_error_in_low_resolution(variant):
   np.testing.assert_allclose(objective, np.abs(y.mean(axis=2) - x[:, :, 0])[:, 0, 0], rtol=1e-5)
 
 
-# Priors (Eq. 12, 28 to 32).
+# Priors (Eq. 12, appendix D).
 
 
 def denoiser_config(widths: tuple[int, ...] = (8,), rounds: int = 6, **keys):
@@ -311,7 +311,7 @@ def test_a_generator_is_guided_by_the_coarsest_snapshot_first_and_the_finest_las
 
 
 def test_a_denoiser_trained_on_a_gaussian_points_along_its_score():
-  config = denoiser_config((32, 32), 400, start=1.0, end=1.0)
+  config = denoiser_config((32, 32), 400, start=2.0, end=2.0)
   method = make_method(config, make_operator(config))
   draw = jax.random.normal(jax.random.key(9), (400, 256, 1, 2, 1))
   state = jax.jit(method.init)(jax.random.key(0), {"hr": draw[0]})
@@ -319,13 +319,13 @@ def test_a_denoiser_trained_on_a_gaussian_points_along_its_score():
   for i in range(400):
     state, _ = step(state, {"hr": draw[i]}, jax.random.key(i))
   prior = denoiser_prior(config)
-  y = jnp.stack([jnp.linspace(-1.5, 1.5, 7), jnp.linspace(1, -1, 7)], axis=1)[:, None, :, None]
+  y = jnp.stack([jnp.linspace(-3, 3, 7), jnp.linspace(2, -2, 7)], axis=1)[:, None, :, None]
 
   def energy(y):
     net = lambda v: prior.net.apply({"params": state.params["prior"]}, v, False)  # noqa: E731
-    return prior.energy(net, y, jax.random.key(0), 1.0).sum()
+    return prior.energy(net, y, jax.random.key(0), 2.0).sum()
 
-  np.testing.assert_allclose(-jax.grad(energy)(y), -y / 2, atol=0.1)
+  np.testing.assert_allclose(-jax.grad(energy)(y), -y / (1 + 2.0**2), atol=0.04)
   # The last snapshot is the trained denoiser.
   kept = jax.tree.map(lambda v: v[-1], state.params["snapshots"]["net"])
   assert all(
@@ -422,6 +422,15 @@ def test_the_swiss_rolls_density_is_what_the_papers_estimate_tends_to():
   ours = np.asarray(swiss_roll.log_density(points))
   assert abs(estimate.mean() - ours.mean()) < 0.02
   assert np.median(np.abs(estimate - ours)) < 0.05
+
+
+def test_the_swiss_rolls_draws_have_the_deviations_of_equations_33_to_35():
+  y = swiss_roll.draw(np.random.default_rng(0), 20_000)[:, 0, :, 0]
+  radius, angle = np.hypot(*y.T), np.arctan2(y[:, 1], y[:, 0])
+  np.testing.assert_allclose([radius.mean(), radius.std()], [4, np.hypot(0.4 * 3, 0.2)], rtol=0.02)
+  turn = 0.4 * 2 * np.pi  # between two turns, far more than the noise
+  noise = (radius - 0.4 * angle + turn / 2) % turn - turn / 2
+  np.testing.assert_allclose(noise.std(), 0.2, rtol=0.03)
 
 
 def test_the_mode_is_consistent_and_nothing_on_its_line_is_more_probable():

@@ -331,13 +331,13 @@ def test_the_regression_starts_from_the_enlargement_and_adds_at_most_one():
 
 def test_rmsprop_is_tensorflows_with_its_mean_square_from_one():
   optim = base.get_config("pixel_recursive").optim
-  optim.generator.update({"name": "rmsprop", "learning_rate": 0.1})
+  optim.generator.update({"name": "rmsprop", "learning_rate": 0.1, "eps": 0.1})
   tx = optimiser(optim, "generator", 10)
   state, mean_square, velocity = tx.init(jnp.zeros(())), 1.0, 0.0
   for gradient in (2.0, -1.0, 0.5):
     update, state = tx.update(jnp.float32(gradient), state)
     mean_square = 0.95 * mean_square + 0.05 * gradient**2
-    velocity = 0.9 * velocity + 0.1 * gradient / np.sqrt(mean_square + 1e-8)
+    velocity = 0.9 * velocity + 0.1 * gradient / np.sqrt(mean_square + 0.1)
     assert float(update) == pytest.approx(-velocity, rel=1e-5)
 
 

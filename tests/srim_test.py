@@ -155,14 +155,10 @@ def test_in_the_warm_up_nothing_is_chosen_and_latents_are_zero(first_state):
   assert not np.any(ends[0].aux.choice)
   close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)  # two programs round apart
   jax.tree.map(close, ends[0].params, ends[1].params)
-  # No gradient reaches the weights of a latent that is zero: it goes on changing images as it did at first.
-  method, _, batch, operator = make(config_of("srim"))
-  x = operator.lr(batch)
-  draw = jax.jit(functools.partial(method.sample, n=1))
-  drawn = [draw(s, x, jax.random.key(0))[0] for s in (first_state, ends[0])]
-  still = [draw(s, x, jax.random.key(0), temperature=0.0)[0] for s in (first_state, ends[0])]
-  assert not np.allclose(still[0], still[1])
-  assert np.abs(drawn[1] - still[1]).max() > 0
+  # No gradient reaches the weights of a latent that is zero, whose kernel is the one of two channels.
+  weights = [jax.tree.leaves(s.params["generator"]) for s in (first_state, ends[0])]
+  moved = {w.shape: not np.array_equal(w, after) for w, after in zip(*weights, strict=True) if w.ndim == 4}
+  assert [shape for shape in moved if not moved[shape]] == [(3, 3, 2, 16)]
 
 
 def test_a_minibatch_takes_one_image_of_each_row_and_an_epoch_takes_all():
@@ -197,8 +193,8 @@ def srim_network(**keys):
   return config
 
 
-def random_batch(size: int = 8) -> dict[str, np.ndarray]:
-  hr = np.random.default_rng(0).integers(0, 256, (size, 16, 16, 3), dtype=np.uint8)
+def random_batch(size: int = 8, seed: int = 0) -> dict[str, np.ndarray]:
+  hr = np.random.default_rng(seed).integers(0, 256, (size, 16, 16, 3), dtype=np.uint8)
   return {"hr": hr, "index": np.arange(size, dtype=np.int32), "mask": np.ones(size, bool)}
 
 
@@ -225,7 +221,8 @@ def first_descent(config):
   mesh = parallel.make_mesh(jax.devices()[:1])
   batch = parallel.put_batch(random_batch(), mesh)
   step = parallel.compile_step(method, mesh, 0)
-  state, _ = step(parallel.compile_init(method, mesh, 0)(batch), batch)
+  state = parallel.compile_init(method, mesh, 0)(batch)
+  state, _ = step(graft.put(state, ({role: read() for role, read in method.weights.items()}, {})), batch)
   before = jax.tree.map(jnp.copy, state)
   return before, *step(state, batch)
 
@@ -364,10 +361,38 @@ def test_alpha_gives_every_part_of_phi_the_same_mean_square_and_stays(vgg_file):
   energies = [float(jnp.square(a * p).mean()) for a, p in zip(alpha, parts, strict=True)]
   np.testing.assert_allclose(energies, energies[0], rtol=1e-4)
   assert alpha[0] == 1
-  for _ in range(4):
-    state, _ = step(state, batch)
+  other = parallel.put_batch(random_batch(seed=1), mesh)
+  for _ in range(method.rounds_per_batch):
+    state, _ = step(state, other)
   np.testing.assert_array_equal(alpha, state.aux.alpha)
   jax.tree.map(np.testing.assert_array_equal, frozen, jax.device_get(state.params["vgg"]))
+
+
+def test_candidates_are_chosen_by_the_phi_on_which_is_descended(vgg_file):
+  """Section 2.2.2 with VGG-19's features, each part times its alpha, against all candidates one by one."""
+  config, layers = srim_network(minibatch=8, hierarchical=False), ("conv1_2", "conv2_2")
+  config.method.features.update({"file": vgg_file, "layers": layers, "width": 4})
+  before, _, metrics = first_descent(config)
+  net, batch, alpha = make_generator(config), random_batch(), np.asarray(before.aux.alpha)
+  assert len(set(alpha)) == 3
+  y = batch["hr"] / np.float32(255)
+  x, key = make_operator(config).lr(batch), jax.random.wrap_key_data(before.aux.key)
+
+  def distance(image) -> np.ndarray:
+    ours, theirs = ((v, *vgg_features(before.params["vgg"], v, layers, "zero")) for v in (image, y))
+    parts = zip(alpha, ours, theirs, strict=True)
+    return sum(np.square(a * (p - q)).sum(axis=(1, 2, 3)) for a, p, q in parts)
+
+  def candidate(run, choice):
+    latent = draw_latents(key, jnp.arange(8), choice, net.latent(x.shape[1:]))
+    return run(net, before.params["generator"], before.stats["generator"], x, latent)
+
+  found = [distance(candidate(eval_pass, jnp.full(8, j))) for j in range(6)]
+  np.testing.assert_array_equal(before.aux.choice[:, 0], np.argmin(found, axis=0))
+  by_pixels = [np.square(candidate(eval_pass, jnp.full(8, j)) - y).sum(axis=(1, 2, 3)) for j in range(6)]
+  assert np.any(before.aux.choice[:, 0] != np.argmin(by_pixels, axis=0))
+  chosen, _ = candidate(train_pass, before.aux.choice[:, 0])
+  np.testing.assert_allclose(metrics["loss"], distance(chosen).mean(), rtol=1e-4)
 
 
 def test_no_device_gathers_the_pool():

@@ -122,6 +122,21 @@ def test_the_critic_learns_to_tell_images_apart_and_the_generator_to_be_taken_fo
   assert after > before
 
 
+@pytest.mark.parametrize("name", ["varsr", "mr_gan"])
+def test_the_critics_loss_has_the_penalty_by_its_weight(name):
+  """Equation 8, of one state with two weights."""
+  of = {}
+  for weight in (0.0, 10.0):
+    config = tiny(name)
+    config.method.penalty_weight = weight
+    method = make_method(config, make_operator(config))
+    state = jax.jit(method.init)(KEY, images())
+    _, of[weight] = jax.jit(partial(run_round, method))(state, images(), KEY)
+  penalty = of[10.0]["critic_penalty"]
+  assert penalty > 0
+  np.testing.assert_allclose(of[10.0]["critic_loss"] - of[0.0]["critic_loss"], 10 * penalty, rtol=1e-3)
+
+
 def test_the_kl_of_a_round_is_that_of_the_posterior_from_the_prior(trained):
   method, operator, config = made(adversarial_weight=0.0)
   state = trained[2]
@@ -172,6 +187,22 @@ def test_the_objective_is_the_reconstruction_from_the_posterior(trained):
   objective = method.objective(state, images(), KEY)["pixel"]
   np.testing.assert_allclose(objective, errors["posterior"], rtol=1e-4)
   assert not np.allclose(objective, errors["prior"], rtol=1e-3)
+
+
+def test_a_round_descends_on_the_reconstruction_from_the_posterior(trained):
+  """Equation 6, whose latent is drawn from q(z | I_H)."""
+  method, operator, state, _ = trained
+  config = made()[2]
+  y, x = to_float(images()["hr"]), operator.lr(images())
+  latent_key, errors = jax.random.split(KEY)[1], {}
+  for role, seen in (("posterior", y), ("prior", x)):
+    of, _ = train_pass(make_network(config, role), state.params[role], state.stats[role], seen)
+    net, latent = make_generator(config), draw(of, latent_key)
+    image, _ = train_images(net, operator, state, state.params["generator"], x, latent)
+    errors[role] = np.square(image - y).mean()
+  pixel = jax.jit(method.step)(state, images(), KEY)[1]["pixel"]
+  np.testing.assert_allclose(pixel, errors["posterior"], rtol=1e-4)
+  assert not np.allclose(pixel, errors["prior"], rtol=1e-3)
 
 
 @pytest.mark.parametrize("distance", ["mean", "sum"])

@@ -51,7 +51,7 @@ METHODS = {
     "stages": {"prior": {"method": {"name": "density"}, **PRIOR_STAGE}},
     "init_from": ("snapshots=prior",),
   },
-  # Those stages (Eq. 28 and 31). They draw no images.
+  # Those stages (appendix D, before Eq. 28, and Eq. 31). They draw no images.
   "denoiser": {
     "method": {"snapshots": SNAPSHOTS, **NOISE_LEVELS},
     "networks": {"prior": "denoiser"},
@@ -87,7 +87,7 @@ NETWORKS = {
     "scale": 1.0,  # inputs are divided by it
   },
   "denoiser": {
-    "widths": (128, 128, 128),  # the paper's four layers of convolution, with the output
+    "widths": (128, 128, 128, 128),  # the paper's for grass; then an output layer
     "kernel": 3,
     "norm": "batch",  # batch | none
     "activation": "relu",  # as in convnet

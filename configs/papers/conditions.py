@@ -31,7 +31,8 @@ CONDITIONS: dict[str, tuple[str, ...]] = {
     _MIRRORED,
   ),
   "amap_swiss_roll": (
-    "Rates, noise and nonlinearity are ours, as the paper gives none.",
+    "Rates, nonlinearity and instance noise are ours, as the paper gives none.",
+    "The denoiser's noise falls from 2, not from 0.5, to 0.25.",
     "The density is the limit of the paper's estimate: compare distances to MAP.",
   ),
   "amap_celeba_cpu": (
@@ -63,17 +64,22 @@ CONDITIONS: dict[str, tuple[str, ...]] = {
   ),
   "amap_imagenet": ("The paper's networks and instance noise.", _AMAP_OURS, _MIRRORED),
   "prsr_mnist_corners": (
-    "Black and white digits, 1,500 rounds of 32; a prior of 6 layers of 16 feature maps, the first of 31x31.",
+    "Black and white digits, 1,500 rounds of 32 by Adam; a prior of 6 layers of 16 feature maps, the "
+    "first of 31x31.",
+    "The conditioning network has a fully connected path, which sees the whole input.",
     "PixelCNN is trained by Eq. 7 alone.",
   ),
   "prsr_celeba_cpu": (
     _FACES,
-    "Two conditioning blocks, a prior of 8 layers of 32 feature maps, 2,000 rounds of 16 by Adam.",
+    "Two conditioning blocks, a prior of 8 layers of 32 feature maps, LeCun's initialisation.",
+    "2,000 rounds of 16 by Adam.",
+    _MIRRORED,
   ),
   "prsr_celeba": ("The paper's networks and rounds, on a folder of aligned images.", _MIRRORED),
   "prsr_bedrooms_cpu": (
     "A folder of bedrooms, the last 60 measured, instead of LSUN's 3 million.",
-    "Networks as in prsr_celeba_cpu, 500 rounds of 16.",
+    "Networks and initialisation as in prsr_celeba_cpu, 500 rounds of 16.",
+    _MIRRORED,
   ),
   "prsr_bedrooms": ("The paper's networks and rounds.", _MIRRORED),
   "varsr_celeba": (
@@ -91,8 +97,8 @@ CONDITIONS: dict[str, tuple[str, ...]] = {
     _BSDS.format("DIV2K"),
     "4 pixels of border cut.",
     "Generator of an eighth of the width and a quarter of the blocks; crops of 64x64.",
-    "6,000 rounds of 16 by L1 with a cosine schedule, 3,000 as a GAN, its weights averaged; R1 of a quarter of "
-    "the real images.",
+    "6,000 rounds of 16 by L1 with a cosine schedule; 3,000 as a GAN, its weights averaged, R1 of a quarter "
+    "of the real images.",
     _SRMAP_OURS,
   ),
   "srmap_div2k": ("The paper's generator and GAN rounds.", _SRMAP_OURS),

@@ -19,7 +19,8 @@ GENERATOR = {
   "latent_size": ENCODER["latent_size"],
   "noise_scale": 1.0,
 }
-# Section 4.2. The paper does not say when the rate is "decayed once": here in the middle.
+# Section 4.2. The paper does not say when the rate is "decayed once": here in the middle of each stage, which
+# begins with an optimiser of its own.
 OPTIMISER = {"b2": 0.99, "schedule": "halve", "halve_at": (50_000,)}
 
 METHODS = {

@@ -119,7 +119,9 @@ def amap_gan(config: ConfigDict, operator: Operator) -> Method:
   def judge(state: State, batch: Batch, key: Key) -> dict[str, Array]:
     """The discriminator's estimate of log q / p of images, without noise, and MAE(x, Ay).
 
-    The discriminator sees the centre of images that are larger than it was trained on.
+    The discriminator sees the centre of images that are larger than it was trained on. With batch
+    normalisation, in training each kind of image is normalised by its own batch and here by running averages
+    over both, so the estimate is rough.
     """
     del key
     y = to_float(batch["hr"])

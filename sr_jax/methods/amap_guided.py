@@ -1,8 +1,8 @@
 """AffDG, SoftDG and AffLL: amortised MAP inference under a learned prior (Sonderby et al., arXiv 1610.04490).
 
-Objective (Eq. 9): -E log p_Y(G(x)). A denoiser gives its gradient, (f(y) - y) / sigma^2 (Eq. 11, 12, 29, 30:
-AffDG), a density its value (Eq. 32: AffLL). With `consistency` "project" the affine projection holds G(x) to
-its input; with "none" and a `soft_weight` G also minimises MAE(x, A G(x)) (SoftDG). Deviation: the
+Objective (Eq. 9): -E log p_Y(G(x)). A denoiser gives its gradient, (f(y) - y) / sigma^2 (Eq. 11, 12, 28 to
+30: AffDG), a density its value (Eq. 32: AffLL). With `consistency` "project" the affine projection holds G(x)
+to its input; with "none" and a `soft_weight` G also minimises MAE(x, A G(x)) (SoftDG). Deviation: the
 generator's rounds are shared equally by the prior's snapshots, from coarse to fine (appendix E does not say
 how).
 """

@@ -1,8 +1,9 @@
 """Priors learned before a generator is: a denoiser or a density of p_Y, in snapshots from coarse to fine.
 
 Amortised MAP Inference for Image Super-resolution (Sonderby et al., arXiv 1610.04490), sections 3.3 and 3.4,
-appendices D and E. Objectives: E || y - f(y + sigma e) ||^2 with falling sigma (Eq. 28); -E sum_j log p(y_j |
-y_<j) (Eq. 31). A helper method: it draws nothing; another run takes its network `snapshots` by `init_from`.
+appendices D and E. Objectives: E || y - f(y + sigma e) ||^2 with falling sigma (before Eq. 28); -E sum_j log
+p(y_j | y_<j) (Eq. 31). A helper method: it draws nothing; another run takes its network `snapshots` by
+`init_from`.
 Deviations: sigma falls in as many steps as there are snapshots; images of bytes get uniform noise of one
 grey level before their density is learned, without which it would be unbounded.
 """
@@ -71,7 +72,7 @@ def denoiser_prior(config: ConfigDict) -> Prior:
   def loss(net: Apply, batch: Batch, key: Key, sigma: Array) -> tuple[Array, Any]:
     y = to_float(batch["hr"])
     denoised, stats = net(y + sigma * jax.random.normal(key, y.shape))
-    return jnp.mean((denoised - y) ** 2, axis=(1, 2, 3)), stats  # Eq. 28
+    return jnp.mean((denoised - y) ** 2, axis=(1, 2, 3)), stats  # appendix D, before Eq. 28
 
   def score(net: Apply, y: Array, key: Key, sigma: Array) -> Array:
     shift = noise * sigma * jax.random.normal(key, y.shape)

@@ -4,8 +4,9 @@ Pixel Recursive Super Resolution (Dahl, Norouzi & Shlens, arXiv 1702.00783). p(y
 softmax(A_i(x) + B_i(y_<i)) (Eq. 6) of a conditioning network A and a gated PixelCNN B; objective: the cross-
 entropies of softmax(A + B) and of softmax(A) (Eq. 8). A temperature T divides the logits: the paper's tau is
 1 / T, and T = 0 is greedy decoding. Without B it is the pixel-independent baseline (Eq. 2 and 4).
-Deviations: the weight of Eq. 8's second term is a key; training images are mirrored at random (`data.flip`),
-of which the paper says nothing; see networks/conditioning.py for A.
+Deviations: the loss is the mean over sub-pixels where Eq. 7 and 8 sum; the weight of Eq. 8's second term is
+a key; training images are mirrored at random (`data.flip`), of which the paper says nothing; see
+networks/conditioning.py for A.
 """
 
 from collections.abc import Callable

@@ -2,10 +2,11 @@
 
 Objective (section 2.2.2): E min_j || phi(T(x, z_j)) - phi(y) ||^2 over m latents z_j ~ N(0, I) per image,
 phi = (pixels, VGG-19 conv2_2, conv4_4), each part scaled by alpha_k.
-Deviations: the factor n / |S| of Algorithm 1 is left out (Adam ignores it); features are compared without
-the paper's random projection, which only saved a transfer to the CPU; latents are chosen with batch
-normalisation in evaluation mode, and trained in training mode; VGG-19's input is normalised as its weight
-file expects, which need not be the paper's; `warmup_rounds`, 0 in the paper.
+Deviations: Algorithm 1 sums over a minibatch and multiplies by n / its size; here it is the mean, without n
+(Adam ignores it); features are compared without the paper's random projection, which only saved a transfer to
+the CPU; latents are chosen with batch normalisation in evaluation mode, and trained in training mode;
+VGG-19's input is normalised as its weight file expects, which need not be the paper's; `warmup_rounds`, 0 in
+the paper.
 
 Algorithm 1 as rounds: a batch is the pool S. In its first |S| / b rounds `step` chooses latents for one slice
 of the pool each, in the M that follow it descends on a minibatch drawn from it. A chosen latent is a number
