@@ -108,7 +108,7 @@ def varsr(config: ConfigDict, operator: Operator) -> Method:
     def loss_fn(params: dict[str, Params]):
       image, kl, stats = reconstruct(state, params, y, x, latent_key)
       terms = {
-        "pixel": jnp.mean((image - y) ** 2, (1, 2, 3)),  # Eq. 6
+        "pixel": jnp.mean((image - y) ** 2, (1, 2, 3)),  # Eq. 6, over colours too
         "kl": kl,
         "perceptual": perceptual(state, image, y),
         "adversarial": -critic_value(critic, state, image) if critic else jnp.zeros(len(y)),
