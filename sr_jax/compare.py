@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sr_jax import config as configs
+from sr_jax.configs import base
 from sr_jax.errors import UserError, check_choice, printable
 from sr_jax.files import as_path, name_of
 from sr_jax.images import SAME_IMAGE
@@ -60,7 +61,8 @@ def read_evaluation(folder: str | Path, name: str) -> Evaluation:
   try:
     meta = json.loads((as_path(folder) / "evaluation" / "table.json").read_text())["meta"]
     images, rows, fingerprints = read_per_image(as_path(folder) / "evaluation")
-    settings = configs.flatten(meta["eval"])
+    # One of an earlier version lacks keys that came later, whose defaults are what it did.
+    settings = configs.flatten(base.get_config().eval) | configs.flatten(meta["eval"])
     label, title = next(iter(meta["single"].items()))
     # Whatever is done to a network's output, inputs and measurement are the same.
     operator = re.sub(r" consistency='\w+',", "", meta["operator"])

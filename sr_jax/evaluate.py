@@ -31,15 +31,16 @@ log = logging.getLogger(__name__)
 
 
 def make_watch(config: ConfigDict, source: Source) -> Callable[[Run], dict[str, float]]:
-  """What measures a run of `config` while it trains: one sample and the losses, on some test images."""
+  """What measures a run of `config` while it trains: one sample and, if `eval.losses`, the losses."""
   config = config.copy_and_resolve_references()
   limits = {config.train.eval_limit, config.eval.limit or config.train.eval_limit}
   config.eval.update({"limit": min(limits), "images": 0})
 
   def watch(run: Run) -> dict[str, float]:
     run = run._replace(state=parallel.localise(run.state))
-    objective = jax.tree_util.Partial(run.method.objective, run.state)
     draws = run.method.sample is not None
+    wanted = config.eval.losses or not draws
+    objective = jax.tree_util.Partial(run.method.objective, run.state) if wanted else None
     sampler = run.sampler(config.eval.temperatures[0], _budget(config, source)) if draws else None
     found = evaluate(sampler, source, config, run.operator, samples=1, objective=objective)
     return rows_of("", 1, found.means)[""]

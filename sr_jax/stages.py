@@ -159,7 +159,7 @@ def _trace(
     raise UserError(
       f"Method {config.method.name!r} changes the shapes or types of its state in a round: fix it."
     )
-  if config.eval.losses or config.train.eval_every or method.sample is None:
+  if config.eval.losses or method.sample is None:
     jax.eval_shape(method.objective, state, test, key)
   if method.sample is None:
     return

@@ -43,12 +43,17 @@ def plan(
   """The trials of a sweep in `workdir`; nothing is written.
 
   Raises:
-    UserError: two trials are the same, or one's config cannot be made or has a wrong value.
+    UserError: two trials are the same, or one's config cannot be made or has a wrong value, or one's row has
+      the name of a baseline.
   """
   entries, folder = number_trials(trials, workdir), files.as_path(workdir)
   runs = [Planned(entry, configure(entry.trial), folder / entry.id) for entry in entries]
   for run in runs:
     configs.check(run.config)
+    if run.entry.trial.row in map(short_name, run.config.eval.baselines):
+      raise UserError(
+        f"The sweep's row {run.entry.trial.row!r} has the name of a baseline: give it another in sweep()."
+      )
     # A flag names it for all trials; the one that it names is not shown beside itself.
     others = (name for name in run.config.eval.beside if _absolute(name) != _absolute(run.folder))
     run.config.eval.beside = tuple(others)

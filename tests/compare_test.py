@@ -136,10 +136,12 @@ def test_names_of_images_reach_the_terminal_without_their_control_characters(tmp
 
 
 def test_metrics_of_a_set_of_samples_are_compared_only_between_sets_of_equal_size(tmp_path):
-  rows = {"": {"psnr": PSNR, "std": STD}}
+  rows = {"": {"psnr": PSNR, "std": STD, "class_best": STD}}
   a, b = write(tmp_path / "a", rows), write(tmp_path / "b", rows)
   assert "std" in compare([a, b])
-  assert "std" not in compare([a, write(tmp_path / "c", rows, samples=5)])
+  fewer = compare([a, write(tmp_path / "c", rows, samples=5)])
+  assert "std" not in fewer
+  assert "class_best" not in fewer
 
 
 def test_an_image_that_diverged_is_named_first_and_the_others_are_still_ordered(tmp_path):
@@ -224,3 +226,54 @@ def test_a_run_evaluated_and_its_samples_scored_are_the_same(tmp_path, monkeypat
     cli.main(["compare", str(run), str(tmp_path / "scored"), "--metric=lr_psnr_truth", "--images=1"]) == 0
   )
   assert "| scored, best of 3 |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+  ("key", "value"),
+  [
+    ("luma", "bt709"),
+    ("best_by", "psnr"),
+    ("data.channels", 1),
+    ("data.resize", (8, 8)),
+    ("data.centre", (8, 8)),
+    ("embedding.function", "a:b"),
+    ("lpips.net", "alex"),
+  ],
+)
+def test_evaluations_by_another_protocol_are_refused(runs, tmp_path, key, value):
+  other = write(tmp_path / "c", {"": {"psnr": PSNR}}, **{key.split(".")[0]: nested(key, value)})
+  with pytest.raises(UserError, match=rf"config\.eval\.{key} is .*evaluate both alike"):
+    compare([runs[0], other])
+
+
+def nested(key, value):
+  return {key.split(".")[1]: value} if "." in key else value
+
+
+@pytest.mark.parametrize(
+  "key", ["lpips.heads_sha256", "lpips.backbone_sha256", "embedding.sha256", "classifier"]
+)
+def test_known_weights_that_differ_are_refused_and_unknown_ones_are_not(tmp_path, key):
+  a, b, unknown = (
+    write(tmp_path / name, {"": {"psnr": PSNR}}, **{key.split(".")[0]: nested(key, value)})
+    for name, value in (("a", "x"), ("b", "y"), ("c", ""))
+  )
+  with pytest.raises(UserError, match=key):
+    compare([a, b])
+  assert compare([a, unknown])
+
+
+def test_an_evaluation_of_an_earlier_version_lacks_keys_and_is_compared(runs):
+  path = Path(runs[1]) / "evaluation" / "table.json"
+  content = json.loads(path.read_text())
+  for key in ("best_by", "embedding"):
+    del content["meta"]["eval"][key]
+  path.write_text(json.dumps(content))
+  assert compare(runs)
+
+
+def test_images_are_named_by_the_metric_that_is_asked_for_and_the_seed_is_the_bootstraps(tmp_path):
+  rows = ({"psnr": PSNR, "std": STD}, {"psnr": PSNR + 50 * CHANGE, "std": STD + np.arange(40)})
+  folders = [write(tmp_path / name, {"": row}) for name, row in zip("ab", rows, strict=True)]
+  assert "| 39.png" in compare(folders, metric="std", count=1)
+  assert compare(folders, seed=1) != compare(folders)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import small_runs
-from sr_jax import evaluate, measurement, parallel
+from sr_jax import baselines, evaluate, measurement, parallel
 from sr_jax.baselines import nearest, pinv
 from sr_jax.config import check
 from sr_jax.configs import base
@@ -68,6 +68,15 @@ def test_a_training_image_is_its_own_nearest_and_further_samples_are_further_awa
     draw(lr[:1], jax.random.key(0), 11)
   with pytest.raises(UserError, match="evaluate images of that size"):
     draw(lr[:1, :2], jax.random.key(0), 1)
+
+
+def test_the_nearest_are_those_of_all_training_images_however_many_are_compared_at_once(config, monkeypatch):
+  operator = make_operator(config)
+  lr, found = operator.A(to_float(images(config))), []
+  for chunk in (baselines.CHUNK, 3 * lr[0].size):
+    monkeypatch.setattr(baselines, "CHUNK", chunk)
+    found.append(np.asarray(nearest(operator, config)(lr[:3], jax.random.key(0), 4)))
+  np.testing.assert_array_equal(*found)
 
 
 def test_nearest_needs_images_of_one_size_and_of_bytes(config, tmp_path):
@@ -138,6 +147,9 @@ def test_every_image_is_drawn_with_a_key_of_its_own_whatever_the_batch(config):
     drawn.append([image["samples"] for image in found.images])
   np.testing.assert_array_equal(*drawn)
   assert not np.any(np.isclose(drawn[0][0], drawn[0][1], atol=1e-6))
+  config.eval.seed = 1
+  other = measurement.evaluate(jax.tree_util.Partial(noise), source, config, operator, samples=2).images
+  assert not np.any(np.isclose(other[0]["samples"], drawn[0][0], atol=1e-6))
 
 
 def test_each_image_is_judged(report, config):

@@ -232,6 +232,29 @@ def test_the_luma_is_a_choice():
   bt709 = run(["psnr_y"], NOISY, BATCH, PROTOCOL._replace(luma="bt709"))["psnr_y"]
   bt601 = run(["psnr_y"], NOISY, BATCH)["psnr_y"]
   assert (jnp.abs(bt709 - bt601) > 0.01).all()
+  exact = run(["psnr_y"], BATCH["hr"][None], BATCH, PROTOCOL._replace(luma="bt709"))["psnr_y"]
+  np.testing.assert_allclose(exact, 100, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name in PLAIN if METRICS[name].better and "wrapped" not in name])
+def test_the_best_sample_is_the_one_with_the_least_noise(name, results):
+  np.testing.assert_allclose(results[f"{name}/best"], run([name], NOISY[:1], BATCH)[name], rtol=1e-4)
+
+
+def test_metrics_with_weights_choose_their_own_best_sample(monkeypatch):
+  own = metrics.Metric(lambda samples, batch, protocol, values: values, "lower", ".2f", lambda keys: None)
+  monkeypatch.setitem(METRICS, "own", own)
+  weights = {"own": jnp.array([[3.0, 3.0], [2.0, 2.0], [1.0, 1.0]])}  # best where PSNR is worst
+  by_psnr = PROTOCOL._replace(best_by="psnr")
+  found = metrics.measure(("psnr", "own"), jnp.asarray(NOISY), BATCH, by_psnr, weights)
+  np.testing.assert_array_equal(found["own/best"], [1, 1])
+
+
+def test_the_diversity_score_of_squared_errors_is_that_of_all_channels(results):
+  files = np.stack([saved(sample) for sample in NOISY]) / 255
+  maps = np.square(files - HR[..., BORDER:-BORDER, BORDER:-BORDER, :] / 255).mean(-1)
+  whole, local = maps.mean((-2, -1)).min(0), maps.min(0).mean((-2, -1))
+  np.testing.assert_allclose(results["s_n_mse"], 100 * (whole - local) / whole, rtol=1e-3)
 
 
 def test_images_are_measured_alone():
@@ -266,17 +289,17 @@ def test_an_image_too_small_for_the_protocol_is_an_error(name, border, message):
 
 
 def test_class_metrics_count_right_answers_and_different_classes():
-  # Three samples of two inputs whose classes are 0 and 2.
-  predicted = np.array([[0, 1], [1, 1], [0, 1]])
+  # Three samples of three inputs whose classes are 0, 2 and 1.
+  predicted = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 2]])
   probabilities = 0.8 * np.eye(3)[predicted] + 0.1 * (1 - np.eye(3)[predicted])
-  found = class_metrics(jnp.asarray(probabilities), jnp.array([0, 2]))
+  found = class_metrics(jnp.asarray(probabilities), jnp.array([0, 2, 1]))
   expected = {
-    "class_best": [1, 0],
-    "class_mean": [2 / 3, 0],
-    "class_probability": [(0.8 + 0.1 + 0.8) / 3, 0.1],
-    "classes": [2, 1],
-    "one_class": [0, 1],
-    "two_classes": [1, 1],
+    "class_best": [1, 0, 1],
+    "class_mean": [2 / 3, 0, 1 / 3],
+    "class_probability": [(0.8 + 0.1 + 0.8) / 3, 0.1, (0.8 + 0.1 + 0.1) / 3],
+    "classes": [2, 1, 3],
+    "one_class": [0, 1, 0],
+    "two_classes": [1, 1, 0],
   }
   assert found.keys() == expected.keys()
   for name, values in expected.items():

@@ -8,8 +8,9 @@ import pytest
 from small_runs import network
 from sr_jax.errors import UserError
 from sr_jax.networks import eval_pass, init, normal_latent, train_pass, zero_latent
-from sr_jax.networks.shuffle import depth_to_space
-from sr_jax.ops import resize
+from sr_jax.networks.projection import LearnedProjection
+from sr_jax.networks.shuffle import depth_to_space, space_to_depth
+from sr_jax.ops import Operator, resize
 
 F32 = jnp.dtype("float32")
 KEY = jax.random.key(0)
@@ -158,3 +159,91 @@ def test_a_trunk_refuses_an_unknown_activation_and_an_unknown_norm(keys):
   net, x = network("convnet", **keys), image(1, 4, 4, 3)
   with pytest.raises(UserError, match="which does not exist"):
     init(net, KEY, x, zero_latent(net, x))
+
+
+@pytest.mark.parametrize(
+  ("name", "keys", "expected"),
+  [
+    ("srim", {"width": 4, "layers": 3, "kernel": 3}, (0.108832, -0.32572, -0.187461)),
+    ("srresnet", {"width": 4, "blocks": 1, "tail": "shuffle"}, (10.8143, 34.8221, 9.36887)),
+    ("tanh_residual", {"width": 4, "blocks": 1}, (0.272905, 0.796974, 0.70942)),
+    ("tanh_residual", {"width": 4, "blocks": 1, "whole": 4}, (0.274667, 0.554559, 0.822824)),
+    ("convnet", {"widths": (4,) * 5, "skip": 2, "output": "sigmoid"}, (0.0579457, 0.356221, 0.726458)),
+    ("convnet", {"widths": (4,), "output": "linear", "scale": 10.0}, (2.78389, 5.58749, -0.560119)),
+    (
+      "srmap",
+      {"stem": 4, "width": 4, "stages": 1, "blocks": 1, "widths": (4, 4)},
+      (0.630867, 1.6792, 0.8728),
+    ),
+    ("denoiser", {"widths": (4,), "scale": 10.0}, (1.66324, 2.40437, -0.599501)),
+    ("denoiser", {"widths": (4,), "residual": True}, (0.348907, 0.87452, -0.628791)),
+    (
+      "discriminator",
+      {"widths": (4, 4), "strides": (2, 2), "scale": 10.0},
+      (0.000314161, -0.351941, -0.043553),
+    ),
+    ("critic", {"widths": (4,), "head": 4}, (0.0708977, -0.148194, 0.106279)),
+    ("srmap_critic", {"widths": (4, 4), "head": 4}, (0.000180757, -0.00235301, -0.00290522)),
+    ("classifier", {"widths": (4,)}, (0.140945, 0.0358915, 0.27358)),
+    (
+      "encoder",
+      {"width": 4, "layers": 1, "latent_size": 2, "fold": (2, 2)},
+      (0.194514, -0.107394, 0.0353987),
+    ),
+  ],
+)
+def test_a_network_of_given_weights_computes_what_it_did_when_runs_were_saved(name, keys, expected):
+  """So that a run of an earlier version draws the same images; the numbers are this function's own."""
+  net, rng = network(name, **keys), np.random.default_rng(0)
+  x = jnp.asarray(rng.random((2, 8, 8, 3)), jnp.float32)
+  given = (x, normal_latent(net, x, KEY)) if hasattr(net, "latent") else (x,)
+  given = jax.tree.map(lambda v: jnp.asarray(rng.random(v.shape), jnp.float32), given)
+  shapes = jax.eval_shape(lambda: net.init(KEY, *given, train=False))
+  weights = jax.tree.map(lambda s: jnp.asarray(rng.uniform(-0.3, 0.35, s.shape), s.dtype), shapes)
+  weights = {
+    kind: jax.tree.map(abs, part) if kind == "batch_stats" else part for kind, part in weights.items()
+  }
+  values = jnp.concatenate(
+    [leaf.ravel() for leaf in jax.tree.leaves(net.apply(weights, *given, train=False))]
+  )
+  found = [values.std(), *(values @ rng.normal(size=(values.size, 2)) / np.sqrt(values.size))]
+  np.testing.assert_allclose(found, expected, atol=5e-5 * float(jnp.abs(values).max()))
+
+
+@pytest.mark.parametrize("name", ["srresnet", "convnet"])
+def test_the_scale_of_noise_is_how_much_of_it_a_network_begins_with(name):
+  keys = {"srresnet": {"width": 4, "blocks": 1, "norm": "none"}, "convnet": {"widths": (4,), "norm": "none"}}[
+    name
+  ]
+  x, moved = image(1, 4, 4, 3), []
+  for scale in (1.0, 0.1):
+    net = network(name, **keys, noise_channels=2, noise_scale=scale)
+    latent = normal_latent(net, x, KEY)
+    params, stats = init(net, KEY, x, latent)
+    still = eval_pass(net, params, stats, x, jax.tree.map(jnp.zeros_like, latent))
+    moved.append(jnp.abs(eval_pass(net, params, stats, x, latent) - still).mean())
+  assert moved[0] > 3 * moved[1] > 0
+
+
+def test_every_part_of_a_latent_is_drawn_with_a_key_of_its_own():
+  latent = normal_latent(network("srim"), image(1, 4, 4, 3), KEY)
+  assert not np.isin(latent[0].ravel(), latent[1].ravel()).any()
+
+
+def test_space_to_depth_is_undone_by_depth_to_space():
+  y = jnp.arange(4.0 * 12 * 2).reshape(1, 4, 12, 2)
+  np.testing.assert_array_equal(depth_to_space(space_to_depth(y, (2, 4)), (2, 4)), y)
+
+
+def test_a_learned_projection_projects_the_last_stage_alone():
+  net = network("srim", width=4, layers=2, kernel=3)
+  net = LearnedProjection(net, Operator(), kernel=3, start="random", trainable=True)
+  x = image(1, 4, 4, 3)
+  latent = normal_latent(net, x, KEY)
+  params, stats = init(net, KEY, x, latent)
+  whole = eval_pass(net, params, stats, x, latent)
+  lower, last = eval_pass(net, params, stats, x, latent, method="outputs")
+  first = eval_pass(net, params, stats, 0, x, x, latent[0], method="stage")
+  np.testing.assert_allclose(first, lower, atol=1e-6)
+  for y in (last, eval_pass(net, params, stats, 1, x, lower, latent[1], method="stage")):
+    np.testing.assert_allclose(y, whole, atol=1e-6)

@@ -224,7 +224,14 @@ def run_config(**changes):
 
 
 def test_the_operator_is_made_from_the_config():
-  assert make_operator(run_config()) == Operator("bicubic", (4, 2), "symmetric", "once", "project")
+  ours = ("bicubic", (4, 2), "symmetric", "once", "project")
+  assert make_operator(run_config()) == Operator(*ours)
+  assert make_operator(run_config(antialias=False)) == Operator(*ours, antialias=False)
+
+
+def test_an_operator_sees_as_far_as_the_larger_factor_asks():
+  reach = {factor: Operator("gaussian", factor).reach for factor in ((2, 2), (4, 2), (2, 4), (4, 4))}
+  assert reach[2, 2] == reach[4, 2] == reach[2, 4] > reach[4, 4]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from sr_jax import score as scoring
 from sr_jax.images import clear_samples, read_image, save_samples
 from sr_jax.metrics import METRICS, Protocol, measure
 from sr_jax.metrics.diversity import diversity_scores
-from sr_jax.ops import make_operator, to_float, to_uint8
+from sr_jax.ops import Operator, make_operator, to_float, to_uint8
 from sr_jax.report.tables import read_per_image
 
 SAMPLES = 3
@@ -242,3 +242,7 @@ def test_a_truth_that_is_no_multiple_of_the_factor_is_cut_as_its_samples_are(tmp
 def test_the_documents_tell_the_convention_of_every_metric():
   text = (Path(__file__).parents[1] / "docs" / "metrics.md").read_text()
   assert [name for name in METRICS if f"`{name}`" not in text] == []
+
+
+def test_the_operator_is_ntires():
+  assert make_operator(scoring.default_config()) == Operator(border="symmetric", rounding="twice")

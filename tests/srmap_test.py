@@ -248,3 +248,21 @@ def test_a_critic_that_cannot_halve_its_images_is_refused():
   net = network("srmap_critic", widths=(4, 4, 4), head=4)
   with pytest.raises(UserError, match="halves its images of 12x12 3 times"):
     init(net, KEY, jnp.zeros((1, 12, 12, 3)))
+
+
+def test_the_reductions_filter_is_1_3_3_1_in_both_directions():
+  point = jnp.zeros((1, 8, 8, 1)).at[:, 3, 3].set(64.0)
+  np.testing.assert_allclose(blur_halve(point)[0, :, :, 0], np.pad([[9, 3], [3, 1]], 1), atol=1e-5)
+
+
+def test_attention_weighs_each_channel_between_nothing_and_all():
+  block, plain = (Block(2, 3, on, jnp.dtype("float32")) for on in (True, False))
+  h = jax.random.uniform(KEY, (1, 5, 6, 4))
+  params = block.init(KEY, h)["params"]
+  convolutions = {name: values for name, values in params.items() if name.startswith("Conv")}
+  for bias, part in ((50.0, 1.0), (0.0, 0.5), (-50.0, 0.0)):
+    gated = params | {"Dense_1": {"kernel": jnp.zeros((2, 4)), "bias": jnp.full(4, bias)}}
+    scaled = convolutions | {"Conv_1": jax.tree.map(lambda v, part=part: part * v, params["Conv_1"])}
+    np.testing.assert_allclose(
+      block.apply({"params": gated}, h), plain.apply({"params": scaled}, h), atol=1e-5
+    )

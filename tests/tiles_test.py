@@ -148,7 +148,12 @@ def test_a_learned_projection_sees_as_far_as_generator_operator_and_kernels_toge
 
 @pytest.mark.parametrize(
   ("name", "keys"),
-  [("srresnet", {"norm": "instance"}), ("convnet", {"norm": "instance"}), ("tanh_residual", {"whole": 4})],
+  [
+    ("srresnet", {"norm": "instance"}),
+    ("convnet", {"norm": "instance"}),
+    ("tanh_residual", {"whole": 4}),
+    ("srmap", {"attention": True}),
+  ],
 )
 def test_a_network_with_a_layer_that_sees_the_whole_image_has_no_reach(name, keys):
   net = network(name, **SMALL[name] | keys)

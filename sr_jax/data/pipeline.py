@@ -68,6 +68,12 @@ def train_batches(
       f"config.data.turn turns images by 90 degrees, but they are {rows}x{columns}: make config.data.crop "
       "square."
     )
+  fy, fx = _factor(usable.first)
+  if turn and fy != fx:
+    raise UserError(
+      f"config.data.turn turns images by 90 degrees, but their own lr is {fy}x{fx} times smaller: set "
+      "config.data.turn=False."
+    )
 
   def augment(element: tuple[int, Record], rng: np.random.Generator) -> Record:
     i, record = element
