@@ -85,6 +85,11 @@ def test_records_in_memory_come_once_an_epoch_and_resume_where_they_were():
   assert not np.array_equal(odd[0]["hr"], take("", 1, roll(), batch=2002, seed=2)[0]["hr"])
 
 
+def test_the_splits_of_the_swiss_roll_have_points_of_their_own():
+  points = [set(data.open_source(roll(split=s)).hr.ravel().tolist()) for s in ("train", "validation", "test")]
+  assert all(len(a & b) < 100 for a, b in itertools.combinations(points, 2))
+
+
 def test_records_in_memory_are_not_cropped():
   with pytest.raises(UserError, match="crop"):
     take("", 1, config(name="swiss_roll", channels=1))
@@ -178,6 +183,23 @@ def test_an_own_low_resolution_image_is_mirrored_with_its_image(images):
   batches = take(images, 10, cfg)
   np.testing.assert_array_equal(joined(batches, "hr"), joined(batches, "lr"))
   assert len(np.unique(joined(batches, "lr")[:, 0, 0, 2])) == 2
+
+
+def test_an_own_low_resolution_image_is_turned_with_its_image_or_refused(images):
+  batches = take(None, 10, config(images, lr_dir=str(images), crop=(6, 6), turn=True))
+  np.testing.assert_array_equal(joined(batches, "hr"), joined(batches, "lr"))
+  (images / "lr").mkdir()
+  for path in images.glob("*.png"):
+    Image.fromarray(np.asarray(Image.open(path))[::2]).save(images / "lr" / path.name)
+  for name in ("hr", "lr"):
+    (images / name).mkdir(exist_ok=True)
+  for path in images.glob("*.png"):
+    path.rename(images / "hr" / path.name)
+  pairs = config(images / "hr", lr_dir=str(images / "lr"), crop=(6, 4), flip=False)
+  for batch in take(None, 10, pairs):
+    np.testing.assert_array_equal(batch["lr"], batch["hr"][:, ::2])  # factors of their own in both directions
+  with pytest.raises(UserError, match=r"own lr is 2x1 times smaller: set config\.data\.turn=False"):
+    take(None, 1, config(images / "hr", lr_dir=str(images / "lr"), crop=(6, 6), turn=True))
 
 
 def test_a_crop_of_records_with_their_own_lr_takes_the_same_place_of_both(images):

@@ -257,3 +257,14 @@ def test_training_finds_that_the_second_pixel_follows_the_first():
     params, opt, loss = step(params, opt, y)
     losses.append(float(loss))
   assert -0.85 < np.mean(losses[-30:]) < -0.6
+
+
+def test_weights_begin_with_the_deviation_that_is_asked_for():
+  x = jnp.zeros((1, 4, 4, 30))
+  stds = []
+  for stddev in (0.1, 0.5):
+    net = MaskedConv(300, (1, 3), groups=3, first=False, dtype=FLOAT32, stddev=stddev)
+    kernel = np.asarray(net.init(jax.random.key(0), x)["params"]["kernel"])
+    assert np.abs(kernel).max() <= 2.4 * stddev
+    stds.append(kernel.std())
+  assert stds[1] == pytest.approx(5 * stds[0], rel=0.02)

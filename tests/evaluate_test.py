@@ -1,5 +1,6 @@
 """Tables: the nearest training images, a row for each temperature, and what a model thinks of every row."""
 
+import argparse
 import json
 import shutil
 
@@ -16,8 +17,9 @@ from sr_jax.config import check
 from sr_jax.configs import base
 from sr_jax.data import open_source
 from sr_jax.errors import UserError
+from sr_jax.images import SAME_IMAGE, fingerprint
 from sr_jax.methods import make_method
-from sr_jax.ops import make_operator, to_float
+from sr_jax.ops import make_operator, to_float, to_uint8
 from sr_jax.run import Run, load_run
 from sr_jax.stages import Sources, check_evaluation
 from sr_jax.train import train
@@ -150,6 +152,51 @@ def test_every_image_is_drawn_with_a_key_of_its_own_whatever_the_batch(config):
   config.eval.seed = 1
   other = measurement.evaluate(jax.tree_util.Partial(noise), source, config, operator, samples=2).images
   assert not np.any(np.isclose(other[0]["samples"], drawn[0][0], atol=1e-6))
+
+
+def test_what_is_shown_and_saved_is_of_the_first_temperature_and_equal_samples_are_one(
+  report, config, tmp_path
+):
+  run = report[2]
+  config = config.copy_and_resolve_references()
+  config.eval.update({"samples": 2, "losses": False, "judge": False, "baselines": ()})
+  found = evaluate.evaluate_run(run._replace(config=config), tmp_path, save=str(tmp_path / "saved"))
+  assert not any(column.startswith("loss_") for row in found.rows.values() for column in row)
+  assert "pixel_recursive, tau = 2, best of 2" in found.rows
+  assert not any(name.startswith("pixel_recursive, greedy, ") for name in found.rows)
+  source = open_source(config.eval.data)
+  first = measurement.evaluate(run.sampler(1.0), source, config, run.operator, samples=2)
+  shown = found.images[0]["samples"]
+  np.testing.assert_array_equal(shown, first.images[0]["samples"])
+  assert first.fingerprints["input"][0] == pytest.approx(
+    fingerprint(first.images[0]["input"]), abs=SAME_IMAGE
+  )
+  for number in range(2):
+    saved = np.asarray(Image.open(tmp_path / "saved" / f"000000_sample0000{number}.png"))
+    np.testing.assert_array_equal(saved, np.asarray(to_uint8(shown[number])))
+
+
+def test_a_watch_measures_the_first_temperature_and_as_few_images_as_either_limit_says(
+  report, config, monkeypatch
+):
+  seen: dict = {}
+
+  def noted(sampler, source, config, operator, **keys):
+    seen.update(keys, sampler=sampler, limit=config.eval.limit)
+    return argparse.Namespace(means={"psnr": 1.0})
+
+  monkeypatch.setattr(evaluate, "evaluate", noted)
+  monkeypatch.setattr(evaluate, "_budget", lambda *_: None)
+  state, method = report[2].state, report[2].method
+  run = argparse.Namespace(state=state, method=method, operator=None, sampler=lambda warm, _: warm)
+  run._replace = lambda **_: run
+  config = config.copy_and_resolve_references()
+  config.train.eval_limit = 2
+  for losses in (False, True):
+    config.eval.update({"temperatures": (0.5, 0.0), "limit": 3, "losses": losses})
+    assert evaluate.make_watch(config, None)(run) == {"psnr": 1.0}
+    assert (seen["sampler"], seen["limit"], seen["samples"]) == (0.5, 2, 1)
+    assert (seen["objective"] is not None) == losses
 
 
 def test_each_image_is_judged(report, config):

@@ -132,3 +132,16 @@ def test_the_cache_keeps_what_fits(images):
   source = data.open_source(config(images, cache_mb=1000 / 2**20))  # two images of 360 bytes
   kept = [source[i]["hr"] for i in range(10)]
   assert [source[i]["hr"] is kept[i] for i in range(10)] == [True] * 2 + [False] * 8
+
+
+def test_of_several_folders_each_has_its_part_and_its_own_low_resolution(tmp_path):
+  for k in range(2):
+    for kind in ("hr", "lr"):
+      (tmp_path / f"{kind}{k}").mkdir()
+      for i in range(4):
+        Image.new("RGB", (4, 4), (10 * k + i, 0, 0)).save(tmp_path / f"{kind}{k}" / f"{i}.png")
+  hr, lr = (f"{tmp_path}/{kind}0:{tmp_path}/{kind}1" for kind in ("hr", "lr"))
+  assert records(hr, split="[:3]") == [0, 1, 2, 10, 11, 12]
+  assert records(hr, split="[3:]") == [3, 13]
+  source = data.open_source(config(hr, lr_dir=lr))
+  assert all(source[i]["lr"][0, 0, 0] == source[i]["hr"][0, 0, 0] for i in range(8))

@@ -8,6 +8,7 @@ noise, in PyTorch 2.13.0 and here (seven digits).
 """
 
 import hashlib
+import json
 import sys
 
 import jax.numpy as jnp
@@ -192,7 +193,7 @@ def test_lpips_of_alexnet_and_vgg_is_that_of_the_networks_written_out(net, kerne
 
 def test_a_score_is_of_the_sum_of_the_enlarged_layers(arrays, keys, tmp_path):
   rng = np.random.default_rng(4)
-  truth, noise = rng.integers(40, 216, (20, 24, 3)), rng.integers(-40, 40, (2, 20, 24, 3))
+  truth, noise = rng.integers(40, 216, (20, 24, 3)), rng.integers(-40, 40, (2, 20, 24, 3))[::-1]
   (tmp_path / "truth").mkdir()
   (tmp_path / "samples").mkdir()
   save_png(tmp_path / "truth" / "a.png", truth.astype(np.uint8))
@@ -210,6 +211,11 @@ def test_a_score_is_of_the_sum_of_the_enlarged_layers(arrays, keys, tmp_path):
   assert rows["samples, best of 2"]["lpips_spatial"] == pytest.approx(whole.min(), rel=1e-4)
   assert rows["samples"]["s_n"] == pytest.approx(100 * (1 - local / whole.min()), rel=1e-3)
   assert rows["samples"]["s_n"] > 1
+  # The better of the first k, whichever comes first.
+  firsts = json.loads((tmp_path / "evaluation" / "best.json").read_text())["rows"]
+  best = [firsts[f"of the first {k}"]["lpips_spatial"] for k in (1, 2)]
+  assert best == pytest.approx([whole[0], whole.min()], rel=1e-4)
+  assert whole[0] < whole[1]
 
 
 def test_the_metrics_of_maps_are_their_mean_and_their_diversity_score(monkeypatch):
@@ -257,3 +263,17 @@ def test_missing_weights_other_digests_small_images_and_grey_ones_raise_one_sent
   for shape, words in (((1, 18, 20, 3), "17x17"), ((1, 20, 20, 1), "RGB")):
     with pytest.raises(UserError, match=words):
       measured(keys, np.zeros((1, *shape)), np.zeros(shape))
+
+
+def test_maps_are_of_the_images_without_their_border(keys):
+  rng = np.random.default_rng(5)
+  hr, samples = rng.random((1, 22, 24, 3), np.float32), rng.random((2, 1, 22, 24, 3), np.float32)
+  weights = read_weights(("lpips_spatial",), keys)
+
+  def spatial(samples, hr, border):
+    batch = {"hr": jnp.asarray(hr), "lr": jnp.asarray(hr)}
+    protocol = Protocol(Operator(factor=(1, 1)), border, "bt601")
+    return measure(("lpips_spatial",), jnp.asarray(samples), batch, protocol, weights)["lpips_spatial"]
+
+  cut = spatial(samples[:, :, 2:-2, 2:-2], hr[:, 2:-2, 2:-2], 0)
+  np.testing.assert_allclose(spatial(samples, hr, 2), cut, rtol=1e-5)

@@ -18,6 +18,7 @@ from sr_jax.errors import UserError
 from sr_jax.method import Method, State, drawing_networks, optimiser, run_round
 from sr_jax.methods import METHODS, make_method
 from sr_jax.ops import Operator, make_operator
+from sr_jax.run import Run
 
 BATCH, SIZE = 8, 16
 # More than a batch is kept for, so that every kind of round is among them.
@@ -334,11 +335,15 @@ def test_a_rate_rises_linearly_in_the_warm_up_and_a_cosine_begins_after_it():
 
 def test_a_rate_halves_at_the_updates_it_names():
   assert steps(schedule="halve", halve_at=(3, 5), updates=7) == pytest.approx([1, 1, 1, 0.5, 0.5, 0.25, 0.25])
+  after_warmup = steps(schedule="halve", warmup=2, halve_at=(3,), updates=7)
+  assert after_warmup == pytest.approx([0, 0.5, 1, 1, 1, 0.5, 0.5])
 
 
 def test_a_gradient_is_clipped_to_its_norm():
   assert steps(schedule="constant", clip=0.5, gradient=3.0, updates=1) == pytest.approx([0.5])
   assert steps(schedule="constant", clip=0.5, gradient=0.3, updates=1) == pytest.approx([0.3])
+  slow = steps(schedule="constant", learning_rate=0.1, clip=0.5, gradient=3.0, updates=1)
+  assert slow == pytest.approx([0.05])  # the gradient, not what the rate makes of it
 
 
 def test_adam_is_that_of_its_paper():
@@ -400,9 +405,17 @@ def test_an_average_draws_with_the_averages_of_its_batch_statistics_too():
   x = operator.lr(batch())
   draw = jax.jit(method.sample, static_argnames="n")(state, x, jax.random.key(0), n=1)
   np.testing.assert_allclose(draw, sampler("regression")(swapped, x, jax.random.key(0), n=1), atol=1e-6)
+  # Tiles and losses are of the average too.
+  decoded = method.latents.decode(state, x, method.latents.draw(state, x, jax.random.key(0), 1.0))
+  np.testing.assert_allclose(operator.head(decoded, x), draw[0], atol=1e-5)
+  error = np.square(draw[0] - batch()["hr"] / np.float32(255)).mean((1, 2, 3))
+  loss = method.objective(state, batch(), jax.random.key(0))["mse"]
+  np.testing.assert_allclose(loss, error, rtol=1e-4)
 
 
-def test_networks_from_elsewhere_are_where_an_average_begins_and_an_averaged_run_gives_its_averages():
+def test_networks_from_elsewhere_are_where_an_average_begins_and_an_averaged_run_gives_its_averages(
+  tmp_path, monkeypatch
+):
   config = tiny("regression")
   config.average = 0.9
   method = make_method(config, make_operator(config))
@@ -413,6 +426,22 @@ def test_networks_from_elsewhere_are_where_an_average_begins_and_an_averaged_run
   assert equal(drawing_networks(begun), (given.params, given.stats))
   moved, _ = jax.jit(functools.partial(run_round, method))(begun, batch(), jax.random.key(0))
   assert not equal(drawing_networks(moved)[0], moved.params)
+  # A run takes an averaged run's averages, and batch statistics as well as weights.
+  monkeypatch.setattr(graft, "load_run", lambda folder: Run(config, None, method, moved))
+  config.init_from = (f"generator={tmp_path}",)
+  assert equal(graft.read(config, {}), drawing_networks(moved))
+  plain = graft.put(run("regression", 0), (given.params, given.stats))
+  assert equal((plain.params, plain.stats), (given.params, given.stats))
+  assert not equal(given.stats, run("regression", 0).stats)
+
+
+@pytest.mark.parametrize("name", ["denoiser", "density", "amap_dg", "amap_ll", "amap_gan", "regression"])
+def test_rounds_that_depend_on_how_many_there_are_are_those_of_annealed_noise_and_snapshots(name):
+  config = tiny(name)
+  expected = name != "regression"
+  if name == "amap_gan":
+    expected = config.method.noise.anneal != "constant_loss"
+  assert make_method(config, make_operator(config)).fixed_length == expected
 
 
 @pytest.mark.parametrize("decay", [1.0, -0.1, 2.0])

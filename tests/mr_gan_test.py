@@ -1,5 +1,7 @@
 """MR-GAN: the moment loss against SciPy's density, and what it pulls samples to."""
 
+import importlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -59,6 +61,30 @@ def test_the_adversarial_weight_reaches_the_generator():
     gradients.append(metrics["gradient_norm"])
     assert {"critic_loss", "critic_penalty", "moments", "adversarial"} <= set(metrics)
   assert gradients[0] != gradients[1]
+
+
+@pytest.mark.parametrize(("moments", "number"), [("mean", 1), ("mean_variance", 2)])
+def test_a_rounds_loss_has_the_moments_of_each_inputs_own_images(moments, number, monkeypatch):
+  config = small_runs.tiny("mr_gan")
+  config.method.update({"moments": moments, "moment_weight": 2.0, "variance_floor": 0.05, "samples": 3})
+  operator, seen = make_operator(config), []
+
+  def noted(drawn, y, *keys):
+    jax.debug.callback(lambda a: seen.append((np.asarray(a), keys)), drawn)
+    return moment_loss(drawn, y, *keys)
+
+  monkeypatch.setattr(importlib.import_module("sr_jax.methods.mr_gan"), "moment_loss", noted)
+  method, batch = make_method(config, operator), small_runs.batch()
+  state = jax.jit(method.init)(jax.random.key(0), batch)
+  metrics = jax.device_get(jax.jit(method.step)(state, batch, jax.random.key(1))[1])
+  jax.effects_barrier()
+  expected = 2 * metrics["moments"] + config.method.adversarial_weight * metrics["adversarial"]
+  assert metrics["loss"] == pytest.approx(expected, rel=1e-5)
+  drawn, keys = seen[0]
+  assert keys == (number, 0.05)
+  assert drawn.shape[1] == 3
+  for k in range(3):  # projected, so that each shows the input that it was drawn for
+    np.testing.assert_allclose(operator.A(drawn[:, k]), operator.lr(batch), atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from sr_jax.method import optimiser
 from sr_jax.methods import make_method
 from sr_jax.methods.pixel_recursive import LEVELS, bits, draw_token
 from sr_jax.networks import eval_pass, make_network
-from sr_jax.networks.gated_pixelcnn import GatedPixelCNN, draw_cached, to_value
+from sr_jax.networks.gated_pixelcnn import GatedPixelCNN, draw_cached, gate, to_value
 from sr_jax.networks.pixelcnn import MaskedConv, causal_mask
 from sr_jax.ops import make_operator, resize
 
@@ -372,3 +372,8 @@ def test_another_network_and_unbounded_images_raise_a_user_error():
     method.objective(
       started("pixel_recursive")[2], {"hr": np.zeros((1, 4, 4, 3), np.float32)}, jax.random.key(0)
     )
+
+
+def test_a_gate_is_the_tanh_of_its_first_half_by_the_sigmoid_of_its_second():
+  expected = np.tanh([1.0, -2.0]) / (1 + np.exp([-0.5, -3.0]))
+  np.testing.assert_allclose(gate(jnp.array([1.0, -2.0, 0.5, 3.0])), expected, rtol=1e-5)

@@ -14,6 +14,7 @@ from sklearn.datasets import load_digits
 from small_data import config, evaluated, take
 from sr_jax import data
 from sr_jax.data.builders import PHOTOS
+from sr_jax.data.sources import Unwanted
 from sr_jax.errors import UserError
 
 
@@ -28,6 +29,11 @@ def test_photos_prepare_themselves(photos):
   source = data.open_source(config(photos, name="photos", split="test"))
   assert sorted(source[i]["hr"].shape for i in range(len(source))) == [(300, 451, 3), (427, 640, 3)]
   assert len(data.open_source(config(photos, name="photos", split="train[:50%]"))) == 6
+
+
+def test_small_records_of_a_prepared_set_are_left_out(photos):
+  with pytest.raises(Unwanted):
+    data.open_source(config(photos, name="photos", split="test", min_bytes=10**9))[0]
 
 
 def test_no_test_photo_is_a_training_photo(photos):

@@ -13,7 +13,7 @@ from sr_jax.errors import UserError
 from sr_jax.images import save_png
 from sr_jax.metrics.diversity import std
 from sr_jax.metrics.protocol import Protocol
-from sr_jax.report import grids, log, tables
+from sr_jax.report import grids, log, plots, roll, tables
 
 
 def scalars(folder):
@@ -243,6 +243,37 @@ def test_a_grid_of_samples_has_a_named_row_for_each_model_and_room_for_those_it_
       np.testing.assert_array_equal(cell, np.floor(expected[..., 0].clip(0, 1) * 255 + 0.5))
   grids.samples_grid({}, tmp_path / "none.png")
   assert not (tmp_path / "none.png").exists()
+
+
+def test_each_models_deviation_stands_in_its_own_row(tmp_path):
+  still, wild = images(64, 64, 1, 3), images(64, 64, 1, 3)
+  still["samples"] = np.broadcast_to(still["samples"][:1], still["samples"].shape)
+  grids.samples_grid({"still": still, "wild": wild}, tmp_path / "grid.png", deviations=True)
+  grid, gap = pixels(tmp_path / "grid.png"), grids.MARGIN
+  left = grid.shape[1] - 2 * (64 + gap)  # before the truth
+  rows = [grid[grid.shape[0] + top :][:64, left : left + 64] for top in (-2 * (64 + gap), -64 - gap)]
+  assert np.median(rows[0]) == 0 < np.median(rows[1])
+
+
+def test_a_curve_that_rises_is_drawn_rising(tmp_path):
+  plots.plot_curves({"a": {"x": [(0, 0.0), (10, 1.0)]}}, tmp_path / "curve.png")
+  drawn = pixels(tmp_path / "curve.png").astype(int)
+  red, green, blue = (int(plots.COLOURS[0][i : i + 2], 16) for i in (1, 3, 5))
+  y, x = np.nonzero((np.abs(drawn - [red, green, blue]) < 8).all(axis=-1))
+  inside = y < drawn.shape[0] * 0.7  # without the legend below
+  assert np.corrcoef(x[inside], y[inside])[0, 1] < -0.9
+
+
+def test_points_of_the_swiss_roll_lie_on_its_density():
+  assert roll.place(np.array([[0.0, roll.REACH], [roll.REACH, 0.0]])) == [
+    (roll.PIXELS / 2, 0),
+    (roll.PIXELS, roll.PIXELS / 2),
+  ]
+
+
+def test_a_rounds_metrics_count_by_its_images():
+  rounds = [{"loss": np.float32(loss), "images": np.float32(n)} for loss, n in ((1, 0), (3, 4), (6, 8))]
+  assert log.mean_metrics(rounds, 2) == ({"loss": 5.0}, 4.0)
 
 
 def test_a_comparison_shows_every_models_sample_between_input_and_truth(tmp_path):

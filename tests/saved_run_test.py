@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import small_runs
-from sr_jax import cli
+from sr_jax import cli, upscaling
 from sr_jax.configs import base
 from sr_jax.evaluate import read_report
 from sr_jax.run import load_run
@@ -53,6 +53,9 @@ def test_an_old_run_counts_as_finished_and_one_of_other_keys_does_not(saved):
     other = config.copy_and_resolve_references()
     other.update_from_flattened_dict({key: value})
     assert read_report(other, saved[0]) is None
+  with config.unlocked():
+    config.stages.earlier = {"train": {"rounds": 3}}
+  assert read_report(config, saved[0]) is None
 
 
 def test_an_old_run_upscales(saved, tmp_path, capsys):
@@ -62,6 +65,17 @@ def test_an_old_run_upscales(saved, tmp_path, capsys):
   assert drawn[0].shape == (96, 128, 3)
   assert not np.array_equal(*drawn)
   capsys.readouterr()
+
+
+def test_a_file_is_enlarged_with_the_memory_the_margin_the_seed_and_the_temperature_that_are_given(
+  saved, tmp_path, monkeypatch
+):
+  seen: dict = {}
+  blank = [np.zeros((4, 4, 3), np.uint8)]
+  monkeypatch.setattr(upscaling, "upscale", lambda run, image, **keys: seen.update(keys) or blank)
+  given = {"samples": 1, "seed": 2, "temperature": 0.5, "memory": 7, "margin": 3}
+  upscaling.upscale_file(saved[1] / "0.png", saved[0], tmp_path, **given)
+  assert seen == given
 
 
 def test_the_keys_that_an_old_run_lacks_are_named_once(saved, tmp_path, capsys, caplog):

@@ -18,7 +18,7 @@ from sr_jax.methods import make_method
 from sr_jax.methods.srim import draw_latents, minibatch_columns
 from sr_jax.networks import eval_pass, make_generator, train_pass
 from sr_jax.networks.features import FeatureSpace
-from sr_jax.networks.vgg import vgg_features
+from sr_jax.networks.vgg import random_vgg, vgg_features
 from sr_jax.ops import make_operator
 
 POOL, MINIBATCH = 32, 16
@@ -430,3 +430,13 @@ def test_weights_of_other_shapes_raise_one_sentence(vgg_file):
   state = parallel.compile_init(method, mesh, 0)(parallel.put_batch(random_batch(), mesh))
   with pytest.raises(UserError, match="network 'vgg'"):
     graft.put(state, ({"vgg": method.weights["vgg"]()}, {}))
+
+
+def test_features_see_the_borders_that_are_asked_for():
+  images, params = random_batch()["hr"] / np.float32(255), random_vgg(jax.random.key(0), ("conv1_2",), 4)
+  zero, reflect = (
+    FeatureSpace({"vgg": None}, 4, ("conv1_2",), padding, "sum").parts({"vgg": params}, images)[1]
+    for padding in ("zero", "reflect")
+  )
+  np.testing.assert_allclose(zero[:, 2:-2, 2:-2], reflect[:, 2:-2, 2:-2], rtol=1e-4, atol=1e-4)
+  assert not np.allclose(zero, reflect, atol=1e-2)

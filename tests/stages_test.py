@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import sys
+from argparse import Namespace
 from contextlib import contextmanager
 
 import jax
@@ -12,7 +13,7 @@ import pytest
 from flax import traverse_util
 
 import small_runs
-from sr_jax import cli, commands, graft, parallel
+from sr_jax import cli, commands, graft, parallel, whole_run
 from sr_jax import config as configs
 from sr_jax.config import stage_config
 from sr_jax.configs import base, derive
@@ -346,3 +347,19 @@ def test_a_stage_with_an_optimiser_of_its_own_leaves_the_runs_own_as_it_was():
     before = config.to_json()
     assert stage_config(config, stage).optim.generator.learning_rate == 0.5
     assert config.to_json() == before
+
+
+def test_a_stage_trains_and_is_measured_on_images_of_its_own(config, tmp_path, monkeypatch):
+  run, given = configs.load(config), []
+  own = {"data": {"split": "validation"}, "eval": {"data": {"split": "train"}}}
+  with run.unlocked():
+    run.stages.prior.update(own)
+  monkeypatch.setattr(whole_run, "make_watch", lambda config, source: given.append(source.title))
+
+  def stopped(config, folder, watch, earlier, source):
+    given.append(source.title)
+    return Namespace(state=Namespace(step=0))
+
+  monkeypatch.setattr(whole_run, "train", stopped)
+  whole_run.train_stages(run, tmp_path)
+  assert [title.rsplit(" ")[-1] for title in given] == ["train", "validation"]

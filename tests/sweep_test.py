@@ -255,10 +255,15 @@ def test_processes_share_a_trial_and_no_sweep():
     sweep_commands.sweep(argparse.Namespace(distributed="auto", trial=None), [])
 
 
-def test_a_metric_that_is_no_column_cannot_be_plotted(config, whole, capsys):
+def test_the_metric_that_is_asked_for_is_plotted_if_it_is_a_column(config, whole, capsys, monkeypatch):
   assert run(config, whole, "--table=pnsr") == 2
   assert "--table is 'pnsr'" in capsys.readouterr().err
+  drawn = []
+  monkeypatch.setattr(sweep_table, "plot", lambda points, title, path: drawn.append((title, points)))
   assert run(config, whole, "--table=swiss_roll_nll") == 0
+  ((title, points),) = drawn
+  assert title == "swiss_roll_nll"
+  assert points["MSE"][0] == pytest.approx(rows(whole)["MSE"]["swiss_roll_nll"])
 
 
 def test_programs_at_once_share_the_gpus_of_a_machine(monkeypatch):
@@ -427,3 +432,48 @@ def test_a_ledger_that_is_none_is_refused_in_one_sentence(tmp_path, content):
   (tmp_path / "ledger.json").write_text(content)
   with pytest.raises(UserError, match=r"ledger\.json cannot be read \(it is no list of trials\)"):
     ledger.number_trials([Trial("MSE")], tmp_path)
+
+
+def test_programs_get_the_flags_of_the_sweep_and_gpus_of_their_own(config, tmp_path, monkeypatch):
+  small_runs.replace_python("echo $CUDA_VISIBLE_DEVICES $* >> told; sleep 0.5", tmp_path, monkeypatch)
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+  run(config, tmp_path / "runs", "--jobs=2", "--config.train.log_every=1")
+  lines = (tmp_path / "told").read_text().splitlines()
+  assert len(lines) == 3
+  assert all("--config.train.log_every=1" in line for line in lines)
+  assert {line.split()[0] for line in lines} == {"2", "3"}
+
+
+def test_a_flag_wins_over_what_a_trial_sets(config, tmp_path):
+  arguments = argparse.Namespace(config=config, workdir=str(tmp_path))
+  runs = sweep_commands._planned(arguments, ["--config.optim.generator.learning_rate=0.5"])
+  assert [run.config.optim.generator.learning_rate for run in runs] == [0.5] * 3
+
+
+@pytest.mark.parametrize(
+  ("key", "value"),
+  [
+    ("data.split", "test[:5]"),
+    ("limit", 3),
+    ("border", 1),
+    ("luma", "bt709"),
+    ("best_by", "lr_psnr"),
+    ("classifier", "x"),
+    ("lpips.net", "alex"),
+    ("embedding.function", "a:b"),
+  ],
+)
+def test_baselines_that_are_measured_otherwise_are_others(key, value):
+  a, b = (small_runs.tiny("regression") for _ in range(2))
+  b.update_from_flattened_dict({f"eval.{key}": value})
+  assert conditions_of(a) != conditions_of(b)
+
+
+def test_a_row_may_not_have_the_name_of_a_baseline(config, tmp_path):
+  with pytest.raises(UserError, match="row 'bicubic' has the name of a baseline: give it another"):
+    sweep.plan([Trial("bicubic", "mse", {})], lambda _: with_baseline(config), tmp_path)
+
+
+def with_baseline(config):
+  return configs.override(configs.load(config), ["--config.eval.baselines=('bicubic',)"])

@@ -1,5 +1,6 @@
 """The loop: stopped, killed and resumed runs equal those that were not; what goes wrong is said."""
 
+import contextlib
 import gc
 import json
 import os
@@ -13,17 +14,23 @@ import time
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import small_runs
+from sr_jax import config as configs
 from sr_jax import parallel
+from sr_jax import train as training
 from sr_jax.checkpoint import Checkpoints
 from sr_jax.config import from_json
-from sr_jax.configs import base
+from sr_jax.configs import amap_swiss_roll, base
 from sr_jax.errors import Diverged, UserError
 from sr_jax.evaluate import evaluate_run
 from sr_jax.images import SAME_IMAGE
+from sr_jax.methods import make_method
+from sr_jax.ops import make_operator
+from sr_jax.report.log import read_history
 from sr_jax.report.tables import read_per_image
 from sr_jax.run import load_run
 from sr_jax.train import train
@@ -337,3 +344,100 @@ def test_a_folder_without_a_run_raises_one_sentence(tmp_path):
   with pytest.raises(UserError, match="holds no checkpoints"):
     Checkpoints(tmp_path / "nothing")
   assert not (tmp_path / "nothing").exists()
+
+
+def roll(**keys):
+  """A run of a few rounds that compiles fast."""
+  config = amap_swiss_roll.get_config("mse")
+  config.networks.generator.widths = (8,)
+  config.train.update({"rounds": 4, "batch": 20, "log_every": 1, "checkpoint_every": 1, **keys})
+  config.optim.generator.schedule = "constant"
+  return config
+
+
+def noted(seen: list, function, key: str):
+  """The function, which notes its argument of that name, or else its last one."""
+
+  def call(*arguments, **keys):
+    seen.append(keys.get(key, arguments[-1]))
+    return function(*arguments, **keys)
+
+  return call
+
+
+def test_the_seed_is_that_of_the_images_the_start_and_the_rounds(tmp_path, monkeypatch):
+  seen = []
+  monkeypatch.setattr(training, "train_batches", noted(seen, training.train_batches, "seed"))
+  for name in ("compile_init", "compile_step"):
+    monkeypatch.setattr(parallel, name, noted(seen, getattr(parallel, name), "seed"))
+  config = roll(rounds=1)
+  config.seed = 5
+  train(config.lock(), tmp_path)
+  assert seen == [5] * 3
+
+
+def test_weights_that_a_method_reads_are_in_the_run_that_begins(tmp_path, monkeypatch):
+  def reading(config, operator):
+    method = make_method(config, operator)
+    zeros = {"hr": jnp.zeros((20, 1, 2, 1)), "index": jnp.arange(20)}
+    shapes = jax.eval_shape(method.init, jax.random.key(0), zeros).params["generator"]
+    halves = jax.tree.map(lambda s: np.full(s.shape, 0.5, s.dtype), shapes)
+    return method._replace(weights={"generator": lambda: halves})
+
+  monkeypatch.setattr(training, "make_method", reading)
+  config = roll(rounds=1)
+  config.optim.generator.learning_rate = 0.0
+  state = jax.device_get(train(config.lock(), tmp_path).state)
+  assert all((leaf == 0.5).all() for leaf in jax.tree.leaves(state.params["generator"]))
+
+
+def test_a_batch_is_kept_for_the_rounds_that_its_method_says(images, tmp_path, monkeypatch):
+  compile_step, seen = parallel.compile_step, []
+
+  def watched(*arguments):
+    step = compile_step(*arguments)
+
+    def call(state, batch):
+      seen.append(batch["index"])
+      return step(state, batch)
+
+    return call
+
+  monkeypatch.setattr(parallel, "compile_step", watched)
+  config = small_runs.get_config()
+  kept = make_method(config, make_operator(config)).rounds_per_batch
+  config.train.rounds = kept + 1
+  train(config.lock(), tmp_path)
+  assert kept > 1
+  order = [np.asarray(index).tolist() for index in seen]
+  assert order[:kept] == [order[0]] * kept
+  assert order[kept] == [config.train.batch + i for i in order[0]]
+
+
+def test_as_many_checkpoints_stay_as_are_asked_for_and_a_logged_loss_is_the_mean_since_the_last(tmp_path):
+  losses = {}
+  for every in (1, 2):
+    train(roll(log_every=every, keep=3, checkpoint_every=every).lock(), tmp_path / str(every))
+    losses[every] = [line["loss"] for line in read_history(tmp_path / str(every)) if "loss" in line]
+  assert {path.name for path in (tmp_path / "1" / "checkpoints").iterdir()} == {"2", "3", "4"}
+  assert losses[2] == pytest.approx([np.mean(losses[1][:2]), np.mean(losses[1][2:])], rel=1e-5)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_a_run_becomes_longer_unless_its_rounds_depend_on_their_number(tmp_path, schedule):
+  for rounds in (1, 2):
+    config = roll(rounds=rounds)
+    config.optim.generator.schedule = schedule
+    refused = rounds == 2 and schedule == "cosine"
+    words = r"train\.rounds is 1 there and 2 here"
+    with pytest.raises(UserError, match=words) if refused else contextlib.nullcontext():
+      train(config.lock(), tmp_path)
+
+
+@pytest.mark.parametrize(
+  ("key", "value"), [("data.flip", False), ("data.crop", (8, 8)), ("train.batch", 16), ("seed", 1)]
+)
+def test_what_a_run_was_trained_on_may_not_change_when_it_goes_on(key, value):
+  config, other = small_runs.get_config(), small_runs.get_config()
+  other.update_from_flattened_dict({key: value})
+  assert configs.differences(config, other, configs.RESUMING).keys() == {key}
