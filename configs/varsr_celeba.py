@@ -7,10 +7,10 @@
 Variants: varsr (pixel and perceptual losses and the KL, without the critic), srresnet (the same network
 without a latent, by squared distance alone), adversarial and srgan (with the critic after that stage),
 mr_gan. VGG-19 has normalised weights (docs/metrics.md, Weight files). The last 500 images are for testing.
-Unlike the paper: 10,000 images instead of 100,000, 6,000 rounds, Adam at 5e-4 that
-falls to 0, no normalisation, and the projected rows. One
-H200 or H100 that others share, 1 to 6 minutes a trial. To expect of LPIPS (SqueezeNet's): SRResNet .213,
-SRGAN .147, best of ten samples of VarSR .172, with the critic .146, projected .135 and .122.
+Unlike the paper: 10,000 images instead of 100,000, 6,000 rounds, Adam at 5e-4 that falls to 0, no
+normalisation, and the projected rows. One H200 or H100 that others share, 1 to 6 minutes a trial. To expect
+of LPIPS (SqueezeNet's): SRResNet .213, SRGAN .147, best of ten samples of VarSR .172, with the critic .146,
+projected .135 and .122.
 """
 
 from collections.abc import Iterator

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 def make_watch(config: ConfigDict, source: Source) -> Callable[[Run], dict[str, float]]:
-  """What measures a run of `config` while it trains: one sample and, if `eval.losses`, the losses."""
+  """What measures a run while it trains, on some test images: a sample and, if `eval.losses`, the losses."""
   config = config.copy_and_resolve_references()
   limits = {config.train.eval_limit, config.eval.limit or config.train.eval_limit}
   config.eval.update({"limit": min(limits), "images": 0})

@@ -159,10 +159,11 @@ def test_what_is_shown_and_saved_is_of_the_first_temperature_and_equal_samples_a
 ):
   run = report[2]
   config = config.copy_and_resolve_references()
-  config.eval.update({"samples": 2, "losses": False, "judge": False, "baselines": ()})
+  config.eval.update({"samples": 2, "losses": False, "judge": False, "baselines": (), "limit": 2})
+  config.eval.temperatures = (1.0, 0.0)
   found = evaluate.evaluate_run(run._replace(config=config), tmp_path, save=str(tmp_path / "saved"))
   assert not any(column.startswith("loss_") for row in found.rows.values() for column in row)
-  assert "pixel_recursive, tau = 2, best of 2" in found.rows
+  assert "pixel_recursive, tau = 1, best of 2" in found.rows
   assert not any(name.startswith("pixel_recursive, greedy, ") for name in found.rows)
   source = open_source(config.eval.data)
   first = measurement.evaluate(run.sampler(1.0), source, config, run.operator, samples=2)

@@ -310,7 +310,7 @@ def test_what_a_trial_begins_from_is_trained_before_it(tmp_path):
 
 
 @pytest.mark.parametrize("x", [0.5, 3.0])
-def test_bayes_answers_on_the_roll_are_those_of_many_draws(tmp_path, x):
+def test_bayes_answers_on_the_roll_are_those_of_many_draws(x):
   answers, line, posterior = estimates(x)
   np.testing.assert_allclose(answers["MAP"], swiss_roll.mode(jnp.full((1, 1, 1, 1), x)).ravel(), atol=2e-3)
   # The density is the noiseless roll smoothed by 0.2: draws of it whose mean is close to the input.
@@ -324,8 +324,12 @@ def test_bayes_answers_on_the_roll_are_those_of_many_draws(tmp_path, x):
   assert (near[:, 0] < answers["MAE"][0]).mean() == pytest.approx(0.5, abs=0.5 * error)
   quarter = line[np.searchsorted(np.cumsum(posterior), 0.25), 0]
   assert (near[:, 0] < quarter).mean() == pytest.approx(0.25, abs=0.5 * error)
+
+
+def test_the_picture_of_the_roll_is_a_square(tmp_path, monkeypatch):
+  monkeypatch.setattr("sr_jax.report.roll.PIXELS", 300)
   illustration(tmp_path / "roll.png")
-  assert png(tmp_path / "roll.png").shape == (900, 900, 3)
+  assert png(tmp_path / "roll.png").shape == (300, 300, 3)
 
 
 def test_a_figure_of_nothing_finished_says_so(tmp_path, capsys):

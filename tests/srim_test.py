@@ -85,10 +85,16 @@ def first_state():
   return parallel.compile_init(method, mesh, 0)(batch)
 
 
+@functools.cache
+def selection(**keys):
+  """A round of the run with these keys, compiled once, and its batch."""
+  method, mesh, batch, _ = make(config_of("srim", **keys))
+  return parallel.compile_step(method, mesh, 0), batch
+
+
 def selected(state, rounds: int = 2, **keys):
   """The state after the first rounds of selection, and their mean distance."""
-  method, mesh, batch, _ = make(config_of("srim", **keys))
-  step = parallel.compile_step(method, mesh, 0)
+  step, batch = selection(**keys)
   state = jax.tree.map(jnp.copy, state)
   for _ in range(rounds):
     state, metrics = step(state, batch)
@@ -96,12 +102,13 @@ def selected(state, rounds: int = 2, **keys):
 
 
 def test_more_candidates_give_a_nearer_one(first_state):
-  distances = [selected(first_state, candidates=m, chunk=min(m, 4))[1] for m in (1, 4, 64)]
+  keys = ({"candidates": 1, "chunk": 1}, {}, {"candidates": 64, "chunk": 4})  # 8 by default
+  distances = [selected(first_state, **given)[1] for given in keys]
   assert distances[0] > distances[1] > distances[2]
 
 
 def test_the_choice_does_not_depend_on_the_chunk_and_moves_no_weight(first_state):
-  (a, _), (b, _) = (selected(first_state, candidates=8, chunk=c) for c in (2, 8))
+  (a, _), (b, _) = (selected(first_state, **given) for given in ({"chunk": 8}, {}))  # 4 by default
   np.testing.assert_array_equal(a.aux.choice, b.aux.choice)
   for before, after in zip(jax.tree.leaves(first_state.params), jax.tree.leaves(a.params), strict=True):
     np.testing.assert_array_equal(before, after)
@@ -199,20 +206,19 @@ def random_batch(size: int = 8, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def test_flat_sampling_chooses_one_number_for_all_stages_and_hierarchical_one_each():
-  chosen = {}
-  for hierarchical in (True, False):
-    config = srim_network(hierarchical=hierarchical)
-    method = make_method(config, make_operator(config))
-    mesh = parallel.make_mesh(jax.devices()[:1])
-    batch = parallel.put_batch(random_batch(), mesh)
-    state = parallel.compile_init(method, mesh, 0)(batch)
-    step = parallel.compile_step(method, mesh, 0)
-    for _ in range(2):
-      state, _ = step(state, batch)
-    chosen[hierarchical] = np.asarray(state.aux.choice)
-  assert chosen[False].shape == (8, 1)
-  assert chosen[True].shape == (8, 2)
-  assert (chosen[True][:, 0] != chosen[True][:, 1]).any()
+  flat, staged = (srim_network(hierarchical=hierarchical) for hierarchical in (False, True))
+  method = make_method(flat, make_operator(flat))
+  assert jax.eval_shape(method.init, jax.random.key(0), random_batch()).aux.choice.shape == (8, 1)
+  method = make_method(staged, make_operator(staged))
+  mesh = parallel.make_mesh(jax.devices()[:1])
+  batch = parallel.put_batch(random_batch(), mesh)
+  state = parallel.compile_init(method, mesh, 0)(batch)
+  step = parallel.compile_step(method, mesh, 0)
+  for _ in range(2):
+    state, _ = step(state, batch)
+  chosen = np.asarray(state.aux.choice)
+  assert chosen.shape == (8, 2)
+  assert (chosen[:, 0] != chosen[:, 1]).any()
 
 
 def first_descent(config):

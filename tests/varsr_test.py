@@ -1,17 +1,20 @@
 """VarSR: its distributions, its critic's penalty and its loss, against mathematics."""
 
+import importlib
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from small_runs import network, plain_descent, tiny
 from sr_jax import losses
 from sr_jax.errors import UserError
-from sr_jax.method import run_round
+from sr_jax.method import first_state, run_round
 from sr_jax.methods import make_method
+from sr_jax.methods.adversary import update_critic
 from sr_jax.methods.generator import train_images
 from sr_jax.methods.varsr import draw
 from sr_jax.networks import init, make_generator, make_network, train_pass
@@ -122,19 +125,30 @@ def test_the_critic_learns_to_tell_images_apart_and_the_generator_to_be_taken_fo
   assert after > before
 
 
-@pytest.mark.parametrize("name", ["varsr", "mr_gan"])
-def test_the_critics_loss_has_the_penalty_by_its_weight(name):
-  """Equation 8, of one state with two weights."""
-  of = {}
-  for weight in (0.0, 10.0):
-    config = tiny(name)
-    config.method.penalty_weight = weight
-    method = make_method(config, make_operator(config))
-    state = jax.jit(method.init)(KEY, images())
-    _, of[weight] = jax.jit(partial(run_round, method))(state, images(), KEY)
-  penalty = of[10.0]["critic_penalty"]
+def test_the_critics_loss_has_the_penalty_by_its_weight():
+  """Equation 8, of one critic with two weights; both methods hand it theirs."""
+  critic = network("critic", widths=(4,), head=4)
+  real, fake = (jax.random.uniform(jax.random.key(i), (2, 4, 4, 3)) for i in (1, 2))
+  tx = {"critic": optax.sgd(0.0)}
+  state = first_state({"critic": init(critic, KEY, real)}, tx)
+  update = jax.jit(lambda weight: update_critic(critic, state, real, fake, KEY, weight, tx["critic"])[1])
+  of = [update(0.0), update(10.0)]
+  penalty = of[1]["critic_penalty"]
   assert penalty > 0
-  np.testing.assert_allclose(of[10.0]["critic_loss"] - of[0.0]["critic_loss"], 10 * penalty, rtol=1e-3)
+  np.testing.assert_allclose(of[1]["critic_loss"] - of[0]["critic_loss"], 10 * penalty, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["varsr", "mr_gan"])
+def test_a_critics_update_gets_the_penalty_weight_of_its_method(name, monkeypatch):
+  config, seen = tiny(name), []
+  config.method.penalty_weight = 7.0
+  module = importlib.import_module(f"sr_jax.methods.{name}")
+  update = module.update_critic
+  monkeypatch.setattr(module, "update_critic", lambda *given: seen.append(given[5]) or update(*given))
+  method = make_method(config, make_operator(config))
+  state = jax.eval_shape(method.init, KEY, images())
+  jax.eval_shape(method.step, state, images(), KEY)
+  assert seen == [7.0]
 
 
 def test_the_kl_of_a_round_is_that_of_the_posterior_from_the_prior(trained):

@@ -96,7 +96,7 @@ CONDITIONS: dict[str, tuple[str, ...]] = {
   "srmap_bsds": (
     _BSDS.format("DIV2K"),
     "4 pixels of border cut.",
-    "Generator of an eighth of the width and a quarter of the blocks; crops of 64x64.",
+    "Generator of an eighth of the width, a quarter of the blocks and compression factor 2; crops of 64x64.",
     "6,000 rounds of 16 by L1 with a cosine schedule; 3,000 as a GAN, its weights averaged, R1 of a quarter "
     "of the real images.",
     _SRMAP_OURS,
