@@ -241,6 +241,10 @@ def test_the_best_sample_is_the_one_with_the_least_noise(name, results):
   np.testing.assert_allclose(results[f"{name}/best"], run([name], NOISY[:1], BATCH)[name], rtol=1e-4)
 
 
+def test_of_a_negative_log_likelihood_the_lower_is_the_better():
+  assert METRICS["swiss_roll_nll"].better == "lower"
+
+
 def test_metrics_with_weights_choose_their_own_best_sample(monkeypatch):
   own = metrics.Metric(lambda samples, batch, protocol, values: values, "lower", ".2f", lambda keys: None)
   monkeypatch.setitem(METRICS, "own", own)
