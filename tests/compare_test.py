@@ -32,7 +32,7 @@ def write(folder, rows, consistency="none", names=NAMES, first="", fingerprints=
   """What an evaluation of a method "m" leaves, with rows {kind: {column: [N]}}."""
   config = base.get_config()
   config.eval.metrics = ("psnr", "std")
-  config.eval.update(settings)
+  config.eval.update_from_flattened_dict(settings)
   rows = {"bicubic": {"psnr": np.zeros(len(names))}, **{f"m{kind}": values for kind, values in rows.items()}}
   means = {row: {column: float(v.mean()) for column, v in values.items()} for row, values in rows.items()}
   meta = {
@@ -241,13 +241,9 @@ def test_a_run_evaluated_and_its_samples_scored_are_the_same(tmp_path, monkeypat
   ],
 )
 def test_evaluations_by_another_protocol_are_refused(runs, tmp_path, key, value):
-  other = write(tmp_path / "c", {"": {"psnr": PSNR}}, **{key.split(".")[0]: nested(key, value)})
+  other = write(tmp_path / "c", {"": {"psnr": PSNR}}, **{key: value})
   with pytest.raises(UserError, match=rf"config\.eval\.{key} is .*evaluate both alike"):
     compare([runs[0], other])
-
-
-def nested(key, value):
-  return {key.split(".")[1]: value} if "." in key else value
 
 
 @pytest.mark.parametrize(
@@ -255,7 +251,7 @@ def nested(key, value):
 )
 def test_known_weights_that_differ_are_refused_and_unknown_ones_are_not(tmp_path, key):
   a, b, unknown = (
-    write(tmp_path / name, {"": {"psnr": PSNR}}, **{key.split(".")[0]: nested(key, value)})
+    write(tmp_path / name, {"": {"psnr": PSNR}}, **{key: value})
     for name, value in (("a", "x"), ("b", "y"), ("c", ""))
   )
   with pytest.raises(UserError, match=key):

@@ -189,7 +189,7 @@ def test_a_watch_measures_the_first_temperature_and_as_few_images_as_either_limi
   monkeypatch.setattr(evaluate, "evaluate", noted)
   monkeypatch.setattr(evaluate, "_budget", lambda *_: None)
   state, method = report[2].state, report[2].method
-  run = argparse.Namespace(state=state, method=method, operator=None, sampler=lambda warm, _: warm)
+  run = argparse.Namespace(state=state, method=method, operator=None, sampler=lambda t, _: t)
   run._replace = lambda **_: run
   config = config.copy_and_resolve_references()
   config.train.eval_limit = 2

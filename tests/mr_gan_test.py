@@ -48,6 +48,9 @@ def test_of_two_plausible_truths_samples_get_the_mean_and_the_deviation():
   assert best < min(loss(0.4, 0.5), loss(0.6, 0.5), loss(0.5, 0.45), loss(0.5, 0.55))
 
 
+MODULE = importlib.import_module("sr_jax.methods.mr_gan")  # sr_jax.methods.mr_gan is the function
+
+
 def test_a_rounds_loss_has_the_moments_of_each_inputs_own_images_and_the_adversarys(monkeypatch):
   config = small_runs.tiny("mr_gan")
   config.method.update({"moment_weight": 2.0, "variance_floor": 0.05, "samples": 3})
@@ -57,7 +60,7 @@ def test_a_rounds_loss_has_the_moments_of_each_inputs_own_images_and_the_adversa
     jax.debug.callback(lambda a: seen.append((np.asarray(a), keys)), drawn)
     return moment_loss(drawn, y, *keys)
 
-  monkeypatch.setattr(importlib.import_module("sr_jax.methods.mr_gan"), "moment_loss", noted)
+  monkeypatch.setattr(MODULE, "moment_loss", noted)
   method, batch = make_method(config, operator), small_runs.batch()
   state = jax.jit(method.init)(jax.random.key(0), batch)
   metrics = jax.device_get(jax.jit(method.step)(state, batch, jax.random.key(1))[1])
@@ -70,14 +73,17 @@ def test_a_rounds_loss_has_the_moments_of_each_inputs_own_images_and_the_adversa
   assert drawn.shape[1] == 3
   for k in range(3):  # projected, so that each shows the input that it was drawn for
     np.testing.assert_allclose(operator.A(drawn[:, k]), operator.lr(batch), atol=1e-4)
-  config.method.moments, seen = "mean", []
-  monkeypatch.setattr(
-    importlib.import_module("sr_jax.methods.mr_gan"),
-    "moment_loss",
-    lambda drawn, y, *keys: seen.append(keys) or moment_loss(drawn, y, *keys),
-  )
-  jax.eval_shape(make_method(config, operator).step, state, batch, jax.random.key(1))
-  assert {number for number, _ in seen} == {1}
+
+
+@pytest.mark.parametrize(("moments", "number"), [("mean", 1), ("mean_variance", 2)])
+def test_as_many_moments_are_fitted_as_the_key_says(moments, number, monkeypatch):
+  config, seen = small_runs.tiny("mr_gan"), []
+  config.method.moments = moments
+  monkeypatch.setattr(MODULE, "moment_loss", lambda *given: seen.append(given[2]) or moment_loss(*given))
+  method, batch = make_method(config, make_operator(config)), small_runs.batch()
+  state = jax.eval_shape(method.init, jax.random.key(0), batch)
+  jax.eval_shape(method.step, state, batch, jax.random.key(1))
+  assert set(seen) == {number}
 
 
 @pytest.mark.parametrize(

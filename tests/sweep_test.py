@@ -471,9 +471,6 @@ def test_baselines_that_are_measured_otherwise_are_others(key, value):
 
 
 def test_a_row_may_not_have_the_name_of_a_baseline(config, tmp_path):
+  planned = configs.override(configs.load(config), ["--config.eval.baselines=('bicubic',)"])
   with pytest.raises(UserError, match="row 'bicubic' has the name of a baseline: give it another"):
-    sweep.plan([Trial("bicubic", "mse", {})], lambda _: with_baseline(config), tmp_path)
-
-
-def with_baseline(config):
-  return configs.override(configs.load(config), ["--config.eval.baselines=('bicubic',)"])
+    sweep.plan([Trial("bicubic", "mse", {})], lambda _: planned, tmp_path)
