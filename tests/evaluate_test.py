@@ -16,6 +16,7 @@ from sr_jax.baselines import nearest, pinv
 from sr_jax.config import check
 from sr_jax.configs import base
 from sr_jax.data import open_source
+from sr_jax.data.sources import Unwanted
 from sr_jax.errors import UserError
 from sr_jax.images import SAME_IMAGE, fingerprint
 from sr_jax.methods import make_method
@@ -286,6 +287,23 @@ def test_an_evaluation_that_ends_while_it_writes_leaves_none_that_looks_finished
   with pytest.raises(KeyboardInterrupt):
     evaluate.evaluate_run(run, tmp_path)
   assert evaluate.read_report(run.config, tmp_path) is None
+
+
+def test_values_stand_beside_the_names_of_their_images_where_one_is_left_out(config, tmp_path, monkeypatch):
+  small = regression(config)
+  small.eval.update({"baselines": (), "limit": 4})
+  run, source = train(small, tmp_path), open_source(small.eval.data)
+  read = type(source).__getitem__
+
+  def without_one(self, i):
+    if i == 1:
+      raise Unwanted(self.name(i), "it has few bytes")
+    return read(self, i)
+
+  monkeypatch.setattr(type(source), "__getitem__", without_one)
+  evaluate.evaluate_run(run, tmp_path, source=source)
+  lines = (tmp_path / "evaluation" / "per_image.jsonl").read_text().splitlines()
+  assert [json.loads(line)["image"] for line in lines] == ["0.png", "2.png", "3.png"]
 
 
 def test_nearest_passes_over_the_training_images_that_training_passed_over(config, tmp_path):

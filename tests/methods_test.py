@@ -15,7 +15,7 @@ from sr_jax import graft, parallel
 from sr_jax.config import check
 from sr_jax.configs import base
 from sr_jax.errors import UserError
-from sr_jax.method import Method, State, drawing_networks, optimiser, run_round
+from sr_jax.method import Averaged, Latents, Method, State, averaged, drawing_networks, optimiser, run_round
 from sr_jax.methods import METHODS, make_method
 from sr_jax.ops import Operator, make_operator
 from sr_jax.run import Run
@@ -411,6 +411,23 @@ def test_an_average_draws_with_the_averages_of_its_batch_statistics_too():
   error = np.square(draw[0] - batch()["hr"] / np.float32(255)).mean((1, 2, 3))
   loss = method.objective(state, batch(), jax.random.key(0))["mse"]
   np.testing.assert_allclose(loss, error, rtol=1e-4)
+
+
+def test_all_that_draws_or_judges_of_an_averaged_method_sees_the_averages():
+  def see(state):
+    return state.params, state.stats, state.aux
+
+  latents = Latents(see, see, prior=see, posterior=see)
+  plain = Method(see, see, objective=see, sample=see, latents=latents, classify=see, judge=see)
+  method = averaged(plain, 0.5)
+  networks = {"params": {"generator": 1, "vgg": 2}, "stats": {"generator": 3, "vgg": 4}}
+  state = State(
+    step=1, **networks, opt={"generator": ()}, aux=Averaged({"generator": 5}, {"generator": 6}, 7)
+  )
+  of_run = (method.objective, method.sample, method.classify, method.judge)
+  of_latents = (method.latents.draw, method.latents.decode, method.latents.prior, method.latents.posterior)
+  for function in of_run + of_latents:
+    assert function(state) == ({"generator": 5, "vgg": 2}, {"generator": 6, "vgg": 4}, 7)
 
 
 def test_networks_from_elsewhere_are_where_an_average_begins_and_an_averaged_run_gives_its_averages(
