@@ -84,6 +84,8 @@ def read_evaluation(folder: str | Path, name: str) -> Evaluation:
 def compare(folders: Sequence[str], metric: str = "", count: int = 5, seed: int = 0) -> str:
   """Evaluations of one test set beside each other; the later ones are compared with the first.
 
+  One of a single sample at one temperature, such as a regression's, is compared with all rows of the others.
+
   Args:
     folders: with an evaluation each.
     metric: by whose differences images are named; "": the first.
@@ -103,7 +105,8 @@ def compare(folders: Sequence[str], metric: str = "", count: int = 5, seed: int 
   short = [name_of(folder) for folder in folders]
   names = short if len(set(short)) == len(short) else list(folders)
   found = [read_evaluation(*pair) for pair in zip(folders, names, strict=True)]
-  if not set.intersection(*(set(e.rows) for e in found)):
+  several = [set(e.rows) for e in found if len(e.rows) > 1] or [set(e.rows) for e in found]
+  if not set.intersection(*several):
     found = [_at_first_temperature(e) for e in found]
   first, *others = found
   for other in others:
@@ -125,34 +128,39 @@ def compare(folders: Sequence[str], metric: str = "", count: int = 5, seed: int 
   check_choice(shared[kinds[0]], metric, "--metric")
   headings = {c: c + ARROWS[shown[c].better if c in shown else ""] for kind in kinds for c in shared[kind]}
   means: dict[str, dict[str, float]] = {}
-  differing = [["", *headings.values()]]
+  differing: dict[str, list[str]] = {}
   for kind in kinds:
     numbers = [np.stack([_row(e, kind)[c] for c in shared[kind]], axis=-1) for e in found]
     for e, values in zip(found, numbers, strict=True):
-      if kind in e.rows:
-        means[e.name + kind] = dict(zip(shared[kind], map(float, values.mean(axis=0)), strict=True))
+      row = dict(zip(shared[kind], map(float, values.mean(axis=0)), strict=True))
+      means.setdefault(e.name + _kind(e, kind), {}).update(row)
     for e, values in zip(others, numbers[1:], strict=True):
       mean, low, high = paired(values - numbers[0], seed)
       cells = {
         name: _interval(*ends, shown.get(name))
         for name, ends in zip(shared[kind], zip(mean, low, high, strict=True), strict=True)
       }
-      title = e.name + kind if kind in e.rows else f"{e.name}, to {first.name}{kind}"
-      differing.append([title, *(cells.get(c, "") for c in headings)])
+      own = _kind(e, kind)
+      title = e.name + own if own == kind or len(first.rows) == 1 else f"{e.name}, to {first.name}{kind}"
+      differing.setdefault(title, [cells.get(c, "") for c in headings])
   return "\n".join(
     [
       f"# Means over {len(first.images)} images\n",
       table(means, shown),
       f"# Differences to {first.name}, image by image: mean [95 % bootstrap interval]\n",
-      markdown(differing),
+      markdown([["", *headings.values()], *([title, *cells] for title, cells in differing.items())]),
       *_most(first, others, kinds[0], metric, count),
     ]
   )
 
 
+def _kind(e: Evaluation, kind: str) -> str:
+  """Which of its rows stands for `kind`: the only one of a single sample for all kinds, best and mean too."""
+  return kind if len(e.rows) > 1 else next(iter(e.rows))
+
+
 def _row(e: Evaluation, kind: str) -> dict[str, np.ndarray]:
-  """The row of that kind. An evaluation of one sample has one row, which serves as best and as mean too."""
-  return e.rows.get(kind, e.rows[""] if e.rows.keys() == {""} else {})
+  return e.rows.get(_kind(e, kind), {})
 
 
 def _at_first_temperature(e: Evaluation) -> Evaluation:
@@ -191,7 +199,7 @@ def _most(first: Evaluation, others: Sequence[Evaluation], kind: str, column: st
   form = metric.format if metric else ".4g"
   parts = []
   for other in others:
-    ours, theirs = first.rows[kind][column], other.rows[kind][column]
+    ours, theirs = _row(first, kind)[column], _row(other, kind)[column]
     order = np.argsort(-np.nan_to_num(np.abs(theirs - ours), nan=np.inf), stable=True)[:count]
     cells = [["image", first.name, other.name, "difference"]]
     for i in order:

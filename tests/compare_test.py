@@ -176,6 +176,24 @@ def test_runs_at_other_temperatures_are_compared_by_the_first_ones(runs, tmp_pat
   assert "greedy 2" not in compare([greedy, cold], count=0)
 
 
+def test_one_sample_at_one_temperature_is_compared_with_every_temperature_of_another(tmp_path):
+  cold, warm = PSNR + CHANGE, PSNR + 2 * CHANGE
+  rows = {", t = 1": {"psnr": warm}, ", t = 1, best of 3": {"psnr": warm + 1}, ", t = 0.5": {"psnr": cold}}
+  many = write(tmp_path / "many", rows, first=", t = 1")
+  one = write(tmp_path / "one", {", t = 0": {"psnr": PSNR}}, first=", t = 0")
+  also = write(tmp_path / "also", {"": {"psnr": PSNR + 5}})
+  means, differences, most = compare([one, many, also], count=1).split("\n# ")[:3]
+  titles = ["one, t = 0", "many, t = 1", "many, t = 1, best of 3", "many, t = 0.5", "also"]
+  assert sorted(re.findall(r"^\| (\w.*?) +\|", means, re.MULTILINE)) == sorted(titles)
+  assert sorted(re.findall(r"^\| (\w.*?) +\|", differences, re.MULTILINE)) == sorted(titles[1:])
+  for name, shift in (("t = 1 ", 2 * CHANGE), ("t = 1, best of 3", 2 * CHANGE + 1), ("t = 0.5", CHANGE)):
+    assert re.search(rf"\| many, {re.escape(name)} +\| {re.escape(f'{shift.mean():+.2f}')} \[", differences)
+  assert re.search(r"\| also +\| \+5\.00 \[", differences)
+  assert f"| 17.png | {PSNR[17]:.2f} | {PSNR[17] - 8:.2f} |" in most
+  backwards = compare([many, one])
+  assert re.search(rf"\| one, to many, t = 0\.5 +\| {re.escape(f'{-CHANGE.mean():+.2f}')} \[", backwards)
+
+
 def test_what_cannot_be_compared_raises_one_sentence(runs, tmp_path):
   single = {"": {"psnr": PSNR}}
   for other, words in (
