@@ -42,6 +42,9 @@ SOURCE = {
   # folder: where the images are, several folders joined by ":"; TFDS: its data_dir, "" for TFDS's default.
   # Environment variables are expanded: no config names a place.
   "dir": "",
+  # folder: where low-resolution images of the same names are, a folder for each of `dir`; "": the operator
+  # makes them. Pairs whose low-resolution image is not A of the other one need consistency = "none".
+  "lr_dir": "",
   "channels": 3,  # 3: RGB, 1: grey
   "min_bytes": 0,  # encoded images with fewer bytes are left out
   "centre": (),  # rows and columns cut from the middle; (): the largest part of the aspect ratio of `resize`
@@ -102,9 +105,7 @@ def get_config(
         "threads": 8,
       },
       "eval": {
-        # "lr_dir": for a folder, the folder of the given low-resolution images of the same names;
-        # "": they are made by the operator.
-        "data": {**SOURCE, "split": "test", "lr_dir": ""},
+        "data": {**SOURCE, "split": "test"},
         "limit": 0,  # evaluate only this many images, 0: all
         "samples": 10,  # per image
         # Each has its row in the table: 1 is the model, larger is more diverse. 0 is greedy decoding of a

@@ -24,7 +24,10 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 # What may change when a trained run is measured: how, and where its data is.
-MEASURING = ("eval", "data.dir", "data.cache_mb", "data.threads", "data.max_corrupt", "train.watchdog")
+MEASURING = (
+  *("eval", "data.dir", "data.lr_dir", "data.cache_mb", "data.threads", "data.max_corrupt"),
+  "train.watchdog",
+)
 # What may change when a training goes on: that, and how long it is, where its networks came from (it has them
 # by now) and what its stages are (each stage is a run of its own, which checks for itself).
 RESUMING = (

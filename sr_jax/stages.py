@@ -25,7 +25,10 @@ from sr_jax.soundness import whole_steps
 from sr_jax.versions import code, versions
 
 # What each process of a job may have for itself.
-PER_PROCESS = ("data.dir", "data.cache_mb", "data.threads", "eval.data.dir", "eval.data.lr_dir")
+PER_PROCESS = (
+  *("data.dir", "data.lr_dir", "data.cache_mb", "data.threads"),
+  *("eval.data.dir", "eval.data.lr_dir"),
+)
 
 
 class Stage(NamedTuple):

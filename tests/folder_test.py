@@ -9,7 +9,8 @@ from PIL import Image
 
 from small_data import config, records, take
 from sr_jax import data
-from sr_jax.data.sources import CorruptRecord
+from sr_jax.configs import base
+from sr_jax.data.sources import CorruptRecord, summary
 from sr_jax.errors import UserError
 from sr_jax.images import UnreadableImageError, decode
 
@@ -145,3 +146,19 @@ def test_of_several_folders_each_has_its_part_and_its_own_low_resolution(tmp_pat
   assert records(hr, split="[3:]") == [3, 13]
   source = data.open_source(config(hr, lr_dir=lr))
   assert all(source[i]["lr"][0, 0, 0] == source[i]["hr"][0, 0, 0] for i in range(8))
+
+
+def test_a_config_trains_on_pairs_of_two_folders_and_its_log_tells_them_from_images_alone(tmp_path):
+  for kind, size in (("hr", 8), ("lr", 4)):
+    (tmp_path / kind).mkdir()
+    for i in range(4):
+      Image.new("RGB", (size, size), (i, 0, 0)).save(tmp_path / kind / f"{i}.png")
+  keys = base.get_config().data
+  keys.update({"name": "folder", "dir": str(tmp_path / "hr"), "lr_dir": str(tmp_path / "lr"), "crop": (4, 4)})
+  pairs = data.open_source(keys)
+  batch = next(data.train_batches(pairs, keys, seed=0, batch=4, start=0))
+  assert batch["lr"].shape == (4, 2, 2, 3)
+  np.testing.assert_array_equal(batch["lr"][:, 0, 0], batch["hr"][:, 0, 0])
+  keys.lr_dir = ""
+  alone = data.open_source(keys)
+  assert summary(pairs).replace(", with their low-resolution images", "") == summary(alone) != summary(pairs)

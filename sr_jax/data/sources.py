@@ -142,7 +142,10 @@ class Tfds:
 
 
 def summary(source: Source) -> str:
-  """The number of images and a digest of their names, and of a TFDS data set's version and file sizes."""
+  """The number of images and a digest of their names, and of a TFDS data set's version and file sizes.
+
+  A folder's images may bring their low-resolution images, which it says too.
+  """
   inner = source
   while isinstance(inner, Framed | Cached):
     inner = inner.source
@@ -150,7 +153,8 @@ def summary(source: Source) -> str:
   names = hashlib.sha256((inner.contents if isinstance(inner, Tfds) else "").encode())
   for i in range(len(source)):
     names.update(f"{source.name(i).rpartition('/')[2]}\n".encode(errors="surrogateescape"))
-  return f"{len(source)} images, digest of their names {names.hexdigest()[:12]}"
+  own = ", with their low-resolution images" if isinstance(inner, Folder) and inner.lr_files else ""
+  return f"{len(source)} images{own}, digest of their names {names.hexdigest()[:12]}"
 
 
 class Readable:

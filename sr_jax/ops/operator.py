@@ -149,8 +149,18 @@ class Operator:
     return colour.quantise(apply_rows(rows, colour.quantise(apply_columns(columns, hr))))
 
   def lr(self, batch: dict[str, Array]) -> Array:
-    """The input of a batch, float32 [B, h, w, C] in [0, 1]: its own "lr" bytes, or "hr" degraded."""
+    """The input of a batch, float32 [B, h, w, C] in [0, 1]: its own "lr" bytes, or "hr" degraded.
+
+    Raises:
+      UserError: its own is not the factor's part of "hr".
+    """
     if "lr" in batch:
+      (h, w), (height, width) = batch["lr"].shape[1:3], batch["hr"].shape[1:3]
+      if (h * self.factor[0], w * self.factor[1]) != (height, width):
+        raise UserError(
+          f"The given low-resolution images are {w}x{h} pixels where the others are {width}x{height}, but "
+          f"config.operator.factor is {self.factor}: set it to the factor of your images."
+        )
       return colour.to_float(batch["lr"])
     return self.degrade(colour.to_float(batch["hr"]))
 
