@@ -9,6 +9,13 @@ from sr_jax import commands, inspection, sweep_commands
 from sr_jax.targets import TARGETS
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+  def _get_help_string(self, action: argparse.Action) -> str | None:
+    """With the default, where there is one to tell."""
+    none = action.default in ("", None) or action.default is False
+    return action.help if none else super()._get_help_string(action)
+
+
 def make_parser() -> argparse.ArgumentParser:
   """The verbs of `sr-jax`; each sets `run`: (arguments, --config.KEY=VALUE words) -> exit code."""
   parser = argparse.ArgumentParser("sr-jax", description="Probabilistic image super-resolution in JAX.")
@@ -16,9 +23,8 @@ def make_parser() -> argparse.ArgumentParser:
   verbs = parser.add_subparsers(dest="verb", required=True)
 
   def verb(name: str, run: Any, text: str, **options: Any) -> argparse.ArgumentParser:
-    shows_defaults = argparse.ArgumentDefaultsHelpFormatter
     added = verbs.add_parser(
-      name, help=text, description=text, allow_abbrev=False, formatter_class=shows_defaults, **options
+      name, help=text, description=text, allow_abbrev=False, formatter_class=_Help, **options
     )
     added.set_defaults(run=run)
     return added
@@ -45,7 +51,13 @@ def make_parser() -> argparse.ArgumentParser:
   )
   sweep.set_defaults(trial=None, table=None)
   part = sweep.add_mutually_exclusive_group()
-  part.add_argument("--jobs", type=_positive, default=1, metavar="K", help="trials at once on this machine")
+  part.add_argument(
+    "--jobs",
+    type=_positive,
+    default=1,
+    metavar="K",
+    help="number of trials that run at the same time on this machine",
+  )
   part.add_argument("--trial", type=int, metavar="N", help="this trial alone", **no_default)
   part.add_argument(
     "--list", action="store_true", help="print number, id and state of every trial; run nothing"
@@ -66,18 +78,25 @@ def make_parser() -> argparse.ArgumentParser:
     epilog=any_key,
   )
   reproduce.set_defaults(trial=None)
-  reproduce.add_argument("paper", nargs="?", default="", metavar="PAPER", help="left out: list all")
+  reproduce.add_argument("paper", nargs="?", default="", metavar="PAPER", help="without it: list all")
   reproduce.add_argument("name", nargs="?", default="", metavar="NAME", help="such as table1 or figure2")
   reproduce.add_argument("--workdir", default="", help="folder of the sweep, which may be there already")
   reproduce.add_argument(
     "--config", default="", help="config whose sweep makes it, of those that PAPER lists; empty: the first"
   )
-  reproduce.add_argument("--jobs", type=_positive, default=1, metavar="K", help="trials at once")
+  reproduce.add_argument(
+    "--jobs", type=_positive, default=1, metavar="K", help="number of trials that run at the same time"
+  )
   reproduce.add_argument("--read", action="store_true", help="show what is finished; run nothing")
 
   evaluate = verb("evaluate", commands.evaluate, "measure a trained run beside the baselines", epilog=any_key)
   evaluate.add_argument("--workdir", required=True, help="folder of a trained run", **no_default)
-  evaluate.add_argument("--out", default="", help="folder to write evaluation/ into; empty: the run's")
+  evaluate.add_argument(
+    "--images", default="", metavar="FOLDER", help="measure on all images there; empty: on the run's test set"
+  )
+  evaluate.add_argument(
+    "--out", default="", help="folder to write evaluation/ into; empty: the run's, whose tables are replaced"
+  )
   evaluate.add_argument(
     "--save-samples", default="", metavar="FOLDER", help="write all samples there, as `score` reads them"
   )
@@ -112,7 +131,7 @@ def make_parser() -> argparse.ArgumentParser:
     "--metric", default="", help="metric by which the most different images are found; empty: the first"
   )
   compare.add_argument("--images", type=_positive, default=5, help="how many of these are named")
-  compare.add_argument("--seed", type=_seed, default=0, help="of the bootstrap")
+  compare.add_argument("--seed", type=_seed, default=0, help="seed of the bootstrap")
 
   report = verb("report", inspection.report, "write runs, a sweep or a comparison as one HTML page")
   report.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run or a sweep, or --out of score")
@@ -124,17 +143,17 @@ def make_parser() -> argparse.ArgumentParser:
     help="samples of each image on the page, at most; the page grows with them",
   )
 
-  upscale = verb("upscale", commands.upscale, "plausible enlargements of one image")
-  upscale.add_argument("image", help="a PNG, JPEG, ... file")
+  upscale = verb("upscale", commands.upscale, "plausible enlargements of images")
+  upscale.add_argument("images", nargs="+", metavar="IMAGE", help="a PNG, JPEG, ... file")
   upscale.add_argument("--workdir", required=True, help="folder of a trained run", **no_default)
   upscale.add_argument("--out", default=".", help="folder for the PNG files")
-  upscale.add_argument("--samples", type=_count, default=4, help="how many images")
-  upscale.add_argument("--seed", type=_seed, default=0, help="of the draws")
+  upscale.add_argument("--samples", type=_count, default=4, help="how many of each image")
+  upscale.add_argument("--seed", type=_seed, default=0, help="seed of the samples")
   upscale.add_argument(
     "--temperature",
     type=float,
     default=1.0,
-    help="1: the model, larger: more diverse, 0: draw nothing (greedy decoding, or the latent's mean)",
+    help="1: the model; larger: more diverse; 0: no randomness (greedy decoding, or the latent's mean)",
   )
   upscale.add_argument(
     "--memory",
@@ -164,7 +183,7 @@ def make_parser() -> argparse.ArgumentParser:
     **no_default,
   )
   mode.add_argument(
-    "--transfer", action="store_true", help="each input with the code of each image", **no_default
+    "--transfer", action="store_true", help="every input with the code of every image", **no_default
   )
   mode.add_argument(
     "--interpolate",
@@ -181,10 +200,10 @@ def make_parser() -> argparse.ArgumentParser:
     default="mean",
     help="of an attribute: the mean code of images that have it, or that less the mean code of the others",
   )
-  edit.add_argument("--strengths", type=_numbers, default="-2,-1,0,1,2", help="times the direction")
-  edit.add_argument("--steps", type=_count, default=5, help="of an interpolation, with both ends")
+  edit.add_argument("--strengths", type=_numbers, default="-2,-1,0,1,2", help="multiples of the direction")
+  edit.add_argument("--steps", type=_count, default=5, help="number of steps, both ends included")
   edit.add_argument("--count", type=_positive, default=5, help="how many images are shown, at most")
-  edit.add_argument("--seed", type=_seed, default=0, help="of the draws")
+  edit.add_argument("--seed", type=_seed, default=0, help="seed of the samples")
   edit.add_argument("--images", default="", help="a folder of images; empty: the run's test set")
   edit.add_argument("--out", default=".", help="folder for the PNG file")
 
@@ -195,7 +214,7 @@ def make_parser() -> argparse.ArgumentParser:
     "--from", dest="source", default="", help="folder of original files that TFDS does not download"
   )
 
-  plan = verb("plan", commands.plan, "what a config takes on a machine that is not here", epilog=any_key)
+  plan = verb("plan", commands.plan, "what a config needs on a machine that you do not have", epilog=any_key)
   plan.add_argument(
     "--config", required=True, help="name of a config or path of a Python file [:VARIANT]", **no_default
   )

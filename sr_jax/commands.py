@@ -96,7 +96,7 @@ def evaluate(arguments: argparse.Namespace, overrides: list[str]) -> int:
   out = arguments.out or arguments.workdir
   if absolute(out, "--out") != absolute(arguments.workdir, "--workdir"):
     refuse_run(out)
-  config = configs.override(saved_config(arguments.workdir), overrides)
+  config = configs.override(saved_config(arguments.workdir), [*_all_of(arguments.images), *overrides])
   run, sources = load_run(arguments.workdir, config), Sources()
   check_evaluation(config, sources, out, "--out" if arguments.out else "--workdir")
   test = sources(config.eval.data, "config.eval.data")
@@ -105,6 +105,12 @@ def evaluate(arguments: argparse.Namespace, overrides: list[str]) -> int:
     processes.end_on_sigterm()
   tell(evaluate_run(run, out, arguments.command, test, arguments.save_samples).text)
   return 0
+
+
+def _all_of(folder: str) -> list[str]:
+  """The --config words by which the test set is all images of a folder; none for ""."""
+  whole = {"name": "folder", "dir": folder, "split": "", "lr_dir": ""} if folder else {}
+  return [f"--config.eval.data.{key}={value}" for key, value in whole.items()]
 
 
 def score(arguments: argparse.Namespace, overrides: list[str]) -> int:
@@ -126,11 +132,11 @@ def score(arguments: argparse.Namespace, overrides: list[str]) -> int:
 
 def upscale(arguments: argparse.Namespace, overrides: list[str]) -> int:
   refuse(overrides, "upscale")
-  from sr_jax.upscaling import upscale_file
+  from sr_jax.upscaling import upscale_files
 
   begin()
-  paths = upscale_file(
-    arguments.image,
+  for path in upscale_files(
+    arguments.images,
     arguments.workdir,
     arguments.out,
     samples=arguments.samples,
@@ -138,10 +144,8 @@ def upscale(arguments: argparse.Namespace, overrides: list[str]) -> int:
     temperature=arguments.temperature,
     memory=arguments.memory,
     margin=arguments.margin,
-  )
-  if len(paths) < arguments.samples:
-    log.info("All samples would be equal: one was written.")
-  tell("\n".join(printable(str(path)) for path in paths))
+  ):
+    tell(printable(str(path)))
   return 0
 
 
@@ -157,10 +161,7 @@ def edit(arguments: argparse.Namespace, overrides: list[str]) -> int:
   out = check_writable(arguments.out, "--out")
   has = {} if name is None else edits.read_attribute(arguments.attributes, name)
   begin()
-  if arguments.images:
-    whole = {"name": "folder", "dir": arguments.images, "split": "", "lr_dir": ""}
-    overrides = [*(f"--config.eval.data.{key}={value}" for key, value in whole.items()), *overrides]
-  config = configs.override(saved_config(arguments.workdir), overrides)
+  config = configs.override(saved_config(arguments.workdir), [*_all_of(arguments.images), *overrides])
   run, source = load_run(arguments.workdir, config), open_source(config.eval.data, "config.eval.data")
   lr, hr = edits.first_images(run, source, arguments.count)
   if name is not None:

@@ -1,5 +1,7 @@
-"""One image in, n plausible larger images out."""
+"""Images in, n plausible larger images of each out."""
 
+import logging
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from sr_jax.images import read_image, save_png
 from sr_jax.ops import to_float, to_uint8
 from sr_jax.run import Run, load_run
 from sr_jax.tiles import MEMORY, Budget, activations
+
+log = logging.getLogger(__name__)
 
 
 def upscale(
@@ -76,8 +80,8 @@ def _draw(sampler: Sampler, image: jax.Array, key: jax.Array, samples: int) -> t
   return to_uint8(y), jnp.isfinite(y).all()
 
 
-def upscale_file(
-  path: str | Path,
+def upscale_files(
+  paths: Sequence[str | Path],
   workdir: str | Path,
   out: str | Path = ".",
   *,
@@ -86,26 +90,39 @@ def upscale_file(
   temperature: float = 1.0,
   memory: int = MEMORY,
   margin: int | None = None,
-) -> list[Path]:
-  """Enlarge an image file with the run in `workdir`.
+) -> Iterator[Path]:
+  """Enlarge image files with the run in `workdir`, each as if it were the only one.
 
-  Writes photo_x4_0.png, photo_x4_1.png, ... into the folder `out`, one alone where all would be equal, and
-  returns their paths.
+  Writes photo_x4_0.png, photo_x4_1.png, ... for photo.jpg into the folder `out`, one alone where all would be
+  equal, and yields their paths.
 
   Raises:
-    UserError: as `upscale`, `read_image` and `load_run`; or `out` cannot be written.
+    UserError: as `upscale`, `read_image` and `load_run`; two files would be written under one name; or `out`
+      cannot be written.
   """
   folder = check_writable(out, "--out")
+  named: dict[str, str | Path] = {}
+  for path in paths:
+    stem = Path(path).stem
+    if stem in named:
+      raise UserError(
+        f"{named[stem]} and {path} would be written under one name: give them in two commands, each with an "
+        "--out of its own."
+      )
+    named[stem] = path
   run = load_run(workdir)
-  image = read_image(path, run.config.data.channels)
-  samples = run.count(samples, temperature)
-  images = upscale(
-    run, image, samples=samples, seed=seed, temperature=temperature, memory=memory, margin=margin
-  )
+  count = run.count(samples, temperature)
+  if count < samples:
+    log.info("All samples of an image would be equal: one is written.")
   fy, fx = run.operator.factor
   scale = f"x{fy}" if fy == fx else f"x{fy}x{fx}"
-  paths = [folder / f"{Path(path).stem}_{scale}_{i}.png" for i in range(samples)]
-  make(folder)
-  for target, enlarged in zip(paths, images, strict=True):
-    save_png(target, enlarged)
-  return paths
+  for path in paths:
+    image = read_image(path, run.config.data.channels)
+    images = upscale(
+      run, image, samples=count, seed=seed, temperature=temperature, memory=memory, margin=margin
+    )
+    make(folder)
+    for i, enlarged in enumerate(images):
+      target = folder / f"{Path(path).stem}_{scale}_{i}.png"
+      save_png(target, enlarged)
+      yield target

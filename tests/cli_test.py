@@ -18,6 +18,7 @@ from sr_jax import config as configs
 from sr_jax.config import check
 from sr_jax.configs import base
 from sr_jax.errors import UserError
+from sr_jax.evaluate import Report
 from sr_jax.images import MAX_PIXELS
 from sr_jax.methods import make_method
 from sr_jax.ops import make_operator
@@ -151,6 +152,47 @@ def test_upscale_writes_plausible_images_that_the_python_function_gives_too(trai
   same = upscale(run, np.asarray(Image.open(photo)), samples=2, seed=3)
   np.testing.assert_array_equal(np.stack(written), same)
   assert not np.array_equal(same, upscale(run, np.asarray(Image.open(photo)), samples=2, seed=4))
+
+
+def test_several_images_are_enlarged_each_as_if_alone_and_never_over_each_other(trained, tmp_path, capsys):
+  images, workdir = trained
+  words = [f"--workdir={workdir}", f"--out={tmp_path / 'out'}", "--samples=1"]
+  assert cli.main(["upscale", str(images / "1.png"), *words]) == 0
+  alone = (tmp_path / "out" / "1_x4_0.png").read_bytes()
+  capsys.readouterr()
+  assert cli.main(["upscale", str(images / "0.png"), str(images / "1.png"), *words]) == 0
+  files = [tmp_path / "out" / f"{i}_x4_0.png" for i in range(2)]
+  assert capsys.readouterr().out.split() == list(map(str, files))
+  assert files[1].read_bytes() == alone != files[0].read_bytes()
+  Image.open(images / "0.png").save(tmp_path / "1.jpg")
+  answer = refusal(capsys, "upscale", str(images / "1.png"), str(tmp_path / "1.jpg"), *words)
+  assert "would be written under one name" in answer
+  assert files[1].read_bytes() == alone
+
+
+def test_a_run_is_measured_on_all_images_of_another_folder(trained, tmp_path, monkeypatch, capsys):
+  _, workdir = trained
+  others = small_runs.write_images(tmp_path / "others", 3)
+  seen = []
+
+  def evaluate_run(run, out, command, source, save):
+    seen.append((run.config.eval.data.to_dict(), [source.name(i) for i in range(len(source))]))
+    return Report("", {}, {}, [], (), "")
+
+  monkeypatch.setattr("sr_jax.evaluate.evaluate_run", evaluate_run)
+  words = [
+    "evaluate",
+    f"--workdir={workdir}",
+    "--config.eval.data.split=[2:]",
+    "--config.eval.data.channels=3",
+  ]
+  assert cli.main([*words, f"--images={others}"]) == 0
+  (data, names), *_ = seen
+  assert names == [str(others / "2.png")], "a flag of the user's own comes last"
+  assert (data["name"], data["lr_dir"]) == ("folder", "")
+  assert cli.main(["evaluate", f"--workdir={workdir}", f"--images={others}"]) == 0
+  assert len(seen[1][1]) == 3
+  capsys.readouterr()
 
 
 def test_a_sampler_is_measured_as_it_is(trained):

@@ -136,7 +136,7 @@ def test_what_is_written_and_why_others_ended_are_told_without_control_character
   monkeypatch.setattr(commands, "begin", lambda: None)
   monkeypatch.setattr(
     importlib.import_module("sr_jax.upscaling"),
-    "upscale_file",
+    "upscale_files",
     lambda *_, **__: [f"{name}_0.png", f"{name}_1.png"],
   )
   assert cli.main(["upscale", "photo.png", "--workdir=run", "--samples=2"]) == 0

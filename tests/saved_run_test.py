@@ -74,7 +74,7 @@ def test_a_file_is_enlarged_with_the_memory_the_margin_the_seed_and_the_temperat
   blank = [np.zeros((4, 4, 3), np.uint8)]
   monkeypatch.setattr(upscaling, "upscale", lambda run, image, **keys: seen.update(keys) or blank)
   given = {"samples": 1, "seed": 2, "temperature": 0.5, "memory": 7, "margin": 3}
-  upscaling.upscale_file(saved[1] / "0.png", saved[0], tmp_path, **given)
+  list(upscaling.upscale_files([saved[1] / "0.png"], saved[0], tmp_path, **given))
   assert seen == given
 
 
