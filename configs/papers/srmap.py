@@ -1,8 +1,8 @@
 """Explicit MAP Optimization for Photo-Realistic Super Resolution (Huang, Mao, Mohanty & Wu, 2021)."""
 
-# The paper trains by L1 for 10 hours, then 200,000 rounds of the GAN in 5 days. An L1 round takes 1.2 to 1.4
-# times a GAN round of the same batch, half of which goes through the generator (docs/plan.md): 10 hours are
-# about this many L1 rounds.
+# The paper trains by L1 for 10 hours, then 200,000 rounds of the GAN in 5 days. An L1 round asks for 1.2 to
+# 1.4 times the arithmetic of a GAN round of the same batch, half of which goes through the generator
+# (docs/plan.md), and took 1.34 times as long on an H200: 10 hours are about this many L1 rounds.
 L1_ROUNDS = 12_000
 
 METHODS = {
