@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -131,11 +132,18 @@ def test_compiled_programs_are_kept_in_the_users_cache_folder_unless_jaxs_variab
 
 
 def test_help_shows_defaults_and_version_the_version(capsys):
-  for words, text in ((["upscale", "--help"], "(default: 4)"), (["--version"], "0.1.0")):
+  for words, texts in (
+    (["upscale", "--help"], ("(default: 4)", "(default: 0)", "(default: .)")),
+    (["sweep", "--help"], ("(default: 1)",)),
+    (["evaluate", "--help"], ()),
+    (["--version"], ("0.1.0",)),
+  ):
     with pytest.raises(SystemExit) as end:
       cli.main(words)
     assert end.value.code == 0
-    assert text in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert all(text in told for text in texts)
+    assert not re.search(r"default: (False|None)?\)", told), "nothing to tell"
 
 
 def test_upscale_writes_plausible_images_that_the_python_function_gives_too(trained, tmp_path, capsys):
@@ -168,6 +176,10 @@ def test_several_images_are_enlarged_each_as_if_alone_and_never_over_each_other(
   answer = refusal(capsys, "upscale", str(images / "1.png"), str(tmp_path / "1.jpg"), *words)
   assert "would be written under one name" in answer
   assert files[1].read_bytes() == alone
+  words = [*words[:1], f"--out={tmp_path / 'mean'}", "--samples=3", "--temperature=0"]
+  assert cli.main(["upscale", str(images / "0.png"), *words]) == 0
+  assert [path.name for path in (tmp_path / "mean").iterdir()] == ["0_x4_0.png"], "all would be equal"
+  capsys.readouterr()
 
 
 def test_a_run_is_measured_on_all_images_of_another_folder(trained, tmp_path, monkeypatch, capsys):
@@ -189,7 +201,9 @@ def test_a_run_is_measured_on_all_images_of_another_folder(trained, tmp_path, mo
   assert cli.main([*words, f"--images={others}"]) == 0
   (data, names), *_ = seen
   assert names == [str(others / "2.png")], "a flag of the user's own comes last"
-  assert (data["name"], data["lr_dir"]) == ("folder", "")
+  assert data["name"] == "folder"
+  words = commands._all_of(str(others))
+  assert {"--config.eval.data.split=", "--config.eval.data.lr_dir="} < set(words), "whatever the run's were"
   assert cli.main(["evaluate", f"--workdir={workdir}", f"--images={others}"]) == 0
   assert len(seen[1][1]) == 3
   capsys.readouterr()
