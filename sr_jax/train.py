@@ -41,7 +41,7 @@ def train(
   """Train `config` in `workdir`, from its newest checkpoint if there is one.
 
   Ctrl-C and SIGTERM end it after the round, with a checkpoint; `run.state.step` tells how far it came.
-  A run that was stopped or killed and then resumed equals one that never stopped, bit for bit.
+  A run that was stopped or killed and then resumed equals one that never stopped, on a CPU bit for bit.
 
   Args:
     config: what to train.
