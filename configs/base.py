@@ -43,7 +43,7 @@ SOURCE = {
   # Environment variables are expanded: no config names a place.
   "dir": "",
   # folder: where low-resolution images of the same names are, a folder for each of `dir`; "": the operator
-  # makes them. Pairs whose low-resolution image is not A of the other one need consistency = "none".
+  # makes them. Where they are not A of the high-resolution images, set consistency = "none".
   "lr_dir": "",
   "channels": 3,  # 3: RGB, 1: grey
   "min_bytes": 0,  # encoded images with fewer bytes are left out

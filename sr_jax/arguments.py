@@ -12,7 +12,7 @@ from sr_jax.targets import TARGETS
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
   def _get_help_string(self, action: argparse.Action) -> str | None:
     """With the default, where there is one to tell."""
-    none = action.default in ("", None) or action.default is False
+    none = action.default in ("", None, ()) or action.default is False
     return action.help if none else super()._get_help_string(action)
 
 
@@ -92,7 +92,10 @@ def make_parser() -> argparse.ArgumentParser:
   evaluate = verb("evaluate", commands.evaluate, "measure a trained run beside the baselines", epilog=any_key)
   evaluate.add_argument("--workdir", required=True, help="folder of a trained run", **no_default)
   evaluate.add_argument(
-    "--images", default="", metavar="FOLDER", help="measure on all images there; empty: on the run's test set"
+    "--images",
+    default="",
+    metavar="FOLDER",
+    help="measure on all images there, cut and resized as the run's test set is; empty: on that set",
   )
   evaluate.add_argument(
     "--out", default="", help="folder to write evaluation/ into; empty: the run's, whose tables are replaced"
@@ -130,7 +133,9 @@ def make_parser() -> argparse.ArgumentParser:
   compare.add_argument(
     "--metric", default="", help="metric by which the most different images are found; empty: the first"
   )
-  compare.add_argument("--images", type=_positive, default=5, help="how many of these are named")
+  compare.add_argument(
+    "--images", type=_positive, default=5, help="how many of the most different images are named"
+  )
   compare.add_argument("--seed", type=_seed, default=0, help="seed of the bootstrap")
 
   report = verb("report", inspection.report, "write runs, a sweep or a comparison as one HTML page")
@@ -201,9 +206,9 @@ def make_parser() -> argparse.ArgumentParser:
     help="of an attribute: the mean code of images that have it, or that less the mean code of the others",
   )
   edit.add_argument("--strengths", type=_numbers, default="-2,-1,0,1,2", help="multiples of the direction")
-  edit.add_argument("--steps", type=_count, default=5, help="number of steps, both ends included")
+  edit.add_argument("--steps", type=_count, default=5, help="images of an interpolation, both ends included")
   edit.add_argument("--count", type=_positive, default=5, help="how many images are shown, at most")
-  edit.add_argument("--seed", type=_seed, default=0, help="seed of the samples")
+  edit.add_argument("--seed", type=_seed, default=0, help="seed of the latents of --interpolate prior")
   edit.add_argument("--images", default="", help="a folder of images; empty: the run's test set")
   edit.add_argument("--out", default=".", help="folder for the PNG file")
 

@@ -108,9 +108,10 @@ def evaluate(arguments: argparse.Namespace, overrides: list[str]) -> int:
 
 
 def _all_of(folder: str) -> list[str]:
-  """The --config words by which the test set is all images of a folder; none for ""."""
-  whole = {"name": "folder", "dir": folder, "split": "", "lr_dir": ""} if folder else {}
-  return [f"--config.eval.data.{key}={value}" for key, value in whole.items()]
+  """The --config words for all images of a folder as the test set, cut and resized as it is; none for ""."""
+  whole = {"name": "folder", "dir": folder, "split": "", "lr_dir": "", "min_bytes": 0}
+  words = [f"--config.eval.data.{key}={value}" for key, value in whole.items()]
+  return [*words, "--config.eval.limit=0"] if folder else []
 
 
 def score(arguments: argparse.Namespace, overrides: list[str]) -> int:

@@ -105,8 +105,7 @@ def compare(folders: Sequence[str], metric: str = "", count: int = 5, seed: int 
   short = [name_of(folder) for folder in folders]
   names = short if len(set(short)) == len(short) else list(folders)
   found = [read_evaluation(*pair) for pair in zip(folders, names, strict=True)]
-  several = [set(e.rows) for e in found if len(e.rows) > 1] or [set(e.rows) for e in found]
-  if not set.intersection(*several):
+  if not set.intersection(*(set(e.rows) for e in _of_several_rows(found))):
     found = [_at_first_temperature(e) for e in found]
   first, *others = found
   for other in others:
@@ -117,7 +116,7 @@ def compare(folders: Sequence[str], metric: str = "", count: int = 5, seed: int 
   left_out = set() if alike else {*OF_SETS, *(name for name, one in shown.items() if not one.better)}
   shared = {
     kind: [c for c in _row(first, kind) if c not in left_out and all(c in _row(e, kind) for e in others)]
-    for kind in dict.fromkeys(kind for e in found for kind in e.rows)
+    for kind in dict.fromkeys(kind for e in _of_several_rows(found) for kind in e.rows)
   }
   kinds = [kind for kind, names in shared.items() if names]
   if not kinds:
@@ -128,7 +127,7 @@ def compare(folders: Sequence[str], metric: str = "", count: int = 5, seed: int 
   check_choice(shared[kinds[0]], metric, "--metric")
   headings = {c: c + ARROWS[shown[c].better if c in shown else ""] for kind in kinds for c in shared[kind]}
   means: dict[str, dict[str, float]] = {}
-  differing: dict[str, list[str]] = {}
+  differing: dict[str, dict[str, str]] = {}
   for kind in kinds:
     numbers = [np.stack([_row(e, kind)[c] for c in shared[kind]], axis=-1) for e in found]
     for e, values in zip(found, numbers, strict=True):
@@ -136,27 +135,30 @@ def compare(folders: Sequence[str], metric: str = "", count: int = 5, seed: int 
       means.setdefault(e.name + _kind(e, kind), {}).update(row)
     for e, values in zip(others, numbers[1:], strict=True):
       mean, low, high = paired(values - numbers[0], seed)
-      cells = {
-        name: _interval(*ends, shown.get(name))
-        for name, ends in zip(shared[kind], zip(mean, low, high, strict=True), strict=True)
-      }
       own = _kind(e, kind)
       title = e.name + own if own == kind or len(first.rows) == 1 else f"{e.name}, to {first.name}{kind}"
-      differing.setdefault(title, [cells.get(c, "") for c in headings])
+      for name, ends in zip(shared[kind], zip(mean, low, high, strict=True), strict=True):
+        differing.setdefault(title, {})[name] = _interval(*ends, shown.get(name))
+  rows = [[title, *(cells.get(c, "") for c in headings)] for title, cells in differing.items()]
   return "\n".join(
     [
       f"# Means over {len(first.images)} images\n",
       table(means, shown),
       f"# Differences to {first.name}, image by image: mean [95 % bootstrap interval]\n",
-      markdown([["", *headings.values()], *([title, *cells] for title, cells in differing.items())]),
+      markdown([["", *headings.values()], *rows]),
       *_most(first, others, kinds[0], metric, count),
     ]
   )
 
 
+def _of_several_rows(found: Sequence[Evaluation]) -> list[Evaluation]:
+  """Those whose kinds of rows are compared; all, if each has one row."""
+  return [e for e in found if len(e.rows) > 1] or list(found)
+
+
 def _kind(e: Evaluation, kind: str) -> str:
   """Which of its rows stands for `kind`: the only one of a single sample for all kinds, best and mean too."""
-  return kind if len(e.rows) > 1 else next(iter(e.rows))
+  return next(iter(e.rows)) if len(e.rows) == 1 else kind
 
 
 def _row(e: Evaluation, kind: str) -> dict[str, np.ndarray]:
@@ -198,10 +200,12 @@ def _most(first: Evaluation, others: Sequence[Evaluation], kind: str, column: st
   metric = (METRICS | first.metrics).get(column)
   form = metric.format if metric else ".4g"
   parts = []
+  name = first.name + _kind(first, kind)
   for other in others:
     ours, theirs = _row(first, kind)[column], _row(other, kind)[column]
+    title = other.name + _kind(other, kind)
     order = np.argsort(-np.nan_to_num(np.abs(theirs - ours), nan=np.inf), stable=True)[:count]
-    cells = [["image", first.name, other.name, "difference"]]
+    cells = [["image", name, title, "difference"]]
     for i in order:
       cells.append(
         [
@@ -210,7 +214,7 @@ def _most(first: Evaluation, others: Sequence[Evaluation], kind: str, column: st
           format(theirs[i] - ours[i], f"+{form}"),
         ]
       )
-    parts += [f"# Where {column} of {other.name} differs most\n", markdown(cells)]
+    parts += [f"# Where {column} of {title} differs most\n", markdown(cells)]
   return parts
 
 

@@ -202,15 +202,20 @@ def differences(a: ConfigDict, b: ConfigDict, free: Sequence[str] = ()) -> dict[
 
   Args:
     a, b: the configs.
-    free: keys and sections that are not compared.
+    free: keys and sections that are not compared; of `data.lr_dir` only the place is free, not whether there
+      is one, because then the inputs are others.
   """
   ours, theirs = flatten(a), flatten(b)
   missing = "missing"
+
+  def is_free(key: str) -> bool:
+    came = key == "data.lr_dir" and bool(ours.get(key)) != bool(theirs.get(key))
+    return not came and any(key == name or key.startswith(f"{name}.") for name in free)
+
   return {
     key: (ours.get(key, missing), theirs.get(key, missing))
     for key in dict.fromkeys((*ours, *theirs))
-    if ours.get(key, missing) != theirs.get(key, missing)
-    and not any(key == name or key.startswith(f"{name}.") for name in free)
+    if ours.get(key, missing) != theirs.get(key, missing) and not is_free(key)
   }
 
 

@@ -135,7 +135,7 @@ def printable(text: str, kept: str = "") -> str:
 
 def tell(text: object) -> None:
   """Print lines that may hold names of files."""
-  print(printable(str(text), kept="\n\t"))
+  print(printable(str(text), kept="\n\t"), flush=True)
 
 
 def choose(table: Mapping[str, T], name: str, key: str) -> T:

@@ -1,5 +1,6 @@
 """Images in, n plausible larger images of each out."""
 
+import itertools
 import logging
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -11,7 +12,7 @@ import numpy as np
 
 from sr_jax.baselines import Sampler
 from sr_jax.errors import UserError
-from sr_jax.files import check_writable, make
+from sr_jax.files import absolute, as_path, check_writable, make
 from sr_jax.images import read_image, save_png
 from sr_jax.ops import to_float, to_uint8
 from sr_jax.run import Run, load_run
@@ -94,15 +95,17 @@ def upscale_files(
   """Enlarge image files with the run in `workdir`, each as if it were the only one.
 
   Writes photo_x4_0.png, photo_x4_1.png, ... for photo.jpg into the folder `out`, one alone where all would be
-  equal, and yields their paths.
+  equal, and yields their paths as they are written.
 
   Raises:
-    UserError: as `upscale`, `read_image` and `load_run`; two files would be written under one name; or `out`
-      cannot be written.
+    UserError: as `upscale`, `read_image` and `load_run`; an image would be written over another one; or `out`
+      cannot be written. What was written before stays.
   """
-  folder = check_writable(out, "--out")
+  folder, paths = check_writable(out, "--out"), list(dict.fromkeys(paths))
   named: dict[str, str | Path] = {}
   for path in paths:
+    if not as_path(path).is_file():
+      read_image(path, 3)  # says what is wrong, before anything is made
     stem = Path(path).stem
     if stem in named:
       raise UserError(
@@ -116,13 +119,20 @@ def upscale_files(
     log.info("All samples of an image would be equal: one is written.")
   fy, fx = run.operator.factor
   scale = f"x{fy}" if fy == fx else f"x{fy}x{fx}"
+  targets = {path: [folder / f"{Path(path).stem}_{scale}_{i}.png" for i in range(count)] for path in paths}
+  inputs = {absolute(path, "an image") for path in paths}
+  for target in itertools.chain(*targets.values()):
+    if absolute(target, "--out") in inputs:
+      raise UserError(f"{target} would be written over, and is itself to be enlarged: give another --out.")
   for path in paths:
     image = read_image(path, run.config.data.channels)
-    images = upscale(
-      run, image, samples=count, seed=seed, temperature=temperature, memory=memory, margin=margin
-    )
+    try:
+      images = upscale(
+        run, image, samples=count, seed=seed, temperature=temperature, memory=memory, margin=margin
+      )
+    except UserError as error:
+      raise UserError(f"{path}: {error}") from error
     make(folder)
-    for i, enlarged in enumerate(images):
-      target = folder / f"{Path(path).stem}_{scale}_{i}.png"
+    for target, enlarged in zip(targets[path], images, strict=True):
       save_png(target, enlarged)
       yield target

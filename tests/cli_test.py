@@ -136,6 +136,7 @@ def test_help_shows_defaults_and_version_the_version(capsys):
     (["upscale", "--help"], ("(default: 4)", "(default: 0)", "(default: .)")),
     (["sweep", "--help"], ("(default: 1)",)),
     (["evaluate", "--help"], ()),
+    (["plan", "--help"], ()),
     (["--version"], ("0.1.0",)),
   ):
     with pytest.raises(SystemExit) as end:
@@ -143,7 +144,7 @@ def test_help_shows_defaults_and_version_the_version(capsys):
     assert end.value.code == 0
     told = capsys.readouterr().out
     assert all(text in told for text in texts)
-    assert not re.search(r"default: (False|None)?\)", told), "nothing to tell"
+    assert not re.search(r"default: (False|None|\(\))?\)", told), "nothing to tell"
 
 
 def test_upscale_writes_plausible_images_that_the_python_function_gives_too(trained, tmp_path, capsys):
@@ -176,6 +177,16 @@ def test_several_images_are_enlarged_each_as_if_alone_and_never_over_each_other(
   answer = refusal(capsys, "upscale", str(images / "1.png"), str(tmp_path / "1.jpg"), *words)
   assert "would be written under one name" in answer
   assert files[1].read_bytes() == alone
+  late = [f"--workdir={workdir}", f"--out={tmp_path / 'late'}"]
+  answer = refusal(capsys, "upscale", str(images / "0.png"), str(tmp_path / "gone.png"), *late)
+  assert "gone.png" in answer
+  assert not (tmp_path / "late").exists(), "found before anything is made"
+  answer = refusal(
+    capsys, "upscale", str(images / "0.png"), str(images / "0.png"), *late, "--temperature=1e38"
+  )
+  assert answer.startswith(f"sr-jax: {images / '0.png'}: "), "which of several"
+  written = str(files[0])
+  assert "is itself to be enlarged" in refusal(capsys, "upscale", str(images / "0.png"), written, *words)
   words = [*words[:1], f"--out={tmp_path / 'mean'}", "--samples=3", "--temperature=0"]
   assert cli.main(["upscale", str(images / "0.png"), *words]) == 0
   assert [path.name for path in (tmp_path / "mean").iterdir()] == ["0_x4_0.png"], "all would be equal"
@@ -196,14 +207,13 @@ def test_a_run_is_measured_on_all_images_of_another_folder(trained, tmp_path, mo
     "evaluate",
     f"--workdir={workdir}",
     "--config.eval.data.split=[2:]",
-    "--config.eval.data.channels=3",
   ]
   assert cli.main([*words, f"--images={others}"]) == 0
   (data, names), *_ = seen
   assert names == [str(others / "2.png")], "a flag of the user's own comes last"
   assert data["name"] == "folder"
-  words = commands._all_of(str(others))
-  assert {"--config.eval.data.split=", "--config.eval.data.lr_dir="} < set(words), "whatever the run's were"
+  reset = {f"--config.eval.{key}" for key in ("data.split=", "data.lr_dir=", "data.min_bytes=0", "limit=0")}
+  assert reset < set(commands._all_of(str(others))), "whatever the run's were"
   assert cli.main(["evaluate", f"--workdir={workdir}", f"--images={others}"]) == 0
   assert len(seen[1][1]) == 3
   capsys.readouterr()

@@ -178,18 +178,23 @@ def test_runs_at_other_temperatures_are_compared_by_the_first_ones(runs, tmp_pat
 
 def test_one_sample_at_one_temperature_is_compared_with_every_temperature_of_another(tmp_path):
   cold, warm = PSNR + CHANGE, PSNR + 2 * CHANGE
-  rows = {", t = 1": {"psnr": warm}, ", t = 1, best of 3": {"psnr": warm + 1}, ", t = 0.5": {"psnr": cold}}
+  rows = {
+    ", t = 1": {"psnr": warm},
+    ", t = 1, best of 3": {"psnr": warm + 1},
+    ", t = 0.5": {"psnr": cold, "loss_x": cold},
+  }
   many = write(tmp_path / "many", rows, first=", t = 1")
-  one = write(tmp_path / "one", {", t = 0": {"psnr": PSNR}}, first=", t = 0")
-  also = write(tmp_path / "also", {"": {"psnr": PSNR + 5}})
+  one = write(tmp_path / "one", {", t = 0": {"psnr": PSNR, "loss_x": PSNR}}, first=", t = 0")
+  also = write(tmp_path / "also", {"": {"psnr": PSNR + 5, "loss_x": PSNR + 6}})
   means, differences, most = compare([one, many, also], count=1).split("\n# ")[:3]
   titles = ["one, t = 0", "many, t = 1", "many, t = 1, best of 3", "many, t = 0.5", "also"]
   assert sorted(re.findall(r"^\| (\w.*?) +\|", means, re.MULTILINE)) == sorted(titles)
   assert sorted(re.findall(r"^\| (\w.*?) +\|", differences, re.MULTILINE)) == sorted(titles[1:])
   for name, shift in (("t = 1 ", 2 * CHANGE), ("t = 1, best of 3", 2 * CHANGE + 1), ("t = 0.5", CHANGE)):
     assert re.search(rf"\| many, {re.escape(name)} +\| {re.escape(f'{shift.mean():+.2f}')} \[", differences)
-  assert re.search(r"\| also +\| \+5\.00 \[", differences)
-  assert f"| 17.png | {PSNR[17]:.2f} | {PSNR[17] - 8:.2f} |" in most
+  assert re.search(r"\| also +\| \+5\.00 \[.*\| +\+6 \[", differences), "loss_x too, of one temperature alone"
+  assert most.startswith("Where psnr of many, t = 1 differs most")
+  assert re.search(rf"\| 17\.png \| +{PSNR[17]:.2f} \| +{PSNR[17] - 8:.2f} \|", most)
   backwards = compare([many, one])
   assert re.search(rf"\| one, to many, t = 0\.5 +\| {re.escape(f'{-CHANGE.mean():+.2f}')} \[", backwards)
 
@@ -200,6 +205,7 @@ def test_what_cannot_be_compared_raises_one_sentence(runs, tmp_path):
     (write(tmp_path / "c", single, border=0), "border is 4 in a and 0 in c"),
     (write(tmp_path / "d", single, names=tuple(f"{i}.jpg" for i in range(40))), "not the same"),
     (write(tmp_path / "e", {"": {"std": STD}}), "no metric in common"),
+    (write(tmp_path / "none", {}), "no metric in common"),
     (str(tmp_path / "gone"), "run `sr-jax evaluate"),
   ):
     with pytest.raises(UserError, match=re.escape(words)):

@@ -21,6 +21,7 @@ from sr_jax.errors import UserError
 from sr_jax.images import SAME_IMAGE, fingerprint
 from sr_jax.methods import make_method
 from sr_jax.ops import make_operator, to_float, to_uint8
+from sr_jax.report.tables import read_per_image
 from sr_jax.run import Run, load_run
 from sr_jax.stages import Sources, check_evaluation
 from sr_jax.train import train
@@ -302,8 +303,14 @@ def test_values_stand_beside_the_names_of_their_images_where_one_is_left_out(con
 
   monkeypatch.setattr(type(source), "__getitem__", without_one)
   evaluate.evaluate_run(run, tmp_path, source=source)
-  lines = (tmp_path / "evaluation" / "per_image.jsonl").read_text().splitlines()
-  assert [json.loads(line)["image"] for line in lines] == ["0.png", "2.png", "3.png"]
+  names, rows, _ = read_per_image(tmp_path / "evaluation")
+  assert names == ["0.png", "2.png", "3.png"]
+  monkeypatch.undo()
+  evaluate.evaluate_run(run, tmp_path, source=source)
+  names, whole, _ = read_per_image(tmp_path / "evaluation")
+  assert names == ["0.png", "1.png", "2.png", "3.png"]
+  for row, values in rows.items():
+    np.testing.assert_allclose(values["psnr"], whole[row]["psnr"][[0, 2, 3]], rtol=1e-5)
 
 
 def test_nearest_passes_over_the_training_images_that_training_passed_over(config, tmp_path):

@@ -200,8 +200,10 @@ def test_an_input_is_its_own_bytes_or_made_from_the_image():
   lr = np.full((2, 4, 4, 3), 51, np.uint8)
   np.testing.assert_allclose(op.lr({"hr": hr, "lr": lr}), 0.2)
   np.testing.assert_allclose(op.lr({"hr": hr}), op.A(hr / np.float32(255)), atol=1e-6)
-  for wrong, size in ((lr[:, 1:], "4x3"), (lr[:, :, 1:], "3x4")):
-    with pytest.raises(UserError, match=rf"images are {size} pixels .*operator\.factor is \(2, 2\)"):
+  for wrong, size in ((lr[:, 1:], "3x4"), (lr[:, :, 1:], "4x3")):
+    with pytest.raises(
+      UserError, match=rf"have {size} rows and columns.* 8x8, .*operator\.factor is \(2, 2\)"
+    ):
       op.lr({"hr": hr, "lr": wrong})
 
 

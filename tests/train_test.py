@@ -33,6 +33,7 @@ from sr_jax.ops import make_operator
 from sr_jax.report.log import read_history
 from sr_jax.report.tables import read_per_image
 from sr_jax.run import load_run
+from sr_jax.stages import facts
 from sr_jax.train import train
 
 CONFIG = str(Path(__file__).with_name("small_runs.py"))
@@ -435,9 +436,19 @@ def test_a_run_becomes_longer_unless_its_rounds_depend_on_their_number(tmp_path,
 
 
 @pytest.mark.parametrize(
-  ("key", "value"), [("data.flip", False), ("data.crop", (8, 8)), ("train.batch", 16), ("seed", 1)]
+  ("key", "value"),
+  [("data.flip", False), ("data.crop", (8, 8)), ("train.batch", 16), ("seed", 1), ("data.lr_dir", "lr")],
 )
 def test_what_a_run_was_trained_on_may_not_change_when_it_goes_on(key, value):
   config, other = small_runs.get_config(), small_runs.get_config()
   other.update_from_flattened_dict({key: value})
   assert configs.differences(config, other, configs.RESUMING).keys() == {key}
+  assert configs.differences(other, config, configs.RESUMING).keys() == {key}
+
+
+def test_what_a_run_was_trained_on_may_move():
+  config, other = small_runs.get_config(), small_runs.get_config()
+  for which, place in ((config, "old"), (other, "new")):
+    which.data.update({"dir": place, "lr_dir": f"{place}_lr"})
+  assert not configs.differences(config, other, configs.MEASURING)
+  assert {"config.data.dir", "config.data.lr_dir"}.isdisjoint(facts(config, {})), "processes may differ in it"

@@ -158,8 +158,8 @@ class Operator:
       (h, w), (height, width) = batch["lr"].shape[1:3], batch["hr"].shape[1:3]
       if (h * self.factor[0], w * self.factor[1]) != (height, width):
         raise UserError(
-          f"The given low-resolution images are {w}x{h} pixels where the others are {width}x{height}, but "
-          f"config.operator.factor is {self.factor}: set it to the factor of your images."
+          f"The given low-resolution images have {h}x{w} rows and columns, the high-resolution ones "
+          f"{height}x{width}, but config.operator.factor is {self.factor}: set it to your images' factor."
         )
       return colour.to_float(batch["lr"])
     return self.degrade(colour.to_float(batch["hr"]))
