@@ -4,8 +4,8 @@
   sr-jax sweep --config prsr_celeba --workdir runs/prsr_celeba
 
 Variants: prsr, regression, cross_entropy. For GPUs (the paper: 8, 200,000 rounds); a few rounds were run on a
-CPU, and timed on a GPU. The paper's Table 1, wrapped PSNR / SSIM / MS-SSIM / consistency: bicubic 28.92 /
-0.84 / 0.76 / 0.006, regression 29.16 / 0.90 / 0.90 / 0.004, tau = 1.1 29.08 / 0.84 / 0.85 / 0.008.
+CPU, its steps timed on a GPU. The paper's Table 1, wrapped PSNR / SSIM / MS-SSIM / consistency: bicubic 28.92
+/ 0.84 / 0.76 / 0.006, regression 29.16 / 0.90 / 0.90 / 0.004, tau = 1.1 29.08 / 0.84 / 0.85 / 0.008.
 """
 
 from collections.abc import Iterator

@@ -6,10 +6,10 @@
 
 vgg19.npz holds torchvision's VGG-19 weights under its own names (`features.0.weight`, ...). Variants: srim,
 port (the learning rate of the authors' later code, halved after 80k, 160k, 240k and 320k updates of 400k),
-regression (the same network without its noise, which the paper has not). Eight rounds were run and its steps
-timed on a GPU; not trained, for want of the data. To expect of srim (Table 1, luma of BT.709, 8 bits):
-PSNR 25.36, SSIM 0.7153; bicubic 23.38 and 0.6832. The paper does not give |S|, m, M, b and the learning rate:
-papers/srim.py has the authors' later choice.
+regression (the same network without its noise, which the paper has not). Eight rounds were run on a CPU, its
+steps were timed on a GPU; not trained, for want of the data. To expect of srim (Table 1, luma of BT.709, 8
+bits): PSNR 25.36, SSIM 0.7153; bicubic 23.38 and 0.6832. The paper does not give |S|, m, M, b and the
+learning rate: papers/srim.py has the authors' later choice.
 """
 
 from ml_collections import ConfigDict

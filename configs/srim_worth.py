@@ -7,15 +7,15 @@
 
 Variants: NETWORK_OBJECTIVE_PHI of srresnet (srim_demo's) or two_stage (section 2.5's network, narrower), srim
 or regression (the latent is 0 throughout), pixels or conv2_2; and NETWORK_start, a longer regression on
-pixels, from which each trial of the sweep but "from scratch" goes on. On a shared core 1 to 8 minutes a
-trial of srresnet, 4 to 17 of two_stage. To expect of srresnet on 25 images of bsd100, LPIPS (SqueezeNet's)
-and PSNR: regression .269 and 25.04 dB on pixels, .267 and 24.46 with conv2_2; srim .262 and 24.82, .251 and
+pixels, from which each trial of the sweep but "from scratch" goes on. On a shared core 1 to 8 minutes a trial
+of srresnet, 4 to 17 of two_stage. To expect of srresnet on 25 images of bsd100, LPIPS (SqueezeNet's) and
+PSNR: regression .269 and 25.04 dB on pixels, .267 and 24.46 with conv2_2; srim .262 and 24.82, .251 and
 24.56; with two shuffles and conv2_2 .236 and 24.81, srim .237 and 24.75. For ten times the crops, 1 to 2
 minutes a trial on a shared H200, 37 on two cores, two_stage with conv2_2 has .260 and 25.41 by regression,
 .237 and 24.85 by srim, .248 and 24.80 by flat srim; trained a second time, on shared cores (three hours for
 srim), .257 and 25.40 by regression, .259 and 24.75 by srim, the mean of five of its samples .229 and 25.14,
-and with --config.eval.temperatures="(0.5,)" a sample .220 and 24.85; by seeds 1 to 3 .241 to .248 and 24.8,
-the mean of five .234 and 25.2. With 6,000 rounds regression has .223 and 25.31, srim .274 and 24.53:
+and with --config.eval.temperatures="(0.5,)" a sample .220 and 24.85; further seeds and more rounds are in
+docs/results.md:
 
   sr-jax train --config srim_worth:VARIANT --workdir RUN \\
       --config.init_from="('generator=runs/worth/two-stage-start',)" --config.train.rounds=3000 \\

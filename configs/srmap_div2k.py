@@ -5,10 +5,10 @@
       --config.eval.lpips.backbone=alexnet.npz --config.eval.lpips.heads=lpips_linear.npz
 
 Variants: srmap (L1, then the GAN), l1 (the first stage alone), scratch (the GAN without it, which did not
-converge in the paper). Not trained, its steps timed on a GPU (docs/results.md): the paper took 10 hours for
-L1 and five days for the GAN on a V100. To expect (Table 2, NTIRE 2021's protocol): lpips_spatial 0.153 and
-lr_psnr_truth 58.40 dB, of l1 0.267 and 52.80. The paper does not give alpha, gamma and the rate of the GAN
-stage: those here are untested, those of srmap_bsds were tried on a small network.
+converge in the paper). Not trained; its steps were timed on a GPU (docs/results.md). The paper took 10 hours
+for L1 and five days for the GAN on a V100. To expect (Table 2, NTIRE 2021's protocol): lpips_spatial 0.153
+and lr_psnr_truth 58.40 dB, of l1 0.267 and 52.80. The paper does not give alpha, gamma and the rate of the
+GAN stage: those here are untested, those of srmap_bsds were tried on a small network.
 """
 
 from collections.abc import Iterator
