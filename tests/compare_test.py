@@ -182,18 +182,19 @@ def test_one_sample_at_one_temperature_is_compared_with_every_temperature_of_ano
     ", t = 1": {"psnr": warm},
     ", t = 1, best of 3": {"psnr": warm + 1},
     ", t = 0.5": {"psnr": cold, "loss_x": cold},
+    ", t = 0": {"psnr": PSNR},
   }
   many = write(tmp_path / "many", rows, first=", t = 1")
   one = write(tmp_path / "one", {", t = 0": {"psnr": PSNR, "loss_x": PSNR}}, first=", t = 0")
   also = write(tmp_path / "also", {"": {"psnr": PSNR + 5, "loss_x": PSNR + 6}})
   means, differences, most = compare([one, many, also], count=1).split("\n# ")[:3]
-  titles = ["one, t = 0", "many, t = 1", "many, t = 1, best of 3", "many, t = 0.5", "also"]
+  titles = ["one, t = 0", "many, t = 1", "many, t = 1, best of 3", "many, t = 0.5", "many, t = 0", "also"]
   assert sorted(re.findall(r"^\| (\w.*?) +\|", means, re.MULTILINE)) == sorted(titles)
   assert sorted(re.findall(r"^\| (\w.*?) +\|", differences, re.MULTILINE)) == sorted(titles[1:])
   for name, shift in (("t = 1 ", 2 * CHANGE), ("t = 1, best of 3", 2 * CHANGE + 1), ("t = 0.5", CHANGE)):
     assert re.search(rf"\| many, {re.escape(name)} +\| {re.escape(f'{shift.mean():+.2f}')} \[", differences)
   assert re.search(r"\| also +\| \+5\.00 \[.*\| +\+6 \[", differences), "loss_x too, of one temperature alone"
-  assert most.startswith("Where psnr of many, t = 1 differs most")
+  assert most.startswith("Where psnr of many, t = 1 differs most"), "its first temperature"
   assert re.search(rf"\| 17\.png \| +{PSNR[17]:.2f} \| +{PSNR[17] - 8:.2f} \|", most)
   backwards = compare([many, one])
   assert re.search(rf"\| one, to many, t = 0\.5 +\| {re.escape(f'{-CHANGE.mean():+.2f}')} \[", backwards)
