@@ -1,8 +1,7 @@
 """Images in, n plausible larger images of each out."""
 
-import itertools
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -102,17 +101,9 @@ def upscale_files(
       cannot be written. What was written before stays.
   """
   folder, paths = check_writable(out, "--out"), list(dict.fromkeys(paths))
-  named: dict[str, str | Path] = {}
   for path in paths:
     if not as_path(path).is_file():
       read_image(path, 3)  # says what is wrong, before anything is made
-    stem = Path(path).stem
-    if stem in named:
-      raise UserError(
-        f"{named[stem]} and {path} would be written under one name: give them in two commands, each with an "
-        "--out of its own."
-      )
-    named[stem] = path
   run = load_run(workdir)
   count = run.count(samples, temperature)
   if count < samples:
@@ -120,10 +111,7 @@ def upscale_files(
   fy, fx = run.operator.factor
   scale = f"x{fy}" if fy == fx else f"x{fy}x{fx}"
   targets = {path: [folder / f"{Path(path).stem}_{scale}_{i}.png" for i in range(count)] for path in paths}
-  inputs = {absolute(path, "an image") for path in paths}
-  for target in itertools.chain(*targets.values()):
-    if absolute(target, "--out") in inputs:
-      raise UserError(f"{target} would be written over, and is itself to be enlarged: give another --out.")
+  _check_overwriting(targets)
   for path in paths:
     image = read_image(path, run.config.data.channels)
     try:
@@ -136,3 +124,17 @@ def upscale_files(
     for target, enlarged in zip(targets[path], images, strict=True):
       save_png(target, enlarged)
       yield target
+
+
+def _check_overwriting(targets: Mapping[str | Path, Sequence[Path]]) -> None:
+  """Refuse to write over an image that is to be enlarged, or over what is made from another one."""
+  taken = {absolute(path, "an image"): "which is itself to be enlarged" for path in targets}
+  for path, files in targets.items():
+    for file in files:
+      place = absolute(file, "--out")
+      if place in taken:
+        raise UserError(
+          f"{path} would be written to {file}, {taken[place]}: enlarge it in a command of its own, with "
+          "another --out."
+        )
+      taken[place] = f"as {path} would"

@@ -175,7 +175,7 @@ def test_several_images_are_enlarged_each_as_if_alone_and_never_over_each_other(
   assert files[1].read_bytes() == alone != files[0].read_bytes()
   Image.open(images / "0.png").save(tmp_path / "1.jpg")
   answer = refusal(capsys, "upscale", str(images / "1.png"), str(tmp_path / "1.jpg"), *words)
-  assert "would be written under one name" in answer
+  assert f", as {images / '1.png'} would: enlarge it in a command of its own" in answer
   assert files[1].read_bytes() == alone
   late = [f"--workdir={workdir}", f"--out={tmp_path / 'late'}"]
   answer = refusal(capsys, "upscale", str(images / "0.png"), str(tmp_path / "gone.png"), *late)

@@ -235,7 +235,7 @@ def srim(config: ConfigDict, operator: Operator) -> Method:
       return loss + settings.stage_weight * sum(map(distance, lower)), (stats, {})
 
     # The descent stands outside the condition, and a selecting round throws its step away: XLA computes
-    # the gradient of a convolution 20 times slower inside a conditional on a CPU, and one gradient is
+    # the gradient of a convolution 24 times slower inside a conditional on a CPU, and one gradient is
     # little beside the m forward passes of a selection.
     moved, metrics = descend(state, "generator", loss_fn, tx)
     state = jax.tree.map(lambda old, new: jnp.where(selecting, old, new), state, moved)
