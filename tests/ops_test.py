@@ -205,6 +205,10 @@ def test_an_input_is_its_own_bytes_or_made_from_the_image():
       UserError, match=rf"have {size} rows and columns.* 8x8, .*operator\.factor is \(2, 2\)"
     ):
       op.lr({"hr": hr, "lr": wrong})
+  flat = Operator(factor=(4, 2))  # rows, columns
+  assert flat.lr({"hr": hr, "lr": lr[:, :2]}).shape == (2, 2, 4, 3)
+  with pytest.raises(UserError, match="4x2 rows and columns"):
+    flat.lr({"hr": hr, "lr": lr[:, :, :2]})
 
 
 def test_the_head_projects_only_when_asked(case):
